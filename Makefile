@@ -1,0 +1,53 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.toml)
+export PYTHONDONTWRITEBYTECODE :=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test unit check bench schemas lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make the environment from the hashed lock
+
+$(STAMP): requirements.lock bootstrap.lock $(MEMBERS)
+	@echo "environment: installing from requirements.lock (hash-checked)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock bootstrap.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline $(foreach m,$(MEMBERS),-e $(dir $(m)))
+	@touch $@
+
+demo: $(STAMP) ## a year of real flights through every service; ends with a story
+	@$(BIN)/mainstem demo
+
+test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
+	@$(BIN)/python -m pytest -q
+
+unit: $(STAMP) ## the fast tests alone
+	@$(BIN)/python -m pytest -q libs services projects -m "not real and not fault"
+
+check: $(STAMP) ## what CI checks besides the tests: style, types, layers, schemas, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy libs/*/src services/*/src projects
+	$(BIN)/python -m mainstem.events.export --check schemas
+
+bench: $(STAMP) ## benchmarks: ratios against a peer in the same run
+	@$(BIN)/python -m tests.bench
+
+schemas: $(STAMP) ## write schemas/ anew from the code
+	@$(BIN)/python -m mainstem.events.export schemas
+
+lock: ## resolve the lock anew (needs uv on the path or in .venv)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  $(foreach m,$(MEMBERS),--no-emit-package $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(m)) $(m)) --group pyproject.toml:fast --group pyproject.toml:flights --group pyproject.toml:build --group pyproject.toml:dev -o requirements.lock
+
+clean: ## remove the environment and the local platform's data
+	@test ! -x $(BIN)/mainstem || $(BIN)/mainstem down --purge || true
+	rm -rf $(VENV) .mainstem .pytest_cache .mypy_cache .ruff_cache .hypothesis

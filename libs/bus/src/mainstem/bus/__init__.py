@@ -1,0 +1,1 @@
+"""The event bus: publish, subscribe, create topics; the only code that names Kafka."""

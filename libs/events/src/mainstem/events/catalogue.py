@@ -1,0 +1,100 @@
+"""Every type of event, found by its name; and the two directions between an event and a record."""
+
+from typing import Final, Protocol
+
+from pydantic import ValidationError
+
+from mainstem.events import data, features, ledger, monitoring, registry, serving, training
+from mainstem.events.envelope import Event, Fact, Headers, Message, read_envelope
+from mainstem.events.errors import Undecodable
+
+FACTS: Final[tuple[type[Fact], ...]] = (
+    data.RecordAccepted,
+    data.RecordQuarantined,
+    data.RecordRedriven,
+    data.BatchJudged,
+    data.ProgressReached,
+    features.RowComputed,
+    features.OrderJournalled,
+    training.TrainingRequested,
+    training.StepCompleted,
+    training.RunCompleted,
+    training.RunFailed,
+    registry.ProjectApplied,
+    registry.VersionRegistered,
+    registry.VersionApproved,
+    registry.ChangeRefused,
+    registry.VersionPromoted,
+    registry.DeploymentSet,
+    serving.DeploymentActivated,
+    serving.DeploymentRefused,
+    serving.Predicted,
+    monitoring.WindowJudged,
+    monitoring.AlertOpened,
+    monitoring.RetrainingAsked,
+    monitoring.AlertClosed,
+    ledger.CheckpointPublished,
+)
+
+BY_TYPE: Final[dict[str, type[Fact]]] = {fact.TYPE: fact for fact in FACTS}
+
+
+class Record(Protocol):
+    """A record as a consumer hands it over."""
+
+    @property
+    def topic(self) -> str:
+        """Return the topic."""
+
+    @property
+    def partition(self) -> int:
+        """Return the partition."""
+
+    @property
+    def offset(self) -> int:
+        """Return the offset in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Return when the broker appended it, ms since 1970."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Return the key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Return the payload; None is a tombstone."""
+
+    @property
+    def headers(self) -> Headers:
+        """Return the headers as they came."""
+
+
+def header(record: Record, name: str) -> bytes | None:
+    """Return the header `name`, or None."""
+    for key, value in record.headers:
+        if key == name:
+            return value
+    return None
+
+
+def encode(event: Event) -> Message:
+    """Return the Kafka message of a control-plane event."""
+    return Message(
+        topic=event.fact.topic,
+        key=event.fact.key.encode(),
+        value=event.fact.model_dump_json().encode(),
+        headers=event.envelope.headers(),
+    )
+
+
+def decode(record: Record) -> Event:
+    """Return the event in `record`; raise Undecodable naming where it stands and what is wrong."""
+    try:
+        envelope = read_envelope(record.headers)
+        fact_type = BY_TYPE[envelope.type]
+        return Event(envelope, fact_type.model_validate_json(record.value or b""))
+    except (KeyError, ValueError, ValidationError) as fault:
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        raise Undecodable(f"record {where} is no event of the catalogue: {fault!r}; fix its writer") from fault

@@ -1,0 +1,28 @@
+"""Errors by what becomes of them.
+
+MainstemError
+├── Rejected     the input is wrong and will stay wrong: park it, say why, go on
+│   └── Undecodable   not even an event of ours
+├── Conflict     somebody else changed the same thing first: read again and decide again
+└── Unavailable  something outside did not answer: try again later, lose nothing
+"""
+
+
+class MainstemError(Exception):
+    """The root of the errors that the platform raises on purpose."""
+
+
+class Rejected(MainstemError):
+    """The input is wrong; a second try would fail alike."""
+
+
+class Undecodable(Rejected):
+    """The record is not an event of the catalogue, or its payload does not fit its type."""
+
+
+class Conflict(MainstemError):
+    """The stream moved on between read and write; decide again on the new state."""
+
+
+class Unavailable(MainstemError):
+    """A broker, database or store did not answer in time; nothing was acknowledged."""

@@ -1,0 +1,68 @@
+"""Facts that monitoring publishes."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mainstem.events.envelope import Fact
+
+
+class WindowJudged(Fact):
+    """An event-time window of one version is complete, labels included, and was judged."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.window_judged.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.window"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int | None = Field(description="The version; null when none answered in the window.")
+    start: str = Field(description="Start of the window in event time, inclusive (RFC 3339).")
+    end: str = Field(description="End of the window in event time, exclusive (RFC 3339).")
+    predictions: int = Field(description="Predictions in the window.")
+    labelled: int = Field(description="Predictions whose label arrived in time.")
+    figures: dict[str, Any] = Field(description="AUC, Brier, positive rate, drift by feature, evidence.")
+
+
+class AlertOpened(Fact):
+    """Evidence against a version passed its threshold."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.alert_opened.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "model"
+
+    alert: str = Field(description="Id of the alert.")
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="The version.")
+    kind: Literal["feature_drift", "prediction_drift", "performance_loss"] = Field(description="What moved.")
+    evidence: float = Field(description="Natural logarithm of the evidence (e-value).")
+    threshold: float = Field(description="Logarithm at which it alarms: one false alarm in exp(threshold) windows.")
+    contributors: list[dict[str, Any]] = Field(description="What moved most, with figures, most first.")
+    window_end: str = Field(description="End of the window that tipped it (RFC 3339).")
+    response: Literal["record", "retrain", "investigate"] = Field(description="The response the project asks for.")
+    outcome: str = Field(description="What came of it at once: 'asked', 'cooling down', 'recorded'.")
+
+
+class RetrainingAsked(Fact):
+    """An alert asks training for a new candidate."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.retraining_asked.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "model"
+
+    alert: str = Field(description="Id of the alert.")
+    model: str = Field(description="Name of the model.")
+    project: str = Field(description="Name of the project.")
+    kind: str = Field(description="Kind of the alert.")
+    cut: str = Field(description="Recorded time up to which data may be used (RFC 3339).")
+
+
+class AlertClosed(Fact):
+    """The version the alert was about left production."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.alert_closed.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "model"
+
+    alert: str = Field(description="Id of the alert.")
+    model: str = Field(description="Name of the model.")
+    reason: str = Field(description="Why.")

@@ -1,0 +1,116 @@
+"""Facts that the registry publishes."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mainstem.events.envelope import Fact
+
+
+class ProjectApplied(Fact):
+    """A project's definition came into force."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.project_applied.v1"
+    TOPIC: ClassVar[str] = "evt.registry.project"
+    KEY: ClassVar[str] = "project"
+
+    project: str = Field(description="Name of the project.")
+    definition_id: str = Field(description="SHA-256 of the canonical definition.")
+    definition: dict[str, Any] = Field(description="The definition: sources, feature sets, model, gates, budgets.")
+    applied_by: str = Field(description="Principal who applied it.")
+
+
+class GateResult(BaseModel):
+    """One gate, its figure and its limit."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Name of the gate.")
+    passed: bool = Field(description="Whether it let the version through.")
+    figure: float | None = Field(description="The figure judged.")
+    limit: float | None = Field(description="The limit it was held against.")
+    detail: str = Field(description="Sentence with the figures.")
+
+
+class VersionRegistered(Fact):
+    """A candidate entered the registry and was judged by every gate."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.version_registered.v1"
+    TOPIC: ClassVar[str] = "evt.registry.model"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version, from 1.")
+    run: str = Field(description="Run that made it.")
+    cause: str = Field(description="Why the run was asked for.")
+    project: str = Field(description="Name of the project.")
+    definition: str = Field(description="Identity of the project definition.")
+    feature_set: str = Field(description="Identity of the feature set.")
+    dataset: str = Field(description="Content address of the dataset's manifest.")
+    onnx: str = Field(description="Content address of the ONNX model.")
+    profile: str = Field(description="Content address of the reference profile.")
+    evidence: dict[str, Any] = Field(description="Evidence of the run.")
+    builders: list[str] = Field(description="Everybody in its lineage; none of them may approve it.")
+    gates: list[GateResult] = Field(description="Verdict of each gate.")
+    stage: str = Field(description="'candidate' when every gate let it through, else 'refused'.")
+
+
+class VersionApproved(Fact):
+    """Somebody who did not build the version approved it."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.version_approved.v1"
+    TOPIC: ClassVar[str] = "evt.registry.model"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    onnx: str = Field(description="Digest that was approved.")
+    approved_by: str = Field(description="Principal.")
+    comment: str = Field(default="", description="What the principal said.")
+
+
+class ChangeRefused(Fact):
+    """A request on a version broke a rule and changed nothing."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.change_refused.v1"
+    TOPIC: ClassVar[str] = "evt.registry.model"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    request: str = Field(description="'approve', 'promote' or 'rollback'.")
+    requested_by: str = Field(description="Principal.")
+    rule: str = Field(description="Name of the rule.")
+    reason: str = Field(description="Rule and figures in a sentence.")
+
+
+class VersionPromoted(Fact):
+    """A version went into production; the one before it was archived."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.version_promoted.v1"
+    TOPIC: ClassVar[str] = "evt.registry.model"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    replaces: int | None = Field(description="Version that was in production before.")
+    promoted_by: str = Field(description="Principal.")
+
+
+class DeploymentSet(Fact):
+    """What may serve a model from now on: the whole truth that serving needs, as a snapshot."""
+
+    TYPE: ClassVar[str] = "mainstem.registry.deployment_set.v1"
+    TOPIC: ClassVar[str] = "state.deployment"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    project: str = Field(description="Name of the project.")
+    onnx: str = Field(description="Content address of the ONNX model.")
+    profile: str = Field(description="Content address of the reference profile.")
+    feature_set: str = Field(description="Name of the feature set.")
+    feature_definition: str = Field(description="Identity of the feature set.")
+    features: list[str] = Field(description="Names of the model's inputs, in order.")
+    approved_by: str = Field(description="Principal who approved the digest.")
+    effective_from: str = Field(description="Recorded time from which it answers (RFC 3339).")

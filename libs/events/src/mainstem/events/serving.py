@@ -1,0 +1,59 @@
+"""Facts that serving publishes."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from typing_extensions import override
+
+from mainstem.events.envelope import Fact
+
+
+class DeploymentActivated(Fact):
+    """A version was verified, loaded and answers from a position on."""
+
+    TYPE: ClassVar[str] = "mainstem.serving.deployment_activated.v1"
+    TOPIC: ClassVar[str] = "evt.serving.deployment"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    onnx: str = Field(description="Digest of the bytes that were loaded.")
+    effective_from: str = Field(description="Recorded time from which it answers (RFC 3339).")
+    from_offsets: dict[str, int] = Field(description="First offset it scores, by partition of the feature topic.")
+
+
+class DeploymentRefused(Fact):
+    """A version was not loaded; the one before it goes on answering."""
+
+    TYPE: ClassVar[str] = "mainstem.serving.deployment_refused.v1"
+    TOPIC: ClassVar[str] = "evt.serving.deployment"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    rule: str = Field(description="Name of the rule.")
+    reason: str = Field(description="What was found and what was asked for.")
+
+
+class Predicted(Fact):
+    """One answer: inputs, version, score."""
+
+    TYPE: ClassVar[str] = "mainstem.serving.predicted.v1"
+    TOPIC: ClassVar[str] = "tel.prediction.{model}"
+    KEY: ClassVar[str] = "entity"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Version that answered.")
+    onnx: str = Field(description="Digest of the model file that answered.")
+    feature_definition: str = Field(description="Identity of the feature set.")
+    channel: Literal["stream", "http", "grpc"] = Field(description="How the question came.")
+    entity: str | None = Field(description="Key of the entity, if the question named one.")
+    row: str | None = Field(description="Id of the feature row that was scored, on the stream.")
+    position: str = Field(description="Position of the input: topic/partition/offset, or the one reached.")
+    features: list[float | None] = Field(description="Inputs in the order of the definition.")
+    score: float = Field(description="Probability of the positive class.")
+
+    @property
+    @override
+    def key(self) -> str:
+        return self.entity or self.position

@@ -1,0 +1,72 @@
+"""Facts that training publishes."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mainstem.events.envelope import Fact
+
+
+class TrainingRequested(Fact):
+    """Somebody, or an alert, asked for a training run."""
+
+    TYPE: ClassVar[str] = "mainstem.training.requested.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    run: str = Field(description="Id of the run.")
+    model: str = Field(description="Name of the model.")
+    project: str = Field(description="Name of the project.")
+    cut: str = Field(description="Recorded time up to which data and labels may be used (RFC 3339).")
+    cause: str = Field(description="Why: 'request' or the kind of the alert.")
+    requested_by: str = Field(description="Principal or service that asked.")
+
+
+class StepCompleted(Fact):
+    """A step of a run is done; a run that was killed goes on after its last completed step."""
+
+    TYPE: ClassVar[str] = "mainstem.training.step_completed.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    run: str = Field(description="Id of the run.")
+    model: str = Field(description="Name of the model.")
+    step: Literal["snapshot", "fit", "evaluate", "export"] = Field(description="The step.")
+    inputs: dict[str, str] = Field(description="Content addresses of what went in, by name.")
+    outputs: dict[str, str] = Field(description="Content addresses of what came out, by name.")
+    figures: dict[str, Any] = Field(description="Figures of the step.")
+    code: str = Field(description="Digest of the code that ran.")
+    environment: str = Field(description="Digest of interpreter and library versions.")
+
+
+class RunCompleted(Fact):
+    """A run made a candidate, with the evidence the registry judges."""
+
+    TYPE: ClassVar[str] = "mainstem.training.run_completed.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    run: str = Field(description="Id of the run.")
+    model: str = Field(description="Name of the model.")
+    project: str = Field(description="Name of the project.")
+    cause: str = Field(description="Why the run was asked for.")
+    requested_by: str = Field(description="Who asked.")
+    definition: str = Field(description="Identity of the project definition.")
+    feature_set: str = Field(description="Identity of the feature set.")
+    dataset: str = Field(description="Content address of the dataset's manifest.")
+    onnx: str = Field(description="Content address of the ONNX model.")
+    profile: str = Field(description="Content address of the reference profile for monitoring.")
+    evidence: dict[str, Any] = Field(description="Evaluation, comparison with the incumbent, parity.")
+
+
+class RunFailed(Fact):
+    """A run ended without a candidate."""
+
+    TYPE: ClassVar[str] = "mainstem.training.run_failed.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    run: str = Field(description="Id of the run.")
+    model: str = Field(description="Name of the model.")
+    step: str = Field(description="The step that failed.")
+    reason: str = Field(description="What was found and what to do.")

@@ -1,0 +1,1 @@
+"""The language in which a project is written: contracts, model, gates, budgets."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and artifacts: transactions, outbox, positions, checkpoints, migrations."""

@@ -1,0 +1,1 @@
+"""Metrics, traces and logs: every instrument in one place."""

@@ -1,0 +1,1 @@
+"""Shared test equipment: twins, batteries, brokers and databases for tests."""

@@ -1,0 +1,1 @@
+"""The command mainstem and the local platform."""
