@@ -1,1 +1,23 @@
 """What every service process is made of."""
+
+from mainstem.runtime.control import consume, load_fence, restart_when
+from mainstem.runtime.http import Problem, authenticate, body_bytes, json_body, problem
+from mainstem.runtime.service import Resources, open_resources, run, serve, steadily
+from mainstem.runtime.settings import ServiceSettings
+
+__all__ = [
+    "Problem",
+    "Resources",
+    "ServiceSettings",
+    "authenticate",
+    "body_bytes",
+    "consume",
+    "json_body",
+    "load_fence",
+    "open_resources",
+    "problem",
+    "restart_when",
+    "run",
+    "serve",
+    "steadily",
+]

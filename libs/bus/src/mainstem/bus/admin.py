@@ -1,0 +1,53 @@
+"""Administration of the broker: its identity, its topics."""
+
+from collections.abc import Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from mainstem.events.errors import Unavailable
+from mainstem.events.topics import ConcreteTopic
+
+
+async def cluster_id(bootstrap: str) -> str:
+    """Return the id of the cluster; raise Unavailable when it does not answer as a working broker."""
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
+    try:
+        await client.start()
+        cluster = await client.describe_cluster()
+    except (KafkaError, OSError) as fault:
+        raise Unavailable(f"Kafka at {bootstrap} does not answer: {fault}") from fault
+    finally:
+        await client.close()
+    if not cluster["brokers"]:
+        raise Unavailable(f"Kafka at {bootstrap} has no broker yet")
+    return str(cluster["cluster_id"])
+
+
+async def create_topics(bootstrap: str, topics: Sequence[ConcreteTopic], replication: int = 1) -> None:
+    """Create the topics that do not exist; raise Unavailable when the broker refuses one."""
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await client.start()
+        wanted = [NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in topics]
+        answer = await client.create_topics(wanted)
+    except (KafkaError, OSError) as fault:
+        raise Unavailable(f"Kafka at {bootstrap} did not create topics: {fault}") from fault
+    finally:
+        await client.close()
+    for name, code, *message in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise Unavailable(f"Kafka refused topic {name}: {for_code(code).__name__} {message}")
+
+
+async def topic_names(bootstrap: str) -> list[str]:
+    """Return the names of all topics that are not the broker's own."""
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await client.start()
+        names = await client.list_topics()
+    except (KafkaError, OSError) as fault:
+        raise Unavailable(f"Kafka at {bootstrap} does not list topics: {fault}") from fault
+    finally:
+        await client.close()
+    return sorted(name for name in names if not name.startswith("__"))

@@ -1,0 +1,215 @@
+"""The bus on Apache Kafka: FastStream as the shell, batches of raw records as the core."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaAckableMessage
+from typing_extensions import override
+
+from mainstem.bus.admin import create_topics
+from mainstem.bus.port import OnBatch, Partition, Positions
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Message
+from mainstem.events.errors import Unavailable
+from mainstem.events.topics import ConcreteTopic
+
+_MAX_RECORDS = 2_000
+_POLL_MS = 50
+_FETCH_BYTES = 4 << 20
+_BATCH_BYTES = 512 << 10
+_REQUEST_BYTES = 16 << 20
+_COMMIT_EVERY_S = 1.0
+
+
+class KafkaPublisher:
+    """Writes in batches: explicit partitions, one batch a partition, all acknowledgements awaited."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Write all messages and wait for the acknowledgements; see `Publisher.publish`."""
+        placed = sorted((m for m in messages if m.partition is not None), key=_place)
+        try:
+            waiting = [await self._send(message) for message in messages if message.partition is None]
+            for (topic, partition), run in groupby(placed, key=_place):
+                waiting += await self._send_run(topic, partition, list(run))
+            await asyncio.gather(*waiting)
+        except KafkaError as fault:
+            raise Unavailable(f"Kafka did not take a message: {fault!r}") from fault
+
+    async def _send(self, m: Message) -> Awaitable[Any]:
+        return cast("Awaitable[Any]", await self._producer.send(m.topic, m.value, key=m.key, headers=list(m.headers)))
+
+    async def _send_run(self, topic: str, partition: int, run: list[Message]) -> list[Awaitable[Any]]:
+        waiting: list[Awaitable[Any]] = []
+        batch = self._producer.create_batch()
+        for m in run:
+            if batch.append(key=m.key, value=m.value, timestamp=None, headers=m.headers) is None:
+                waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                if batch.append(key=m.key, value=m.value, timestamp=None, headers=m.headers) is None:
+                    # One message larger than a batch travels alone.
+                    waiting.append(await self._producer.send(topic, m.value, m.key, partition, headers=list(m.headers)))
+        if batch.record_count():
+            waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+        return waiting
+
+
+def _place(message: Message) -> tuple[str, int]:
+    return message.topic, cast("int", message.partition)
+
+
+class KafkaSubscription:
+    """A FastStream batch subscriber whose batches are pulled by `run`: a fault ends the process, not a log line."""
+
+    def __init__(
+        self, broker: KafkaBroker, group: str, instance: str, topics: Sequence[str], positions: Positions
+    ) -> None:
+        self._handover: asyncio.Queue[tuple[Sequence[Record], asyncio.Future[None]]] = asyncio.Queue(1)
+        self._busy = asyncio.Lock()
+        self._committed_at = 0.0
+        self._subscriber: Any = broker.subscriber(
+            *topics,
+            group_id=group,
+            # A restarted process takes its partitions back at once instead of waiting for its own ghost to time out.
+            group_instance_id=f"{group}-{instance}",
+            batch=True,
+            max_records=_MAX_RECORDS,
+            batch_timeout_ms=_POLL_MS,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            listener=_Seek(self, positions),
+            parser=self._parse,
+            decoder=_as_it_is,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=_POLL_MS,
+        )
+        self._subscriber(self._on_message)
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer:
+        """Return the client underneath; it exists while `run` runs."""
+        return self._subscriber.consumer
+
+    async def run(self, on_batch: OnBatch) -> None:
+        """Hand over batches until cancelled; see `Subscription.run`."""
+        await self._subscriber.start()
+        try:
+            while True:
+                records, done = await self._handover.get()
+                await on_batch(records)
+                done.set_result(None)
+        finally:
+            await self._subscriber.stop()
+
+    def lag(self) -> dict[Partition, int]:
+        """Return records known to lie ahead, by partition."""
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            return {}
+        found = {}
+        for tp in consumer.assignment():
+            state = consumer._subscription.subscription.assignment.state_value(tp)
+            if state is not None and state.highwater is not None and state.has_valid_position:
+                found[tp.topic, tp.partition] = max(0, state.highwater - state.position)
+        return found
+
+    async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
+        """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""
+        return KafkaAckableMessage(
+            raw_message=cast("Any", records),
+            body=b"",
+            headers={},
+            message_id="batch",
+            correlation_id="batch",
+            consumer=self._subscriber.consumer,
+        )
+
+    async def _on_message(self, message: Any) -> None:
+        async with self._busy:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await self._handover.put((message.raw_message, done))
+            await done
+            await self._acknowledge()
+
+    async def _acknowledge(self) -> None:
+        """Tell the broker's group how far we are, now and then: for lag tools only, the truth is in the store."""
+        now = asyncio.get_running_loop().time()
+        if now - self._committed_at < _COMMIT_EVERY_S:
+            return
+        self._committed_at = now
+        try:
+            await self.consumer.commit()
+        except (CommitFailedError, IllegalStateError):
+            # The group moved on without us; the next assignment starts from the stored positions.
+            return
+
+
+class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Start each assigned partition where the store says, and let a batch in flight finish before giving one away."""
+
+    def __init__(self, owner: KafkaSubscription, positions: Positions) -> None:
+        self._owner = owner
+        self._positions = positions
+
+    @override
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        async with self._owner._busy:
+            return
+
+    @override
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        positions: Mapping[Partition, int] = await self._positions()
+        for tp in assigned:
+            self._owner.consumer.seek(tp, positions.get((tp.topic, tp.partition), 0))
+
+
+async def _as_it_is(message: Any) -> Any:
+    return message
+
+
+class KafkaBus:
+    """One process's connection to Kafka. Use `async with`."""
+
+    def __init__(self, bootstrap: str, client: str, instance: str = "0") -> None:
+        self._bootstrap = bootstrap
+        self._instance = instance
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            client_id=client,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=2,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+            compression_type="zstd",
+        )
+        self._broker = KafkaBroker(bootstrap, client_id=client, logger=None, apply_types=False, graceful_timeout=10)
+        self.publisher = KafkaPublisher(self._producer)
+
+    async def __aenter__(self) -> "KafkaBus":
+        await self._producer.start()
+        await self._broker.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._broker.stop()
+        await self._producer.stop()
+
+    async def create(self, topics: Sequence[ConcreteTopic]) -> None:
+        """Create what is missing."""
+        await create_topics(self._bootstrap, topics)
+
+    def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> KafkaSubscription:
+        """Return a subscription; see `Bus.subscribe`."""
+        return KafkaSubscription(self._broker, group, self._instance, topics, positions)

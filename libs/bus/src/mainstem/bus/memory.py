@@ -1,0 +1,89 @@
+"""The bus in memory, for unit tests: topics are lists, one consumer a group. Same battery as Kafka's."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from mainstem.bus.port import OnBatch, Partition, Positions
+from mainstem.events.envelope import Headers, Message
+from mainstem.events.errors import Unavailable
+from mainstem.events.topics import ConcreteTopic
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record as the memory bus keeps it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int = 0
+
+
+class MemoryBus:
+    """Topics as lists."""
+
+    def __init__(self) -> None:
+        self.log: dict[Partition, list[MemoryRecord]] = {}
+        self._partitions: dict[str, int] = {}
+        self._added = asyncio.Condition()
+
+    @property
+    def publisher(self) -> "MemoryBus":
+        """Return the bus itself."""
+        return self
+
+    async def create(self, topics: Sequence[ConcreteTopic]) -> None:
+        """Create what is missing."""
+        for topic in topics:
+            self._partitions.setdefault(topic.name, topic.partitions)
+            for number in range(self._partitions[topic.name]):
+                self.log.setdefault((topic.name, number), [])
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Append all messages."""
+        for m in messages:
+            if m.topic not in self._partitions:
+                raise Unavailable(f"topic {m.topic} does not exist; create it first")
+            number = crc32(m.key or b"") % self._partitions[m.topic] if m.partition is None else m.partition
+            place = self.log[m.topic, number]
+            place.append(MemoryRecord(m.topic, number, len(place), m.key, m.value, m.headers))
+        async with self._added:
+            self._added.notify_all()
+
+    def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> "MemorySubscription":
+        """Return a subscription of all partitions of `topics`."""
+        del group
+        return MemorySubscription(self, topics, positions)
+
+
+class MemorySubscription:
+    """Reads the lists."""
+
+    def __init__(self, bus: MemoryBus, topics: Sequence[str], positions: Positions) -> None:
+        self._bus = bus
+        self._topics = topics
+        self._positions = positions
+        self._next: dict[Partition, int] = {}
+
+    async def run(self, on_batch: OnBatch) -> None:
+        """Hand over what is there, then wait for more."""
+        start = await self._positions()
+        self._next = {p: start.get(p, 0) for p in self._bus.log if p[0] in self._topics}
+        while True:
+            records = [r for p, offset in self._next.items() for r in self._bus.log[p][offset:]]
+            if not records:
+                async with self._bus._added:
+                    await self._bus._added.wait_for(lambda: any(self.lag().values()))
+                continue
+            await on_batch(records)
+            for record in records:
+                self._next[record.topic, record.partition] = record.offset + 1
+
+    def lag(self) -> dict[Partition, int]:
+        """Return records that lie ahead, by partition."""
+        return {p: len(self._bus.log[p]) - offset for p, offset in self._next.items()}

@@ -1,0 +1,54 @@
+"""What the platform asks of an event bus. Two implementations keep it: Kafka, and the in-memory twin for unit tests."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Message
+from mainstem.events.topics import ConcreteTopic
+
+Partition = tuple[str, int]
+OnBatch = Callable[[Sequence[Record]], Awaitable[None]]
+#: Where to start reading, asked each time partitions are assigned; a partition that is not named starts at 0.
+Positions = Callable[[], Awaitable[Mapping[Partition, int]]]
+
+
+class Publisher(Protocol):
+    """Writes messages."""
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Write all messages; return when every one is acknowledged by all in-sync replicas.
+
+        Messages for one partition are written in the order given. While the broker is away the call waits.
+        Raises Unavailable when a message was refused or could not be written; then some of the messages may be
+        in the log and some not, and the caller must end its process without committing anything.
+        """
+
+
+class Subscription(Protocol):
+    """Reads the partitions that a consumer group gives to this process."""
+
+    async def run(self, on_batch: OnBatch) -> None:
+        """Call `on_batch` with the next records, again and again, until cancelled.
+
+        Records of one partition come in order; a call holds records of several partitions in no special order.
+        The next call is made when the one before returned. Partitions are given away only between calls.
+        What `on_batch` raises, this raises, and nothing is acknowledged.
+        """
+
+    def lag(self) -> dict[Partition, int]:
+        """Return for each assigned partition how many records are known to lie ahead of the last one handed over."""
+
+
+class Bus(Protocol):
+    """The event bus."""
+
+    async def create(self, topics: Sequence[ConcreteTopic]) -> None:
+        """Create the topics that do not exist yet; leave the others as they are."""
+
+    def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> Subscription:
+        """Return a subscription of `group`. The topics must exist. Reading starts with `run`."""
+
+    @property
+    def publisher(self) -> Publisher:
+        """Return the publisher of this process."""

@@ -1,0 +1,70 @@
+"""Reading a stretch of the log from beginning to end, without a consumer group: backfill, datasets, audits, tests."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from mainstem.bus.port import Partition
+from mainstem.events.catalogue import Record
+from mainstem.events.errors import Unavailable
+
+_FETCH_BYTES = 8 << 20
+
+
+class LogReader:
+    """Reads topics from given offsets. Use `async with`."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+        self._topics = topics
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=50,
+        )
+
+    async def __aenter__(self) -> "LogReader":
+        try:
+            await self._consumer.start()
+        except KafkaError as fault:
+            raise Unavailable(f"Kafka does not answer: {fault}") from fault
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def start(self, offsets: Mapping[Partition, int] | None = None) -> None:
+        """Stand at `offsets`, else at the beginning. Raises Unavailable for a topic that is not there."""
+        await self._consumer.topics()  # all metadata, so that the next line knows every topic
+        partitions = []
+        for topic in self._topics:
+            found = self._consumer.partitions_for_topic(topic)
+            if not found:
+                raise Unavailable(f"topic {topic} does not exist; apply the project that declares it")
+            partitions += [TopicPartition(topic, number) for number in sorted(found)]
+        self._consumer.assign(partitions)
+        for tp in partitions:
+            self._consumer.seek(tp, (offsets or {}).get((tp.topic, tp.partition), 0))
+
+    async def ends(self) -> dict[Partition, int]:
+        """Return the offset after the last record of each partition, now."""
+        found = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def poll(self, max_records: int = 5_000, timeout_s: float = 0.2) -> list[Record]:
+        """Return the next records, in order within a partition; empty when none came in time."""
+        batches = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        return [record for batch in batches.values() for record in batch]
+
+    async def to_end(self) -> AsyncIterator[list[Record]]:
+        """Yield batches until every partition was read to the end it had when this was called."""
+        ends = await self.ends()
+        left = {tp for tp in self._consumer.assignment() if ends[tp.topic, tp.partition] > 0}
+        while left:
+            records = await self.poll()
+            if records:
+                yield records
+            positions = {tp: await self._consumer.position(tp) for tp in left}
+            left = {tp for tp, position in positions.items() if position < ends[tp.topic, tp.partition]}

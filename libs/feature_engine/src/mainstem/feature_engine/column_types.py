@@ -1,0 +1,85 @@
+"""The types of stream columns: how a value is written down as one int64, which is all the fold ever sees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+NULL = -(2**63)
+"""The stored form of a missing value."""
+
+EXACT = 2**53
+"""Beyond this an integer is no longer exact as float64: no stored number is larger."""
+
+MAX_SCALE = 2**30
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    CATEGORY = "category"  #: text, stored as the number of its first appearance
+    FIXED = "fixed"  #: a number, stored as round(value * scale), ties to even
+    TIME = "time"  #: an instant, stored as microseconds since 1970-01-01 UTC
+    BOOLEAN = "boolean"  #: stored as 0 or 1
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """The type of a column; `lo` and `hi` are the inclusive range in stored units, outside of which a value is null."""
+
+    kind: Kind
+    unit: str = ""
+    scale: int = 1
+    lo: int | None = None
+    hi: int | None = None
+
+    @property
+    def magnitude(self) -> int | None:
+        """The largest absolute stored value, or None if the range is open."""
+        return None if self.lo is None or self.hi is None else max(abs(self.lo), abs(self.hi))
+
+    def as_spec(self) -> dict[str, object]:
+        """Return the JSON form."""
+        if self.kind is not Kind.FIXED:
+            return {"type": self.kind.value}
+        return {"type": "fixed", "unit": self.unit, "scale": self.scale, "lo": self.lo, "hi": self.hi}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, object]) -> "ColumnType":
+        """Return the type of a JSON form; raise ValueError if it says something else."""
+        kind = Kind(str(spec["type"]))
+        if kind is not Kind.FIXED:
+            return cls(kind, lo=0, hi=1) if kind is Kind.BOOLEAN else cls(kind)
+        scale, lo, hi = (spec[name] for name in ("scale", "lo", "hi"))
+        if not isinstance(scale, int) or not isinstance(lo, int | None) or not isinstance(hi, int | None):
+            raise TypeError(f"scale, lo and hi must be whole numbers in stored units, not {scale!r}, {lo!r}, {hi!r}")
+        return cls(kind, str(spec["unit"]), scale, lo, hi)
+
+
+def category() -> ColumnType:
+    """Declare a text from an open set of values: usable as a key and in `distinct`."""
+    return ColumnType(Kind.CATEGORY)
+
+
+def time() -> ColumnType:
+    """Declare an instant in microseconds since 1970-01-01 UTC."""
+    return ColumnType(Kind.TIME)
+
+
+def boolean() -> ColumnType:
+    """Declare a truth: true, false or null."""
+    return ColumnType(Kind.BOOLEAN, lo=0, hi=1)
+
+
+def fixed(unit: str, scale: int = 1, lo: float | None = None, hi: float | None = None) -> ColumnType:
+    """Declare a number in `unit`, kept to 1/scale of it.
+
+    Outside `lo` and `hi` (inclusive, in `unit`) it is null and counted. Sums and means need both.
+
+    >>> fixed("mph", scale=1000, lo=0, hi=200).hi
+    200000
+    """
+
+    def stored(bound: float | None) -> int | None:
+        return None if bound is None else round(bound * scale)
+
+    return ColumnType(Kind.FIXED, unit, scale, stored(lo), stored(hi))

@@ -1,0 +1,180 @@
+"""The engine: a batch of events in, one row of feature values for each spine event out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mainstem.feature_engine import snapshot
+from mainstem.feature_engine.batch import Batch, Rows, validate
+from mainstem.feature_engine.column_types import NULL, ColumnType, Kind
+from mainstem.feature_engine.columns import Dictionary, Ints, decode, encode_number, evaluate
+from mainstem.feature_engine.compiled import CompiledSet
+from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Plain, Term
+from mainstem.feature_engine.errors import SnapshotError
+from mainstem.feature_engine.index import Index
+from mainstem.feature_engine.kernel import NEVER, Work
+from mainstem.feature_engine.localtime import local_part
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The events of one stream in a batch: positions, times, stored columns, and which are in time."""
+
+    at: Ints
+    times: Ints
+    columns: Mapping[str, Ints]
+    in_time: NDArray[np.bool_]
+
+
+class Engine:
+    """Folds events in applied order into feature values.
+
+    A value at a spine event is a function of the definition and of the events before it in the applied order, nothing
+    else: batches may be cut anywhere, and the engine snapshotted and restored between any two, without changing a bit.
+    An event older than the newest of its stream by more than the lateness is counted as too late and not applied;
+    a spine event that is too late still gets its row, with all aggregates null.
+    """
+
+    def __init__(self, compiled: CompiledSet) -> None:
+        self.compiled = compiled
+        self.applied = dict.fromkeys(compiled.streams, 0)  #: events applied so far, by stream
+        self.too_late = dict.fromkeys(compiled.streams, 0)  #: events that came too late, by stream
+        #: values outside their range, taken as null, by "stream.column"
+        self.out_of_range = {f"{s}.{c}": 0 for s, columns in compiled.streams.items() for c in columns}
+        self._clocks = np.full(len(compiled.streams), NEVER, np.int64)
+        categories = sorted({c for columns in compiled.streams.values() for c, t in columns.items() if _is_text(t)})
+        self._dictionaries = {name: Dictionary() for name in categories}
+        self._indices = _indices(compiled)
+        self._empty = np.array([_empty(feature) for feature in compiled.definition.features])
+
+    def process(self, batch: Batch) -> Rows:
+        """Answer and apply the events of a batch; raise ValueError, with nothing applied, if its form is wrong."""
+        validate(batch, self.compiled.streams)
+        stored = {name: self._encode(name, batch) for name in self.compiled.streams}
+        horizon = self._horizon(batch)
+        parts = {name: self._part(number, name, batch, stored[name]) for number, name in enumerate(stored)}
+        spine = parts[self.compiled.spine]
+        values = np.tile(self._empty, (len(spine.at), 1))
+        for (stream, key), index in self._indices.items():
+            work = _work(spine, parts[stream], key, index.terms, horizon, self._scratch(index))
+            index.fold(work, len(self._dictionaries[key]), values)
+        values[~spine.in_time] = np.nan
+        _fill_row_values(self.compiled.definition, spine, values)
+        late = np.concatenate([part.at[~part.in_time] for part in parts.values()])
+        return Rows(spine.at, values, np.sort(late))
+
+    def snapshot(self) -> bytes:
+        """Return everything the engine knows; equal histories of calls give equal bytes."""
+        header: snapshot.Header = {
+            "feature_set": self.compiled.id,
+            "applied": self.applied,
+            "too_late": self.too_late,
+            "out_of_range": self.out_of_range,
+            "dictionaries": {name: dictionary.texts for name, dictionary in self._dictionaries.items()},
+        }
+        return snapshot.pack(header, [self._clocks, *(a for index in self._indices.values() for a in index.arrays())])
+
+    def restore(self, data: bytes) -> None:
+        """Become the engine that wrote `data`; raise SnapshotError if it is damaged or of another feature set."""
+        header, (clocks, *arrays) = snapshot.unpack(data)
+        if header["feature_set"] != self.compiled.id:
+            raise SnapshotError(f"the snapshot is of {header['feature_set']}, this engine computes {self.compiled.id}")
+        self._clocks = clocks
+        self.applied, self.too_late = header["applied"], header["too_late"]
+        self.out_of_range = header["out_of_range"]
+        dictionaries = header["dictionaries"]
+        self._dictionaries = {name: Dictionary(dictionaries[name]) for name in self._dictionaries}
+        for index in self._indices.values():
+            index.restore(arrays[:3])
+            del arrays[:3]
+
+    def state_bytes(self) -> int:
+        """Return the size of the numeric state in memory, dictionaries excluded."""
+        return sum(array.nbytes for index in self._indices.values() for array in index.arrays())
+
+    def _encode(self, stream: str, batch: Batch) -> dict[str, tuple[Ints, int]]:
+        """Return the stored values of each column of a stream and how many of them were out of range."""
+        given = batch.columns.get(stream, {})
+        return {
+            column: (self._dictionaries[column].encode(given.get(column, ())), 0)
+            if kind.kind is Kind.CATEGORY
+            else encode_number(kind, given.get(column, ()))
+            for column, kind in self.compiled.streams[stream].items()
+        }
+
+    def _horizon(self, batch: Batch) -> Ints:
+        """Return, by position, the time before which no query comes from there on: late spine events are not asked."""
+        times = np.where(batch.stream == 0, batch.event_time, self._clocks[0])
+        return np.maximum.accumulate(np.maximum(times, self._clocks[0])) - self.compiled.definition.lateness
+
+    def _part(self, number: int, stream: str, batch: Batch, stored: Mapping[str, tuple[Ints, int]]) -> _Part:
+        """Advance the clock and the counters of a stream."""
+        at = np.flatnonzero(batch.stream == number)
+        times = batch.event_time[at]
+        newest = np.maximum.accumulate(np.concatenate([self._clocks[number : number + 1], times]))
+        in_time = times >= newest[:-1] - self.compiled.definition.lateness
+        self._clocks[number] = newest[-1]
+        applied = int(np.count_nonzero(in_time))
+        self.applied[stream] += applied
+        self.too_late[stream] += len(at) - applied
+        for column, (_, outside) in stored.items():
+            self.out_of_range[f"{stream}.{column}"] += outside
+        return _Part(at, times, {column: values for column, (values, _) in stored.items()}, in_time)
+
+    def _scratch(self, index: Index) -> Ints:
+        return np.zeros(max((len(self._dictionaries[column]) for column in index.counted), default=0), np.int64)
+
+
+def _indices(compiled: CompiledSet) -> dict[tuple[str, str], Index]:
+    """Return one index for each (stream, key) that an aggregate reads, in order of first use."""
+    groups: dict[tuple[str, str], list[tuple[int, Aggregate]]] = {}
+    for column, feature in enumerate(compiled.definition.features):
+        if isinstance(feature, Aggregate):
+            groups.setdefault((feature.stream, feature.key), []).append((column, feature))
+    return {group: Index(aggregates, compiled.streams[group[0]]) for group, aggregates in groups.items()}
+
+
+def _is_text(kind: ColumnType) -> bool:
+    return kind.kind is Kind.CATEGORY
+
+
+def _empty(feature: Feature) -> float:
+    """Return the value over no events."""
+    return 0.0 if isinstance(feature, Aggregate) and feature.op in {"count", "sum", "distinct"} else np.nan
+
+
+def _work(spine: _Part, events: _Part, key: str, terms: Sequence[Term], horizon: Ints, seen: Ints) -> Work:
+    """Return what an index has to do: ask for each spine event, apply each event of its stream; in time, with a key."""
+    asked = np.flatnonzero(spine.in_time & (spine.columns[key] != NULL))
+    told = np.flatnonzero(events.in_time & (events.columns[key] != NULL))
+    values = np.empty((len(told), len(terms)), np.int64)
+    for column, term in enumerate(terms):
+        values[:, column] = evaluate(term, events.columns[term.column][told])
+    return Work(
+        query_at=spine.at[asked],
+        query_key=spine.columns[key][asked],
+        query_time=spine.times[asked],
+        query_row=asked,
+        update_at=events.at[told],
+        update_key=events.columns[key][told],
+        update_time=events.times[told],
+        update_values=values,
+        horizon=horizon,
+        seen=seen,
+    )
+
+
+def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
+    """Write the features that need nothing but the spine event."""
+    columns = definition.streams[0].columns
+    for out, feature in enumerate(definition.features):
+        if isinstance(feature, Plain):
+            scale = 1 if feature.term.comparison else columns[feature.term.column].scale
+            values[:, out] = decode(evaluate(feature.term, part.columns[feature.term.column]), scale)
+        elif isinstance(feature, Local):
+            instants = part.columns[feature.column]
+            known = instants != NULL
+            values[known, out] = local_part(instants[known], feature.zone, feature.part)
+            values[~known, out] = np.nan

@@ -1,0 +1,158 @@
+"""The hold-back merge: one applied order for the records of many partitions, whatever order the polls bring them in.
+
+A record is released once every partition is known to have nothing earlier left. That is known from progress markers
+(a source that announces), from a later record, or, for a live partition, from having read it to its end.
+"""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+T = TypeVar("T")
+Partition = tuple[str, int]
+Run = tuple[str, int, int, int, int]
+
+_BEGINNING = -(2**63)
+_NEVER_ENDS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Generic[T]):
+    """Records in applied order, with the journal that lets the order be followed again.
+
+    `arrivals` is the arrival time of each item, as made monotonic per partition.
+    `runs` are the stretches of one partition: (topic, partition, first offset, last offset, count); offsets may be
+    missing between, so the count is not a difference.
+    `reached` are the instants that now lie behind everything: (instant, number of items here that come before it).
+    """
+
+    items: list[T]
+    arrivals: Ints
+    runs: list[Run]
+    reached: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class _Held(Generic[T]):
+    """What one partition has brought and the merge still holds."""
+
+    floor: int = _BEGINNING  #: no later record counts as earlier than this
+    complete_through: int = _BEGINNING  #: nothing at or before this is still to come
+    last_offset: int = -1
+    drained: bool = False
+    arrivals: list[Ints] = field(default_factory=list)
+    offsets: list[Ints] = field(default_factory=list)
+    items: list[T] = field(default_factory=list)
+
+
+class HoldBack(Generic[T]):
+    """Merges partitions in the order (arrival, topic, partition, offset).
+
+    `partitions` are all that are read; those in `announced` promise progress markers and wait for them. Arrivals and
+    markers are instants of one clock, in one unit. Without `drained` and `release_all`, the items released one after
+    another, and the places of the instants reached, depend only on what the partitions hold.
+    """
+
+    def __init__(self, partitions: Sequence[Partition], announced: Container[Partition]) -> None:
+        self._held: dict[Partition, _Held[T]] = {partition: _Held() for partition in sorted(partitions)}
+        self._announced = announced
+        self._instants: set[int] = set()
+
+    def __len__(self) -> int:
+        """Return the number of records held."""
+        return sum(len(held.items) for held in self._held.values())
+
+    def offer(self, partition: Partition, arrivals: Ints, offsets: Ints, items: Sequence[T]) -> None:
+        """Take records of a partition, in the order of their offsets.
+
+        An arrival below an earlier one of the partition counts as equal to it; one at or below a marker that stands
+        before it, as just after the marker. Raises ValueError unless offsets rise and all three are equally long.
+        """
+        held = self._held[partition]
+        if not len(arrivals) == len(offsets) == len(items):
+            raise ValueError(f"{partition}: {len(arrivals)} arrivals, {len(offsets)} offsets, {len(items)} items")
+        if len(items) == 0:
+            return
+        if offsets[0] <= held.last_offset or np.any(np.diff(offsets) <= 0):
+            raise ValueError(f"{partition}: offsets must rise above {held.last_offset}: offer every record once")
+        rising = np.maximum(np.maximum.accumulate(arrivals), held.floor)
+        held.arrivals.append(rising)
+        held.offsets.append(offsets)
+        held.items.extend(items)
+        held.floor, held.last_offset = int(rising[-1]), int(offsets[-1])
+        held.complete_through = max(held.complete_through, held.floor - 1)
+        for each in self._held.values():
+            each.drained = False
+
+    def progress(self, partition: Partition, until: int) -> None:
+        """Take a marker: behind it in this partition nothing arrives at or before `until`."""
+        held = self._held[partition]
+        if until > held.complete_through:
+            self._instants.add(until)
+            held.complete_through = until
+            held.floor = max(held.floor, until + 1)
+
+    def drained(self, partition: Partition) -> None:
+        """Note that a live partition was read to its end after all that was offered so far: it does not hold that.
+
+        Raises ValueError for a partition that announces progress: when it is read does not say what it still brings.
+        """
+        if partition in self._announced:
+            raise ValueError(f"{partition} announces progress: only its markers and records complete it")
+        self._held[partition].drained = True
+
+    def release(self) -> Released[T]:
+        """Return the records that nothing can precede any more, and the marked instants that all partitions passed."""
+        bound = min((_complete_through(held) for held in self._held.values()), default=_NEVER_ENDS)
+        return self._release(bound, bound)
+
+    def release_all(self) -> Released[T]:
+        """Return all records held, in order, though others may precede them: for when waiting has become too costly."""
+        bound = min((_complete_through(held) for held in self._held.values()), default=_NEVER_ENDS)
+        return self._release(_NEVER_ENDS, bound)
+
+    def _release(self, upto: int, passed: int) -> Released[T]:
+        taken = [_take(held, upto) for held in self._held.values()]
+        arrivals = np.concatenate([arrivals for arrivals, _, _ in taken])
+        sources = np.repeat(np.arange(len(taken)), [len(arrivals) for arrivals, _, _ in taken])
+        order = np.argsort(arrivals, kind="stable")
+        items = list(chain.from_iterable(items for _, _, items in taken))
+        offsets = np.concatenate([offsets for _, offsets, _ in taken])
+        arrivals = arrivals[order]
+        reached = sorted(instant for instant in self._instants if instant <= passed)
+        self._instants.difference_update(reached)
+        places = np.searchsorted(arrivals, reached, side="right").tolist()
+        return Released(
+            list(map(items.__getitem__, order.tolist())),
+            arrivals,
+            self._runs(sources[order], offsets[order]),
+            list(zip(reached, places, strict=True)),
+        )
+
+    def _runs(self, sources: NDArray[np.intp], offsets: Ints) -> list[Run]:
+        if len(sources) == 0:
+            return []
+        partitions = list(self._held)
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(sources)) + 1])
+        counts = np.diff(np.concatenate([starts, [len(sources)]]))
+        lines = zip(sources[starts], offsets[starts], offsets[starts + counts - 1], counts, strict=True)
+        return [(*partitions[source], int(first), int(last), int(count)) for source, first, last, count in lines]
+
+
+def _complete_through(held: _Held[T]) -> int:
+    return _NEVER_ENDS if held.drained else held.complete_through
+
+
+def _take(held: _Held[T], upto: int) -> tuple[Ints, Ints, list[T]]:
+    """Remove and return what the partition holds up to an arrival."""
+    arrivals = np.concatenate([np.empty(0, np.int64), *held.arrivals])
+    offsets = np.concatenate([np.empty(0, np.int64), *held.offsets])
+    count = int(np.searchsorted(arrivals, upto, side="right"))
+    items, held.items = held.items[:count], held.items[count:]
+    held.arrivals, held.offsets = [arrivals[count:]], [offsets[count:]]
+    return arrivals[:count], offsets[:count], items

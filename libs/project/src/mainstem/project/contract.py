@@ -1,0 +1,117 @@
+"""The data contract of a source: what a record must look like, when it may come, and what is judged batch by batch."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+
+from mainstem.feature_engine import column_types
+from mainstem.feature_engine.durations import microseconds
+from mainstem.feature_engine.spec import Stream, stream
+from mainstem.project.canonical import address, canonical
+from mainstem.project.columns import (
+    BooleanColumn,
+    CategoryColumn,
+    Column,
+    FixedColumn,
+    TimeColumn,
+)
+from mainstem.project.durations import Microseconds
+
+#: Batch rules are judged over blocks of this many consecutive offsets of one partition.
+BLOCK: Final = 1_000
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class BatchRules(BaseModel):
+    """What must hold over every block of `BLOCK` consecutive offsets of a partition."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_quarantined: Fraction = Field(default=1.0, description="Largest share of records that may be quarantined.")
+    max_null: dict[Name, Fraction] = Field(default={}, description="Largest share of nulls, by column.")
+
+
+class SourceContract(BaseModel):
+    """What ingestion holds each record of a source against. Made by `source()`; durations are microseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    key: Name = Field(description="Column that the records are keyed by.")
+    columns: dict[Name, Column] = Field(min_length=1)
+    partitions: int = Field(default=2, gt=0, description="Partitions of its topic and of what is derived from it.")
+    replay: bool = Field(default=False, description="Whether it replays history and announces its progress.")
+    event_time: Literal["ce_time"] = Field(default="ce_time", description="Header that holds the event time.")
+    max_age: Microseconds = Field(default=microseconds("30d"), description="Longest time from event to arrival.")
+    ahead: Microseconds = Field(default=microseconds("5m"), description="How far an event may lie after its arrival.")
+    unique_within: Microseconds = Field(default=microseconds("7d"), description="How long ids are remembered.")
+    batch: BatchRules = BatchRules()
+
+    @field_validator("columns")
+    @classmethod
+    def _in_order_of_names(cls, columns: dict[str, Column]) -> dict[str, Column]:
+        return dict(sorted(columns.items()))
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        key = self.columns.get(self.key)
+        if not isinstance(key, CategoryColumn) or key.nullable:
+            raise ValueError(f"source {self.name!r}: key {self.key!r} must name a category column that is not nullable")
+        for name in self.batch.max_null:
+            if name not in self.columns:
+                raise ValueError(f"source {self.name!r}: max_null names {name!r}, which is none of its columns")
+        return self
+
+    @cached_property
+    def id(self) -> str:
+        """The content address of the contract's canonical form."""
+        return address(canonical(self))
+
+    def model(self) -> type[BaseModel]:
+        """Return a pydantic model of one record, the same verdicts as the decoder's, for documents and checks."""
+        config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+        fields: dict[str, Any] = {
+            name: (column.annotation() | None, Field(default=None, description=column.description))
+            if column.nullable
+            else (column.annotation(), Field(description=column.description))
+            for name, column in self.columns.items()
+        }
+        return create_model(self.name, __config__=config, **fields)
+
+    def stream(self) -> Stream:
+        """Return the source as a stream that features are written over; free text is left out."""
+        columns = {name: _engine_column(column) for name, column in self.columns.items() if column.kind != "text"}
+        return stream(self.name, key=self.key, columns=columns)
+
+
+def _engine_column(column: CategoryColumn | FixedColumn | TimeColumn | BooleanColumn) -> column_types.ColumnType:
+    match column:
+        case CategoryColumn():
+            return column_types.category()
+        case FixedColumn():
+            return column_types.fixed(column.unit, scale=column.scale, lo=column.lo, hi=column.hi)
+        case TimeColumn():
+            return column_types.time()
+        case BooleanColumn():
+            return column_types.boolean()
+
+
+class Settings(TypedDict, total=False):
+    """The optional settings of a source: see `SourceContract`; durations as `'30d'`, `'24h'`, `'5m'`, `'90s'`."""
+
+    partitions: int
+    replay: bool
+    event_time: Literal["ce_time"]
+    max_age: str
+    ahead: str
+    unique_within: str
+    batch: Mapping[str, Any]
+
+
+def source(name: str, *, key: str, columns: Mapping[str, Column], **settings: Unpack[Settings]) -> SourceContract:
+    """Declare a source; raise pydantic's ValidationError with every fault when the contract contradicts itself."""
+    return SourceContract.model_validate({"name": name, "key": key, "columns": dict(columns), **settings})

@@ -1,0 +1,116 @@
+"""A project as one document: what its folder means, and all that services ever see of it."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from mainstem.events.errors import Rejected
+from mainstem.feature_engine.compiled import CompiledSet, load
+from mainstem.project.canonical import address, canonical
+from mainstem.project.charter import Charter
+from mainstem.project.contract import Name, SourceContract
+from mainstem.project.model import ModelDefinition
+from mainstem.project.monitoring import Monitoring
+from mainstem.project.serving import Serving
+
+
+class FeatureSetDefinition(BaseModel):
+    """A compiled feature set: the engine's own description and its identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    spec: dict[str, JsonValue]
+
+    @cached_property
+    def compiled(self) -> CompiledSet:
+        """The feature set itself, from the description; raise ValueError when the two disagree."""
+        compiled = load(self.spec)
+        if compiled.id != self.id:
+            raise ValueError(f"the feature set hashes to {compiled.id}, its definition says {self.id}")
+        return compiled
+
+
+class ProjectDefinition(BaseModel):
+    """The canonical definition of a project. Two folders that mean the same have the same `id`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["mainstem.project.v1"] = "mainstem.project.v1"
+    charter: Charter
+    sources: dict[Name, SourceContract]
+    feature_sets: dict[Name, FeatureSetDefinition]
+    models: dict[Name, ModelDefinition]
+    serving: Serving
+    monitoring: Monitoring
+
+    @cached_property
+    def id(self) -> str:
+        """The content address of the canonical form."""
+        return address(self.canonical())
+
+    def canonical(self) -> bytes:
+        """Return the definition as canonical JSON; `parse` reads it back."""
+        return canonical(self)
+
+    @model_validator(mode="after")
+    def _parts_are_filed_under_their_names(self) -> Self:
+        names = [(name, part.name) for name, part in self.sources.items()]
+        names += [(name, part.name) for name, part in self.models.items()]
+        for filed, name in names:
+            if filed != name:
+                raise ValueError(f"{name!r} is filed under {filed!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _feature_sets_read_the_sources_as_declared(self) -> Self:
+        for name, feature_set in self.feature_sets.items():
+            if feature_set.compiled.name != name:
+                raise ValueError(f"feature set {feature_set.compiled.name!r} is filed under {name!r}")
+            for source, columns in feature_set.compiled.streams.items():
+                if source not in self.sources:
+                    raise ValueError(f"feature set {name!r} reads {source!r}, which sources.py does not declare")
+                declared = self.sources[source].stream().columns
+                other = sorted(column for column, kind in columns.items() if declared.get(column) != kind)
+                if other:
+                    raise ValueError(f"feature set {name!r} reads {other} of {source!r} otherwise than its contract")
+        return self
+
+    @model_validator(mode="after")
+    def _models_stand_on_known_parts(self) -> Self:
+        for model in self.models.values():
+            if model.feature_set not in self.feature_sets:
+                raise ValueError(f"model {model.name!r} reads feature set {model.feature_set!r}, which does not exist")
+            self._label_can_be_joined(model)
+        return self
+
+    def _label_can_be_joined(self, model: ModelDefinition) -> None:
+        label = model.label
+        source = self.sources.get(label.source)
+        if source is None:
+            raise ValueError(f"the label of {model.name!r} comes from {label.source!r}, which is no source")
+        if label.key not in source.columns:
+            raise ValueError(f"the label of {model.name!r} is joined by {label.key!r}, no column of {source.name!r}")
+        column = source.columns.get(label.column)
+        if column is None or column.kind != "fixed":
+            raise ValueError(f"the label of {model.name!r} needs a number, {label.column!r} of {source.name!r} is none")
+
+
+def parse(document: bytes | str | Mapping[str, object]) -> ProjectDefinition:
+    """Read a definition back; raise Rejected with every fault when it is none."""
+    try:
+        if isinstance(document, Mapping):
+            return ProjectDefinition.model_validate(document)
+        return ProjectDefinition.model_validate_json(document)
+    except ValidationError as error:
+        raise Rejected(f"this is no project definition: {faults(error)}; apply the project folder again") from error
+
+
+def faults(error: ValidationError) -> str:
+    """Return the faults of a document in one line, each with its place."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    )

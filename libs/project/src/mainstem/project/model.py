@@ -1,0 +1,84 @@
+"""What a model is: label, windows, estimator, gates.
+
+At a cut T a run may use the rows recorded before T whose labels were recorded before T.
+It fits on rows recorded in [T - training window, T - evaluation window) and evaluates on [T - evaluation window, T).
+"""
+
+from typing import Annotated, Literal, Self, TypedDict, Unpack
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mainstem.project.contract import Name
+from mainstem.project.durations import Microseconds
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Label(BaseModel):
+    """The truth about a spine record: whether a number in a later record of the same key lies above a threshold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Name = Field(description="Source whose record brings the truth.")
+    key: Name = Field(description="Column that it shares with the spine.")
+    column: Name = Field(description="Number that decides; null decides nothing.")
+    above: float = Field(allow_inf_nan=False, description="The label is true above this, in the column's unit.")
+    wait: Microseconds = Field(description="Time after which a label that did not come counts as missing.")
+
+
+class Estimator(BaseModel):
+    """What is fitted. Parameters are those of the library; seed and categories are set by the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hist_gradient_boosting"] = "hist_gradient_boosting"
+    params: dict[str, bool | int | float | str] = {}
+
+
+class Gates(BaseModel):
+    """What a candidate must show on the evaluation window before anybody may approve it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_auc: Share = Field(description="Smallest area under the ROC curve.")
+    max_auc_loss: Share = Field(description="Largest loss of AUC against the version in production.")
+    confidence: Share = Field(description="Confidence with which the loss must stay below it.")
+    max_calibration_error: Share = Field(description="Largest expected calibration error.")
+    max_flips: int = Field(default=0, ge=0, description="Decisions the exported model may take otherwise.")
+
+
+class ModelDefinition(BaseModel):
+    """A model of a project. Made by `model()`; durations are microseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    feature_set: Name = Field(description="Name of the feature set it reads.")
+    label: Label
+    training_window: Microseconds = Field(description="How far before the cut the data begins.")
+    evaluation_window: Microseconds = Field(description="How long before the cut is kept for evaluation.")
+    estimator: Estimator
+    gates: Gates
+    seed: int = Field(ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _something_is_left_to_fit_on(self) -> Self:
+        if self.evaluation_window >= self.training_window:
+            raise ValueError(f"model {self.name!r}: the evaluation window takes the whole training window")
+        return self
+
+
+class Settings(TypedDict):
+    """The settings of a model: see `ModelDefinition`; durations as `'120d'`, `'24h'`."""
+
+    label: Label
+    training_window: str
+    evaluation_window: str
+    estimator: Estimator
+    gates: Gates
+    seed: int
+
+
+def model(name: str, *, feature_set: str, **settings: Unpack[Settings]) -> ModelDefinition:
+    """Declare a model; raise pydantic's ValidationError with every fault."""
+    return ModelDefinition.model_validate({"name": name, "feature_set": feature_set, **settings})

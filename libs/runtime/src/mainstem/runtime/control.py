@@ -1,0 +1,65 @@
+"""The control plane's discipline: positions, state and outgoing events in one transaction."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from mainstem.events.catalogue import Record, decode
+from mainstem.events.envelope import Event
+from mainstem.events.errors import Undecodable
+from mainstem.events.fence import Fence
+from mainstem.runtime.service import Resources, steadily
+from mainstem.storage import Transaction, load_checkpoint
+from mainstem.telemetry import logger, metrics
+
+Handle = Callable[[Transaction, Event], Awaitable[None]]
+
+_log = logger(__name__)
+
+
+async def consume(resources: Resources, topics: Sequence[str], handle: Handle, *, name: str = "control") -> None:
+    """Give every event of `topics` to `handle` once, for ever; a record that is no event is parked.
+
+    `handle` writes state and appends events through the transaction it is given, and nothing anywhere else: what it
+    raises as Unavailable or Conflict rolls back and is tried again from the first record of the batch.
+    """
+
+    async def positions() -> Mapping[tuple[str, int], int]:
+        checkpoint = await load_checkpoint(resources.database)
+        return {place: position.next_offset for place, position in checkpoint.positions.items()}
+
+    async def on_batch(records: Sequence[Record]) -> None:
+        await steadily(lambda: _apply(resources, records, handle))
+
+    subscription = resources.bus.subscribe(f"{resources.name}-{name}", topics, positions)
+    await subscription.run(on_batch)
+
+
+async def _apply(resources: Resources, records: Sequence[Record], handle: Handle) -> None:
+    async with resources.database.transaction() as tx:
+        for record in await tx.admit(records):
+            metrics.RECORDS.labels(record.topic).inc()
+            try:
+                event = decode(record)
+            except Undecodable as fault:
+                _log.error("parked: %s", fault, extra={"action": "parked"})
+                metrics.PARKED.labels(record.topic).inc()
+                await tx.park(record, str(fault))
+                continue
+            await handle(tx, event)
+
+
+async def load_fence(resources: Resources, topics: Sequence[str]) -> Fence:
+    """Return the fence of a data-plane reader of `topics` as it was stored last."""
+    checkpoint = await load_checkpoint(resources.database)
+    return Fence({place: position for place, position in checkpoint.positions.items() if place[0] in topics})
+
+
+async def restart_when(changed: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `work`; each time `changed` is set, cancel it and run it anew. Its state must be reloaded from the store."""
+    while True:
+        changed.clear()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(work())
+            await changed.wait()
+            running.cancel()

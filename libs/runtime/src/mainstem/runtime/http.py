@@ -1,0 +1,110 @@
+"""HTTP for people and probes: health, metrics, errors as problem documents, bearer tokens."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mainstem.auth import Principal, Principals, Right, allows
+from mainstem.events.errors import MainstemError, Rejected, Unavailable
+from mainstem.runtime.health import Health
+from mainstem.telemetry import metrics
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+MAX_BODY_BYTES = 16 << 20
+
+
+class Problem(MainstemError):
+    """An answer that is not a success: what, which id, what to do."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+
+
+def problem(status: int, code: str, detail: str) -> Response:
+    """Return a problem document (RFC 9457)."""
+    body = {"type": f"mainstem:{code}", "title": code.replace("_", " "), "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+async def json_body(request: Request) -> object:
+    """Return the JSON body; raise Problem 413 for a large and 400 for a malformed one."""
+    body = await body_bytes(request)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as fault:
+        raise Problem(400, "malformed_json", f"the body is no JSON: {fault}") from fault
+
+
+async def body_bytes(request: Request) -> bytes:
+    """Return the body; raise Problem 413 when it has more than MAX_BODY_BYTES."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(413, "too_large", f"the body has more than {MAX_BODY_BYTES} bytes; send it in parts")
+    return bytes(body)
+
+
+def authenticate(request: Request, principals: Principals, right: Right) -> Principal:
+    """Return who asks; raise Problem 401 without a known token and 403 without the right."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    principal = principals.authenticate(token) if scheme.lower() == "bearer" else None
+    if principal is None:
+        raise Problem(401, "unknown_token", "send `Authorization: Bearer <token>` with a token of the principals file")
+    if not allows(principal, right):
+        raise Problem(403, "not_allowed", f"{principal.name} has not the right '{right.value}'; ask who has")
+    return principal
+
+
+def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the ASGI application of a service: probes, metrics, and its own routes."""
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(_: Request) -> Response:
+        faults = health.faults()
+        return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+    own = [Route("/livez", live), Route("/readyz", ready), Route("/metrics", exposition)]
+    handlers = {Problem: _problem, Unavailable: _unavailable, Rejected: _rejected}
+    return Starlette(routes=[*own, *routes], exception_handlers=handlers)  # type: ignore[arg-type]
+
+
+async def _problem(_: Request, fault: Problem) -> Response:
+    return problem(fault.status, fault.code, str(fault))
+
+
+async def _unavailable(_: Request, fault: Unavailable) -> Response:
+    return problem(503, "unavailable", f"{fault}; nothing was done, try again")
+
+
+async def _rejected(_: Request, fault: Rejected) -> Response:
+    return problem(422, "rejected", str(fault))
+
+
+async def listen(app: Starlette, host: str, port: int) -> None:
+    """Serve `app` until cancelled."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    await server.serve()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the service."""
+
+    def install_signal_handlers(self) -> None:
+        """Do nothing: the service stops its tasks itself."""

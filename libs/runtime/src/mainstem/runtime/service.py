@@ -1,0 +1,108 @@
+"""The process: open resources, run tasks until a signal or the first fault, leave no task behind."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+from starlette.routing import BaseRoute
+
+from mainstem.auth import Principals
+from mainstem.bus import relay
+from mainstem.bus.kafka import KafkaBus
+from mainstem.events.errors import Conflict, Unavailable
+from mainstem.runtime.health import Health
+from mainstem.runtime.http import application, listen
+from mainstem.runtime.settings import ServiceSettings
+from mainstem.storage import Artifacts, Database, Outbox, open_database
+from mainstem.telemetry import Tracer, configure, logger
+
+_log = logger(__name__)
+
+Task = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a service stands on."""
+
+    name: str
+    settings: ServiceSettings
+    bus: KafkaBus
+    database: Database
+    artifacts: Artifacts
+    principals: Principals
+    tracer: Tracer
+    health: Health = field(default_factory=Health)
+
+    async def relay(self) -> None:
+        """Publish the outbox for ever."""
+        await steadily(lambda: relay(Outbox(self.database, self.name), self.bus.publisher))
+
+
+@asynccontextmanager
+async def open_resources(name: str, package: str, settings: ServiceSettings) -> AsyncIterator[Resources]:
+    """Open broker, database and stores of the service `name`; close them in reverse order.
+
+    Raises Unavailable when broker or database do not answer within a minute.
+    """
+    configure(settings.log_level)
+    database = await open_database(settings.database_url, name, package)
+    tracer = Tracer(name, settings.traces)
+    principals = Principals.parse(settings.principals.read_text() if settings.principals else "[]")
+    try:
+        async with KafkaBus(settings.kafka, f"mainstem-{name}", settings.instance) as bus:
+            artifacts = Artifacts(settings.artifacts)
+            yield Resources(name, settings, bus, database, artifacts, principals, tracer)
+    finally:
+        tracer.close()
+        await database.close()
+
+
+async def serve(resources: Resources, tasks: Sequence[Task], routes: Sequence[BaseRoute] = ()) -> None:
+    """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = application(resources.health, routes)
+    settings = resources.settings
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(task()) for task in (resources.health.tick, *tasks)]
+        running.append(group.create_task(listen(app, settings.http_host, settings.http_port)))
+        _log.info("started", extra={"action": "started", "service": resources.name})
+        await stop.wait()
+        for task in running:
+            task.cancel()
+
+
+async def steadily(work: Callable[[], Awaitable[None]], *, longest_s: float = 5.0) -> None:
+    """Do `work`; when something is away or somebody was faster, wait and do it again from the start.
+
+    Work must be repeatable. Any other error is a fault of ours and is raised.
+    """
+    pause_s = 0.05
+    while True:
+        try:
+            return await work()
+        except (Unavailable, Conflict) as fault:
+            _log.warning("trying again: %s", fault, extra={"action": "retry", "pause_s": pause_s})
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, longest_s)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's main on uvloop.
+
+    After a fault the process ends at once: what was not acknowledged is not flushed, it is done again from the
+    stored positions.
+    """
+    try:
+        uvloop.run(main())
+    except BaseException:  # noqa: BLE001  # the last stop: log it, then leave without flushing anything
+        _log.critical("fault", exc_info=True, extra={"action": "fault"})
+        os._exit(1)

@@ -1,0 +1,65 @@
+"""Artifacts by content address in a folder: bytes in, `sha256:` out, and only the same bytes back."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+from mainstem.events.errors import MainstemError
+from mainstem.events.ids import content_id
+
+_PREFIX = "sha256:"
+
+
+class ArtifactMissing(MainstemError):
+    """No artifact has this address."""
+
+
+class ArtifactCorrupt(MainstemError):
+    """The stored bytes are not what the address says."""
+
+
+class Artifacts:
+    """A folder of artifacts. Writing is atomic and durable; reading verifies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, content: bytes) -> str:
+        """Store `content` and return its address. Putting it twice is one artifact."""
+        address = content_id(content)
+        target = self._path(address)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"{target.name}.{os.getpid()}")
+            with partial.open("wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(target)
+            _sync_folder(target.parent)
+        return address
+
+    def get(self, address: str) -> bytes:
+        """Return the bytes at `address`; raise ArtifactMissing, or ArtifactCorrupt when they were changed."""
+        try:
+            content = self._path(address).read_bytes()
+        except FileNotFoundError as fault:
+            raise ArtifactMissing(f"no artifact {address}; rebuild the run that made it") from fault
+        found = _PREFIX + sha256(content).hexdigest()
+        if found != address:
+            raise ArtifactCorrupt(f"artifact {address} holds bytes of {found}; it was changed after it was stored")
+        return content
+
+    def _path(self, address: str) -> Path:
+        digest = address.removeprefix(_PREFIX)
+        if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+            raise ArtifactMissing(f"{address!r} is no content address (sha256: and 64 hexadecimal digits)")
+        return self._folder / digest[:2] / digest
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

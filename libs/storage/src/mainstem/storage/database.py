@@ -1,0 +1,129 @@
+"""PostgreSQL for one service: a pool whose connections see the service's schema, transactions, migrations."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+
+import asyncpg
+
+from mainstem.events.errors import Conflict, Unavailable
+from mainstem.storage.transaction import Transaction
+
+Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_PLATFORM = "mainstem.storage"
+#: What PostgreSQL and its client raise when the server is away, stopping or starting.
+_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+_LOST_RACE = (asyncpg.UniqueViolationError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+class Database:
+    """One schema of a PostgreSQL database. Make it with `open_database`."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], schema: str) -> None:
+        self.schema = schema
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Run a transaction; commit at the end, roll back on any error.
+
+        Raises Unavailable when the server is away (nothing is known about the commit then: repeat the whole work)
+        and Conflict when somebody else wrote the same stream first.
+        """
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                tx = Transaction(connection)
+                yield tx
+                await tx.finish()
+            for call in tx.after_commit:
+                call()
+        except _LOST_RACE as fault:
+            raise Conflict(f"schema {self.schema}: {fault}; read again and decide again") from fault
+        except _AWAY as fault:
+            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection outside a transaction. Raises Unavailable."""
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except _AWAY as fault:
+            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+
+    async def ping(self) -> None:
+        """Return when the server answers; raise Unavailable when it does not."""
+        async with self.connection() as connection:
+            await connection.execute("select 1")
+
+    async def migrate(self, package: str) -> None:
+        """Apply the migrations of the platform and of `package` that this schema has not seen, in order of name."""
+        async with self.connection() as connection:
+            await connection.execute(f"create schema if not exists {self.schema}")
+            await connection.execute("create table if not exists migration(name text primary key)")
+            done = {row["name"] for row in await connection.fetch("select name from migration")}
+            for name, sql in _migrations(package):
+                if name not in done:
+                    async with connection.transaction():
+                        await connection.execute(sql)
+                        await connection.execute("insert into migration values ($1)", name)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        try:
+            async with asyncio.timeout(3):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+def _migrations(package: str) -> list[tuple[str, str]]:
+    platform = files(_PLATFORM).joinpath("sql/0001_platform.sql")
+    own = [entry for entry in files(package).joinpath("migrations").iterdir() if entry.name.endswith(".sql")]
+    named = [(f"platform/{platform.name}", platform.read_text())]
+    return named + sorted((entry.name, entry.read_text()) for entry in own)
+
+
+async def open_database(url: str, schema: str, package: str, *, wait_s: float = 60) -> Database:
+    """Connect, create the schema if it is missing, bring it up to date, and return it.
+
+    Waits up to `wait_s` for a server that is starting; raises Unavailable after that.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            database = Database(await _pool(url, schema), schema)
+            await database.migrate(package)
+        except (*_AWAY, Unavailable) as fault:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"PostgreSQL did not answer within {wait_s:.0f} s: {fault!r}") from fault
+            await asyncio.sleep(0.2)
+        else:
+            return database
+
+
+async def _pool(url: str, schema: str) -> asyncpg.Pool[asyncpg.Record]:
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=6,
+        init=_readable_json,
+        server_settings={"search_path": schema, "application_name": f"mainstem-{schema}"},
+        command_timeout=60,
+    )
+
+
+async def _readable_json(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

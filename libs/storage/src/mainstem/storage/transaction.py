@@ -1,0 +1,89 @@
+"""One transaction: what was read is fenced, what is decided is appended, all of it or nothing."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, LiteralString
+
+import asyncpg
+
+from mainstem.events.catalogue import Record, encode
+from mainstem.events.envelope import Event
+from mainstem.events.fence import Fence, Position
+from mainstem.storage.queries import load
+
+SQL = load("mainstem.storage", "sql/platform.sql")
+
+
+class Transaction:
+    """A transaction of `Database.transaction`; its methods may be used until the block ends."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
+        self.connection = connection
+        self._fence: Fence | None = None
+        self._appended = False
+        #: Called in order once the transaction is committed; never when it is rolled back.
+        self.after_commit: list[Callable[[], None]] = []
+
+    async def admit(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that were not applied yet; their positions move when the transaction commits."""
+        places = sorted({(r.topic, r.partition) for r in records})
+        rows = await self.connection.fetch(SQL["lock_positions"], [p[0] for p in places], [p[1] for p in places])
+        self._fence = Fence({(r["topic"], r["part"]): Position(r["next_offset"], r["origins"]) for r in rows})
+        return self._fence.admit(records)[0]
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Append events to the log and the outbox. One that is there already (same id) is left as it is."""
+        for event in events:
+            if await self.connection.fetchval(SQL["has_event"], event.envelope.id):
+                continue
+            message = encode(event)
+            await self.connection.execute(
+                SQL["append_event"],
+                event.envelope.id,
+                f"{message.topic}:{event.fact.key}",
+                message.topic,
+                message.key,
+                [[name, value.decode()] for name, value in message.headers],
+                message.value,
+            )
+            self._appended = True
+
+    async def park(self, record: Record, reason: str) -> None:
+        """Keep a record that no handler can take, with the reason, and let the next ones pass."""
+        headers = [[name, value.decode(errors="replace")] for name, value in record.headers]
+        await self.connection.execute(
+            SQL["park"], record.topic, record.partition, record.offset, reason, headers, record.value
+        )
+
+    async def save_positions(
+        self, positions: Mapping[tuple[str, int], Position], states: Mapping[tuple[str, int], bytes] | None = None
+    ) -> None:
+        """Store how far partitions were applied, and with them the state that belongs to exactly there."""
+        places = sorted(positions)
+        await self.connection.execute(
+            SQL["save_positions"],
+            [p[0] for p in places],
+            [p[1] for p in places],
+            [positions[p].next_offset for p in places],
+            [json.dumps(positions[p].origins) for p in places],
+            [(states or {}).get(p) for p in places],
+        )
+
+    async def save_snapshot(self, name: str, state: bytes) -> None:
+        """Store a state under a name, in place of the one before."""
+        await self.connection.execute(SQL["save_snapshot"], name, state)
+
+    async def fetch(self, query: LiteralString, *arguments: Any) -> list[asyncpg.Record]:
+        """Return the rows of a query."""
+        return await self.connection.fetch(query, *arguments)
+
+    async def execute(self, query: LiteralString, *arguments: Any) -> None:
+        """Run a statement."""
+        await self.connection.execute(query, *arguments)
+
+    async def finish(self) -> None:
+        """Store the positions of what was admitted; called when the block ends well."""
+        if self._fence is not None:
+            await self.save_positions(self._fence.positions)
+        if self._appended:
+            await self.connection.execute("notify outbox")

@@ -1,0 +1,37 @@
+"""Every instrument of the platform: its name, kind, unit, and what to do when it moves the wrong way."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY: Final = CollectorRegistry()
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+#: Records taken from a topic. Flat while lag grows: the service is stuck; look at its log.
+RECORDS: Final = Counter("mainstem_records", "Records taken", ["topic"], registry=REGISTRY)
+#: Records dropped as second copies. Grows after a crash of the writer; steady growth: two writers share a partition.
+FENCED: Final = Counter("mainstem_records_fenced", "Second copies dropped", registry=REGISTRY)
+#: Events written. Flat while records are taken: everything is refused; look at the quarantine.
+EVENTS: Final = Counter("mainstem_events_published", "Events published", ["topic"], registry=REGISTRY)
+#: Records known to lie ahead. Grows: too slow or stuck; add a worker or look at the log.
+LAG: Final = Gauge("mainstem_lag_records", "Records ahead", ["topic", "partition"], registry=REGISTRY)
+#: Seconds from receiving a batch to having applied it. Grows: look at the broker and at PostgreSQL.
+BATCH_SECONDS: Final = Histogram("mainstem_batch_seconds", "Time to apply a batch", registry=REGISTRY, buckets=_SECONDS)
+#: Records that broke their contract. Rises: `mainstem quarantine list` names the reasons.
+QUARANTINED: Final = Counter("mainstem_quarantined", "Records quarantined", ["source", "reason"], registry=REGISTRY)
+#: Records that no handler could take. Any: read the `parked` table and fix their writer.
+PARKED: Final = Counter("mainstem_records_parked", "Records parked", ["topic"], registry=REGISTRY)
+#: Log time reached, seconds since 1970. Stands still: a source stopped announcing progress.
+LOG_TIME: Final = Gauge("mainstem_log_time_seconds", "Recorded time reached", registry=REGISTRY)
+#: Answers given. Error share rises: look at the statuses and the log.
+PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
+#: Seconds from question to answer.
+PREDICT_SECONDS: Final = Histogram(
+    "mainstem_predict_seconds", "Time to answer", ["channel"], registry=REGISTRY, buckets=_SECONDS
+)
+
+
+def exposition() -> bytes:
+    """Return all metrics in the Prometheus text format."""
+    return generate_latest(REGISTRY)

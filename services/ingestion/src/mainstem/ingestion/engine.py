@@ -1,0 +1,299 @@
+"""Records in, verdicts out: a batch of one partition becomes messages for the bus and notes for the store."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import msgspec
+import numpy as np
+
+from mainstem.events.catalogue import Record, encode
+from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
+from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
+from mainstem.events.ids import child_id, fingerprint
+from mainstem.events.instants import NEVER, parse_all, render
+from mainstem.ingestion.domain import Block, PartitionState
+from mainstem.ingestion.ports import Tally
+from mainstem.project.contract import SourceContract
+from mainstem.project.reasons import Fault, Reason
+from mainstem.project.records import Decoder
+from mainstem.telemetry import Tracer
+
+Partition = tuple[str, int]
+
+SOURCE = "/mainstem/ingestion"
+#: A record larger than this is refused.
+MAX_RECORD_BYTES = 1 << 20
+#: A quarantine event keeps this much of the payload; the source topic and the ledger keep all of it.
+PAYLOAD_BYTES_KEPT = 16 << 10
+
+_PROGRESS = ProgressReached.TYPE.encode()
+_ACCEPTED = RecordAccepted.TYPE.encode()
+_FIXED = (
+    ("ce_specversion", b"1.0"),
+    ("content-type", b"application/json"),
+    ("ce_type", _ACCEPTED),
+    ("ce_source", SOURCE.encode()),
+    ("ce_dataschema", dataschema(RecordAccepted.TYPE).encode()),
+    ("ce_tenant", b"default"),
+    ("ce_actor", SOURCE.encode()),
+)
+_MOD = 2**63
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch led to."""
+
+    messages: list[Message] = field(default_factory=list)
+    quarantined: list[RecordQuarantined] = field(default_factory=list)
+    redriven: list[RecordRedriven] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A record with what its headers say."""
+
+    record: Record
+    headers: dict[str, bytes]
+    id: str | None
+    time_us: int
+    recorded_us: int
+    fault: Fault | None
+
+
+class Judge:
+    """Judges the records of one source. Holds no state of its own: that is in the `PartitionState` handed in."""
+
+    def __init__(self, contract: SourceContract, tracer: Tracer) -> None:
+        self.contract = contract
+        self._decoder = Decoder(contract)
+        self._tracer = tracer
+        self._head = f'{{"source":"{contract.name}","contract":"{contract.id}"'.encode()
+        self._topic = RecordAccepted.TOPIC.format(source=contract.name)
+
+    def judge(self, records: Sequence[Record], headers: Sequence[dict[str, bytes]], state: PartitionState) -> Outcome:
+        """Judge records of one partition in their order and remember them in `state`."""
+        outcome = Outcome()
+        pairs = list(zip(records, headers, strict=True))
+        for marker, run in groupby(pairs, key=lambda pair: pair[1].get("ce_type") == _PROGRESS):
+            if marker:
+                for record, found in run:
+                    self._pass_on(record, found, outcome)
+            else:
+                self._judge_run(list(run), state, outcome)
+        return outcome
+
+    def _pass_on(self, record: Record, headers: dict[str, bytes], outcome: Outcome) -> None:
+        """Pass a progress marker to the same partition of the accepted topic."""
+        try:
+            marker = msgspec.json.decode(record.value or b"", type=_Until)
+        except msgspec.MsgspecError:
+            return  # not a marker after all; it announces nothing
+        event = _from_record(record, headers, ProgressReached(until=marker.until))
+        message = encode(event.at_origin(_origin(record)))
+        outcome.messages.append(Message(self._topic, message.key, message.value, message.headers, record.partition))
+
+    def _judge_run(self, pairs: list[tuple[Record, dict[str, bytes]]], state: PartitionState, outcome: Outcome) -> None:
+        rows = self._read(pairs)
+        judgement = self._decoder.judge(
+            [row.record.value or b"" for row in rows],
+            [row.record.key for row in rows],
+            np.array([row.time_us for row in rows], np.int64),
+            np.array([row.recorded_us for row in rows], np.int64),
+        )
+        for index, (row, found) in enumerate(zip(rows, judgement.faults, strict=True)):
+            closed = state.enter(row.record.offset)
+            if closed is not None:
+                self._close(closed, row, outcome)
+            fault = row.fault or found
+            if fault is None and not state.seen.admit(fingerprint(_id(row).encode()), row.recorded_us):
+                fault = Fault(Reason.DUPLICATE_ID, None, f"id {row.id} was seen within the contract's `unique_within`")
+            self._count(state, fault, outcome)
+            if fault is None:
+                self._accept(row, outcome)
+                for column, nulls in judgement.nulls.items():
+                    _count_null(state, column, bool(nulls[index]))
+            else:
+                self._quarantine(row, fault, outcome)
+
+    def _read(self, pairs: list[tuple[Record, dict[str, bytes]]]) -> list[_Row]:
+        """Read ids and times from the headers, times of the whole batch at once."""
+        appended = [record.timestamp * 1000 for record, _ in pairs]
+        times = _times([headers.get("ce_time") for _, headers in pairs])
+        recorded = _times([headers.get("ce_recordedtime") for _, headers in pairs])
+        rows = []
+        for (record, headers), arrived_us, time, given in zip(pairs, appended, times, recorded, strict=True):
+            known_us = given if self.contract.replay and given not in (None, NEVER) else arrived_us
+            time_us = known_us if time in (None, NEVER) else time
+            rows.append(
+                _Row(
+                    record,
+                    headers,
+                    _record_id(record, headers),
+                    time_us,
+                    known_us,
+                    _header_fault(record, headers, time),
+                )
+            )
+        return rows
+
+    def _count(self, state: PartitionState, fault: Fault | None, outcome: Outcome) -> None:
+        block = state.block
+        assert block is not None  # noqa: S101  # enter() made it
+        block.records += 1
+        if fault is None:
+            outcome.tally.accepted += 1
+        else:
+            block.quarantined += 1
+            outcome.tally.quarantined += 1
+
+    def _accept(self, row: _Row, outcome: Outcome) -> None:
+        record, headers = row.record, row.headers
+        cause = _id(row)
+        accepted_id = child_id(cause, RecordAccepted.TYPE)
+        outcome.tally.fingerprint = (outcome.tally.fingerprint + fingerprint(accepted_id.encode())) % _MOD
+        out = [
+            *_FIXED,
+            ("ce_id", accepted_id.encode()),
+            ("ce_subject", record.key or b""),
+            ("ce_time", headers.get("ce_time") or render(row.time_us).encode()),
+            ("ce_recordedtime", render(row.recorded_us).encode()),
+            ("ce_correlationid", headers.get("ce_correlationid") or cause.encode()),
+            ("ce_causationid", cause.encode()),
+            ("ce_origin", _origin(record).encode()),
+        ]
+        trace = self._tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": accepted_id})
+        if trace is not None:
+            out.append(("traceparent", trace))
+        replaces = headers.get("ce_replaces")
+        middle = b"" if replaces is None else b',"replaces":"' + replaces + b'"'
+        value = b"".join((self._head, middle, b',"record":', record.value or b"", b"}"))
+        outcome.messages.append(Message(self._topic, record.key, value, tuple(out), record.partition))
+        if replaces is not None:
+            fact = RecordRedriven(quarantine_id=replaces.decode(), source=self.contract.name, accepted_id=accepted_id)
+            outcome.redriven.append(fact)
+            self._publish(row, fact, _origin(record, "redriven"), outcome)
+
+    def _quarantine(self, row: _Row, fault: Fault, outcome: Outcome) -> None:
+        record, value = row.record, row.record.value or b""
+        fact = RecordQuarantined(
+            quarantine_id=child_id(_origin(record), RecordQuarantined.TYPE),
+            source=self.contract.name,
+            contract=self.contract.id,
+            record_id=row.id,
+            reason=fault.reason,
+            column=fault.column,
+            detail=fault.detail[:500],
+            partition=record.partition,
+            offset=record.offset,
+            payload=base64.b64encode(value[:PAYLOAD_BYTES_KEPT]).decode(),
+            payload_bytes=len(value),
+            event_time=row.headers.get("ce_time", b"").decode(errors="replace") or None,
+            recorded_time=render(row.recorded_us),
+        )
+        outcome.quarantined.append(fact)
+        self._publish(row, fact, _origin(record), outcome)
+
+    def _close(self, block: Block, row: _Row, outcome: Outcome) -> None:
+        rules = self.contract.batch
+        broken = block.broken(rules)
+        fact = BatchJudged(
+            source=self.contract.name,
+            partition=row.record.partition,
+            first_offset=block.first_offset,
+            records=block.records,
+            quarantined=block.quarantined,
+            null_fractions=block.null_fractions(),
+            verdict="broken" if broken else "kept",
+            broken=broken,
+        )
+        origin = f"{row.record.topic}/{row.record.partition}#block/{block.number}"
+        self._publish(row, fact, origin, outcome)
+
+    def _publish(self, row: _Row, fact: Fact, origin: str, outcome: Outcome) -> None:
+        event = _from_record(row.record, row.headers, fact)
+        envelope = Envelope(
+            id=child_id(origin, fact.TYPE),
+            type=fact.TYPE,
+            source=SOURCE,
+            subject=fact.key,
+            time_us=row.recorded_us,
+            recorded_us=row.recorded_us,
+            correlation=event.envelope.correlation,
+            causation=event.envelope.causation,
+            actor=SOURCE,
+            origin=origin,
+        )
+        message = encode(Event(envelope, fact))
+        outcome.messages.append(Message(message.topic, message.key, message.value, message.headers, 0))
+
+
+class _Until(msgspec.Struct):
+    until: str
+
+
+def _id(row: _Row) -> str:
+    return row.id or _origin(row.record)
+
+
+def _record_id(record: Record, headers: dict[str, bytes]) -> str | None:
+    """Return the id a record came with; plain JSON without headers is known by where it stands."""
+    given = headers.get("ce_id")
+    if given:
+        return given.decode(errors="replace")
+    return None if "ce_specversion" in headers else child_id(_origin(record), "record")
+
+
+def _header_fault(record: Record, headers: dict[str, bytes], time_us: int | None) -> Fault | None:
+    size = len(record.value or b"")
+    if size > MAX_RECORD_BYTES:
+        return Fault(Reason.TOO_LARGE, None, f"{size} bytes, at most {MAX_RECORD_BYTES}")
+    if "ce_specversion" in headers and not headers.get("ce_id"):
+        return Fault(Reason.MISSING_ID, None, "a CloudEvent without ce_id")
+    if time_us == NEVER:
+        return Fault(Reason.BAD_EVENT_TIME, None, f"ce_time {headers.get('ce_time')!r} is no RFC 3339 instant")
+    return None
+
+
+def _times(texts: Sequence[bytes | None]) -> list[int | None]:
+    """Return the instants of the texts that are there, all read at once."""
+    present = [text for text in texts if text is not None]
+    if len(present) == len(texts):
+        return list(parse_all(present).tolist())
+    read = iter(parse_all(present).tolist())
+    return [None if text is None else next(read) for text in texts]
+
+
+def _count_null(state: PartitionState, column: str, is_null: bool) -> None:
+    assert state.block is not None  # noqa: S101  # enter() made it
+    state.block.nulls[column] = state.block.nulls.get(column, 0) + is_null
+
+
+def _origin(record: Record, kind: str = "") -> str:
+    stream = f"{record.topic}/{record.partition}"
+    return f"{stream}#{kind}/{record.offset}" if kind else f"{stream}/{record.offset}"
+
+
+def _from_record(record: Record, headers: dict[str, bytes], fact: Fact) -> Event:
+    """Return an event caused by a record of a source."""
+    cause = _record_id(record, headers) or _origin(record)
+    recorded = _times([headers.get("ce_recordedtime")])[0]
+    recorded_us = record.timestamp * 1000 if recorded in (None, NEVER) else recorded
+    assert recorded_us is not None  # noqa: S101  # one of the two is there
+    return Event(
+        Envelope(
+            id=child_id(_origin(record), fact.TYPE),
+            type=fact.TYPE,
+            source=SOURCE,
+            subject=fact.key,
+            time_us=recorded_us,
+            recorded_us=recorded_us,
+            correlation=headers.get("ce_correlationid", cause.encode()).decode(errors="replace"),
+            causation=cause,
+            actor=SOURCE,
+        ),
+        fact,
+    )
