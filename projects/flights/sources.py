@@ -1,24 +1,24 @@
 """What the four sources promise: flights out of New York as they are planned, leave and land, and the weather there."""
 
-from mainstem.project import category, fixed, source, time
+from mainstem.project import Column, category, fixed, source, time
 
-CARRIERS = "9E AA AS B6 DL EV F9 FL HA MQ OO UA US VX WN YV".split()
+CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
 ORIGINS = ["EWR", "JFK", "LGA"]
-DESTINATIONS = (
+DESTINATIONS = (  # noqa: SIM905 (as a list it takes 105 lines)
     "ABQ ACK ALB ANC ATL AUS AVL BDL BGR BHM BNA BOS BQN BTV BUF BUR BWI BZN CAE CAK CHO CHS CLE CLT CMH CRW CVG DAY "
     "DCA DEN DFW DSM DTW EGE EYW FLL GRR GSO GSP HDN HNL HOU IAD IAH ILM IND JAC JAX LAS LAX LEX LGA LGB MCI MCO MDW "
     "MEM MHT MIA MKE MSN MSP MSY MTJ MVY MYR OAK OKC OMA ORD ORF PBI PDX PHL PHX PIT PSE PSP PVD PWM RDU RIC ROC RSW "
     "SAN SAT SAV SBN SDF SEA SFO SJC SJU SLC SMF SNA SRQ STL STT SYR TPA TUL TVC TYS XNA"
 ).split()
 
-FLIGHT = {
+FLIGHT: dict[str, Column] = {
     "flight": category("local date of departure, carrier, number and origin, such as 2013-01-01-UA-1545-EWR"),
     "carrier": category("code of the carrier", values=CARRIERS),
     "origin": category("airport it leaves from", values=ORIGINS),
     "dest": category("airport it goes to", values=DESTINATIONS),
 }
 TAIL = category("registration of the aircraft", max_length=6)
-SCHEDULE = {
+SCHEDULE: dict[str, Column] = {
     "sched_dep": time("when it is planned to leave"),
     "distance": fixed("distance between the airports", unit="mi", lo=1, hi=6000, integer=True),
 }
@@ -46,7 +46,11 @@ flight_arrived = source(
         "tail": TAIL,
         "arr_delay": fixed(
             "minutes it came late, below zero early; null when diverted",
-            unit="min", lo=-180, hi=2880, integer=True, nullable=True,
+            unit="min",
+            lo=-180,
+            hi=2880,
+            integer=True,
+            nullable=True,
         ),
         "air_time": fixed("minutes in the air", unit="min", lo=10, hi=1200, integer=True, nullable=True),
     },

@@ -152,7 +152,7 @@ def test_columns_hold_texts_numbers_and_instants_row_for_row() -> None:
     assert columns["sensor"] == ["s1", "s2"]
     assert columns["note"] == [None, None]
     np.testing.assert_array_equal(columns["wind"], [3.5, np.nan])
-    np.testing.assert_array_equal(columns["wet"], [1, np.nan])
+    np.testing.assert_array_equal(columns["wet"], [1, -1])
     np.testing.assert_array_equal(columns["taken"], [1_367_380_800_000_000, 0])
 
 
@@ -177,9 +177,7 @@ SCALARS = st.one_of(
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=10),
-    st.sampled_from(
-        ["north", "east", "s1", "2013-05-01T04:00:00+02:00", "2013-02-30T00:00:00Z"]
-    ),
+    st.sampled_from(["north", "east", "s1", "2013-05-01T04:00:00+02:00", "2013-02-30T00:00:00Z"]),
     st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),

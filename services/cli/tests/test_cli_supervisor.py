@@ -190,6 +190,27 @@ async def test_waiting_for_a_platform_that_is_stopped_meanwhile_ends(journal: Jo
             await waiting
 
 
+async def test_what_a_process_started_goes_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "grandchild"
+    script = (
+        "import signal, subprocess, sys\n"
+        f"worker = subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()'])\n"
+        f"open('{mark}', 'w').write(str(worker.pid))\n"
+        "signal.pause()"
+    )
+
+    async def has_started() -> bool:
+        return bool(mark.exists() and mark.read_text())
+
+    async with supervised(tmp_path, program("parent", script, has_started)) as supervisor:
+        await supervisor.ready("parent")
+        worker = Alive.of(int(mark.read_text()))
+        supervisor["parent"].kill()
+        await supervisor.ready("parent")
+        assert worker is not None
+        await asyncio.to_thread(until, lambda: not worker.runs())
+
+
 SUPERVISOR_OF_TWO = """
 import asyncio, sys
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Protocol
 
 from mainstem.bus.port import Publisher
@@ -28,6 +29,8 @@ async def relay(source: OutboxSource, publisher: Publisher, *, batch: int = 500,
         if not messages:
             await source.wait(poll_s)
             continue
-        await publisher.publish(messages)
+        # Topic by topic in the order of the outbox: what comes later is visible later.
+        for _, run in groupby(messages, key=lambda message: message.topic):
+            await publisher.publish(list(run))
         await source.advance(len(messages))
         await asyncio.sleep(0)

@@ -58,8 +58,8 @@ class Engine:
         spine = parts[self.compiled.spine]
         values = np.tile(self._empty, (len(spine.at), 1))
         for (stream, key), index in self._indices.items():
-            work = _work(spine, parts[stream], key, index.terms, horizon, self._scratch(index))
-            index.fold(work, len(self._dictionaries[key]), values)
+            work = self._work(index, key, spine, parts[stream], horizon)
+            values[work.query_row[:, np.newaxis], index.outputs] = index.fold(work, len(self._dictionaries[key]))
         values[~spine.in_time] = np.nan
         _fill_row_values(self.compiled.definition, spine, values)
         late = np.concatenate([part.at[~part.in_time] for part in parts.values()])
@@ -87,8 +87,8 @@ class Engine:
         dictionaries = header["dictionaries"]
         self._dictionaries = {name: Dictionary(dictionaries[name]) for name in self._dictionaries}
         for index in self._indices.values():
-            index.restore(arrays[:3])
-            del arrays[:3]
+            index.restore(*arrays[:2])
+            del arrays[:2]
 
     def state_bytes(self) -> int:
         """Return the size of the numeric state in memory, dictionaries excluded."""
@@ -123,50 +123,7 @@ class Engine:
             self.out_of_range[f"{stream}.{column}"] += outside
         return _Part(at, times, {column: values for column, (values, _) in stored.items()}, in_time)
 
-    def _scratch(self, index: Index) -> Ints:
-        return np.zeros(max((len(self._dictionaries[column]) for column in index.counted), default=0), np.int64)
-
-
-def _indices(compiled: CompiledSet) -> dict[tuple[str, str], Index]:
-    """Return one index for each (stream, key) that an aggregate reads, in order of first use."""
-    groups: dict[tuple[str, str], list[tuple[int, Aggregate]]] = {}
-    for column, feature in enumerate(compiled.definition.features):
-        if isinstance(feature, Aggregate):
-            groups.setdefault((feature.stream, feature.key), []).append((column, feature))
-    return {group: Index(aggregates, compiled.streams[group[0]]) for group, aggregates in groups.items()}
-
-
-def _is_text(kind: ColumnType) -> bool:
-    return kind.kind is Kind.CATEGORY
-
-
-def _empty(feature: Feature) -> float:
-    """Return the value over no events."""
-    return 0.0 if isinstance(feature, Aggregate) and feature.op in {"count", "sum", "distinct"} else np.nan
-
-
-def _work(spine: _Part, events: _Part, key: str, terms: Sequence[Term], horizon: Ints, seen: Ints) -> Work:
-    """Return what an index has to do: ask for each spine event, apply each event of its stream; in time, with a key."""
-    asked = np.flatnonzero(spine.in_time & (spine.columns[key] != NULL))
-    told = np.flatnonzero(events.in_time & (events.columns[key] != NULL))
-    values = np.empty((len(told), len(terms)), np.int64)
-    for column, term in enumerate(terms):
-        values[:, column] = evaluate(term, events.columns[term.column][told])
-    return Work(
-        query_at=spine.at[asked],
-        query_key=spine.columns[key][asked],
-        query_time=spine.times[asked],
-        query_row=asked,
-        update_at=events.at[told],
-        update_key=events.columns[key][told],
-        update_time=events.times[told],
-        update_values=values,
-        horizon=horizon,
-        seen=seen,
-    )
-
-
-def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
+    def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
     """Write the features that need nothing but the spine event."""
     columns = definition.streams[0].columns
     for out, feature in enumerate(definition.features):

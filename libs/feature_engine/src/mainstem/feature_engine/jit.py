@@ -15,4 +15,4 @@ def jit(function: F) -> F:
     """Compile `function` to machine code if numba is there; never changes what it returns (no fast-math)."""
     if njit is None:
         return function
-    return cast(F, njit(cache=True, nogil=True)(function))
+    return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))

@@ -7,8 +7,16 @@ Everything kept is an integer, so the order of adding and removing leaves no tra
 deviation one square root) makes the value.
 
 All compiled functions live in this file: numba's cache notices a change of the file of a function, not of its callees.
-Functions that a query or an event passes through take a key's row, which begins with the fields below and goes on with
-the heads of the windows, the cells, the extremes and the floors (see `Plan`).
+They take plain arrays, for every array taken out of a tuple costs two atomic operations:
+
+row       of a key: the fields below, heads of the windows, what the parts keep, floors of the columns
+pool      (slot, column): the rings of all keys; column 0 is the event time, the others are values
+events    (event, column): the events of a batch, in the form of the pool, and after that the horizon: no query that
+          comes later is about an earlier time
+windows   length of each window in µs, rising
+parts     what is kept of a window: (window, column, place in the row, sign); sign 0: sums, ±1: the largest sign * value
+features  what is asked for: the fields below
+tables    weights of decays by age in ticks, in units of 2**-24; then, for each category, a place to tick it off
 """
 
 from typing import NamedTuple
@@ -26,172 +34,164 @@ LIMB = 31
 MASK = (1 << LIMB) - 1
 
 BASE, CAPACITY, FIRST, END, TAIL, AT, HEADS = range(7)
-"""A key's row: where its ring starts in the pool and how many slots it has; the sequence numbers of the first event
-kept, past the last one, and of the first one at or after the last query; the time of the last query; window heads."""
+"""Where the ring starts in the pool and how many slots it has; sequence numbers of the first event kept, past the last,
+and of the first at or after the last query; time of the last query; then, for each window, of its first event."""
 
-CELL, EXTREME, FLOOR = 4, 2, 2
-"""Fields of a cell: n, Σx, and Σx² as two limbs; of an extreme: value, sequence number; of a floor: time, value."""
+N, TOTAL, HIGH, LOW, SUMS = range(5)
+"""Sums of a part: n, Σx, and Σx² as two limbs."""
 
-ROWS, SUM, MEAN, STD, MIN, MAX, LAST, AGE, DECAY, DISTINCT = range(10)
+BEST, HOLDER, EXTREME = range(3)
+"""Extreme of a part: the value, and the sequence number of the event that has it."""
 
-OP, COLUMN, PLACE, PARAM, SCALE, OUT, TABLE = range(7)
-"""A feature: what it does; of which ring column; the window, cell or extreme it reads (by position in the plan or, for
-the two latter, in the row); ttl or tick in µs; the column's scale; its output column; where its weights start."""
+TIME, VALUE, FLOOR = range(3)
+"""Floor of a column: the last event with a value among those dropped. The floors end the row."""
+
+OP, COLUMN, WINDOW, PLACE, PARAM, SCALE, TABLE = range(7)
+"""A feature: what it does; the column and window it reads; the place of its part or floor in the row; the ttl, tick or
+sign; the scale of the column; where its table starts."""
+
+ROWS, SUM, MEAN, STD, EXTREMUM, LAST, AGE, DECAY, DISTINCT = range(9)
+
+ALL = -1
 
 
 class Plan(NamedTuple):
     """What an index computes; constant."""
 
-    windows: Ints  #: length in µs
-    cells: Ints  #: (window, ring column, place in the row) of each pair that has sums
-    extremes: Ints  #: (window, ring column, place in the row, sign): the largest sign * value
-    features: Ints  #: one row a feature
-    weights: Ints  #: decay weights by age in ticks, in units of 2**-24
-    floors: int  #: where in the row the floors start
-    span: int  #: how far the longest window reaches back, in µs
-
-
-class Ring(NamedTuple):
-    """The pool that holds the rings of all keys of an index."""
-
-    times: Ints
-    values: Ints  #: (slot, ring column)
-    used: Ints  #: one number: slots given away
+    windows: Ints
+    parts: Ints
+    features: Ints
 
 
 class Work(NamedTuple):
-    """A batch as one index sees it; `*_at` are rising positions in the batch, keys and times go with them."""
+    """A batch as one index sees it: positions in the batch (rising), keys, and what to ask or to apply."""
 
+    query_row: Ints  #: which spine event of the batch is asked for; nothing to the fold
     query_at: Ints
     query_key: Ints
     query_time: Ints
-    query_row: Ints  #: row of the output
     update_at: Ints
     update_key: Ints
-    update_time: Ints
-    update_values: Ints
-    horizon: Ints  #: by position in the batch: no query from here on is earlier
-    seen: Ints  #: by category: scratch, all 0
+    events: Ints
+    tables: Ints
 
 
 @jit
-def fold(plan: Plan, keys: Ints, ring: Ring, work: Work, cursor: Ints, out: NDArray[np.float64]) -> bool:
+def fold(plan: Plan, keys: Ints, pool: Ints, work: Work, cursor: Ints, out: NDArray[np.float64]) -> bool:
     """Answer queries and apply updates in order of position, a query before the update at the same position.
 
-    Starts at `cursor` (next query, next update) and leaves it where it stopped. Returns False if the pool is full:
-    call again with a larger one. Keys must be below len(keys).
+    Starts at `cursor` (next query, next update, slots of the pool in use) and leaves it where it stopped. Returns False
+    if the pool is full: call again with a larger one. Keys must be below len(keys); `out` has a row for each query.
     """
+    windows, parts, features = plan.windows, plan.parts, plan.features
+    query_at, query_key, query_time = work.query_at, work.query_key, work.query_time
+    update_at, update_key, events, tables = work.update_at, work.update_key, work.events, work.tables
     q, u = cursor[0], cursor[1]
-    while q < len(work.query_at) or u < len(work.update_at):
-        if u == len(work.update_at) or (q < len(work.query_at) and work.query_at[q] <= work.update_at[u]):
-            answer(plan, keys[work.query_key[q]], ring, work, q, out)
+    while q < len(query_at) or u < len(update_at):
+        if u == len(update_at) or (q < len(query_at) and query_at[q] <= update_at[u]):
+            row = keys[query_key[q]]
+            slide(row, pool, windows, parts, query_time[q])
+            answer(row, pool, features, tables, q, out)
             q += 1
-        elif update(plan, keys[work.update_key[u]], ring, work, u):
-            u += 1
         else:
-            break
+            row = keys[update_key[u]]
+            if not make_room(row, pool, windows, parts, events[u, -1]) and not widen(row, pool, cursor):
+                break
+            insert(row, pool, windows, parts, events, u)
+            u += 1
     cursor[0], cursor[1] = q, u
-    return bool(q == len(work.query_at) and u == len(work.update_at))
+    return bool(q == len(query_at) and u == len(update_at))
 
 
 # Queries
 
 
 @jit
-def answer(plan: Plan, row: Ints, ring: Ring, work: Work, q: int, out: NDArray[np.float64]) -> None:
-    """Write the features of one spine event."""
-    slide(plan, row, ring, work.query_time[q])
-    for f in range(len(plan.features)):
-        feature = plan.features[f]
-        if feature[OP] == DISTINCT:
-            value = distinct(plan, row, ring, feature, work.seen, q * len(plan.features) + f + 1)
+def answer(row: Ints, pool: Ints, features: Ints, tables: Ints, q: int, out: NDArray[np.float64]) -> None:
+    """Write the features of a spine event to which the windows have been slid."""
+    for f in range(len(features)):
+        op = features[f, OP]
+        if op == ROWS:
+            out[q, f] = row[TAIL] - row[HEADS + features[f, WINDOW]]
+        elif op <= STD:
+            out[q, f] = summed(row, features, f)
+        elif op == EXTREMUM:
+            out[q, f] = extremum(row, pool, features, f)
+        elif op <= AGE:
+            out[q, f] = latest(row, pool, features, f)
+        elif op == DECAY:
+            out[q, f] = decayed_mean(row, pool, features, f, tables)
         else:
-            value = evaluate(plan, row, ring, feature)
-        out[work.query_row[q], feature[OUT]] = value
+            out[q, f] = distinct(row, pool, features, f, tables, q + 1)
 
 
 @jit
-def evaluate(plan: Plan, row: Ints, ring: Ring, feature: Ints) -> float:
-    """Return the value of a feature for the windows as they stand."""
-    op = feature[OP]
-    if op == ROWS:
-        return float(row[TAIL] - row[HEADS + feature[PLACE]])
-    if op <= STD:
-        return summed(row, feature)
-    if op <= MAX:
-        return extreme(plan, row, ring, feature)
-    if op <= AGE:
-        return latest(plan, row, ring, feature)
-    return decayed_mean(plan, row, ring, feature)
-
-
-@jit
-def summed(row: Ints, feature: Ints) -> float:
+def summed(row: Ints, features: Ints, f: int) -> float:
     """Σx / scale, Σx / (n scale) or √((n Σx² - (Σx)²) / (n (n - 1) scale²)): exact up to the division."""
-    op, cell = feature[OP], feature[PLACE]
-    n = row[cell]
+    op, place, scale = features[f, OP], features[f, PLACE], features[f, SCALE]
+    n, total = row[place + N], row[place + TOTAL]
     if op == SUM:
-        return float(row[cell + 1] / feature[SCALE])
+        return float(total / scale)
     if n < 1 or (n < 2 and op == STD):
         return np.nan
     if op == MEAN:
-        return float(row[cell + 1] / (n * feature[SCALE]))
-    above = spread(n, abs(row[cell + 1]), row[cell + 2], row[cell + 3])
-    return float(np.sqrt(above / product(n * (n - 1), feature[SCALE] ** 2)))
+        return float(total / (n * scale))
+    above = spread(n, abs(total), row[place + HIGH], row[place + LOW])
+    return float(np.sqrt(above / product(n * (n - 1), scale * scale)))
 
 
 @jit
-def extreme(plan: Plan, row: Ints, ring: Ring, feature: Ints) -> float:
+def extremum(row: Ints, pool: Ints, features: Ints, f: int) -> float:
     """Return the kept extreme, or look for it again if the event that held it has left the window."""
-    chosen = plan.extremes[feature[PLACE]]
-    column, place, sign = chosen[1], chosen[2], chosen[3]
-    head = row[HEADS + chosen[0]]
-    if row[place] != NULL and not head <= row[place + 1] < row[TAIL]:
-        row[place] = NULL
+    place, sign, head = features[f, PLACE], features[f, PARAM], row[HEADS + features[f, WINDOW]]
+    if row[place + BEST] != NULL and not head <= row[place + HOLDER] < row[TAIL]:
+        row[place + BEST] = NULL
         for sequence in range(head, row[TAIL]):
-            contend(row, place, ring.values[slot(row, sequence), column], sign, sequence)
-    return float(row[place] * sign / feature[SCALE]) if row[place] != NULL else np.nan
+            contend(row, place, pool[slot(row, sequence), features[f, COLUMN]], sign, sequence)
+    return float(row[place + BEST] * sign / features[f, SCALE]) if row[place + BEST] != NULL else np.nan
 
 
 @jit
-def latest(plan: Plan, row: Ints, ring: Ring, feature: Ints) -> float:
+def latest(row: Ints, pool: Ints, features: Ints, f: int) -> float:
     """Return the newest non-null value before the query, or its age in seconds, if it is not older than the ttl."""
-    floor = plan.floors + FLOOR * feature[COLUMN]
-    time, value = row[floor], row[floor + 1]
+    column, floor = features[f, COLUMN], features[f, PLACE]
+    time, value = row[floor + TIME], row[floor + VALUE]
     for sequence in range(row[TAIL] - 1, row[FIRST] - 1, -1):
         at = slot(row, sequence)
-        if ring.values[at, feature[COLUMN]] != NULL:
-            time, value = ring.times[at], ring.values[at, feature[COLUMN]]
+        if pool[at, column] != NULL:
+            time, value = pool[at, 0], pool[at, column]
             break
     age = row[AT] - time
-    if value == NULL or age > feature[PARAM]:
+    if value == NULL or age > features[f, PARAM]:
         return np.nan
-    return float(value / feature[SCALE]) if feature[OP] == LAST else float(age / 1_000_000)
+    return float(value / features[f, SCALE]) if features[f, OP] == LAST else float(age / 1_000_000)
 
 
 @jit
-def decayed_mean(plan: Plan, row: Ints, ring: Ring, feature: Ints) -> float:
+def decayed_mean(row: Ints, pool: Ints, features: Ints, f: int, tables: Ints) -> float:
     """Σ w x / (scale Σ w) over the horizon, w an integer looked up by age in whole ticks."""
-    high, low, weights = 0, 0, 0
-    for sequence in range(row[HEADS + feature[PLACE]], row[TAIL]):
+    column, tick, table = features[f, COLUMN], features[f, PARAM], features[f, TABLE]
+    high, low, total = 0, 0, 0
+    for sequence in range(row[HEADS + features[f, WINDOW]], row[TAIL]):
         at = slot(row, sequence)
-        value = ring.values[at, feature[COLUMN]]
+        value = pool[at, column]
         if value != NULL:
-            weight = plan.weights[feature[TABLE] + (row[AT] - ring.times[at]) // feature[PARAM]]
+            weight = tables[table + (row[AT] - pool[at, 0]) // tick]
             high += (value * weight) >> LIMB
             low += (value * weight) & MASK
-            weights += weight
-    return nearest(0, high, low) / product(weights, feature[SCALE]) if weights > 0 else np.nan
+            total += weight
+    return nearest(0, high, low) / product(total, features[f, SCALE]) if total > 0 else np.nan
 
 
 @jit
-def distinct(plan: Plan, row: Ints, ring: Ring, feature: Ints, seen: Ints, stamp: int) -> float:
-    """Count the categories in the window; `stamp` is unlike all that were left in `seen` before."""
+def distinct(row: Ints, pool: Ints, features: Ints, f: int, tables: Ints, mark: int) -> float:
+    """Count the categories in the window by ticking them off; no earlier query of the batch has left this mark."""
     count = 0
-    for sequence in range(row[HEADS + feature[PLACE]], row[TAIL]):
-        category = ring.values[slot(row, sequence), feature[COLUMN]]
-        if category != NULL and seen[category] != stamp:
-            seen[category] = stamp
+    column, table = features[f, COLUMN], features[f, TABLE]
+    for sequence in range(row[HEADS + features[f, WINDOW]], row[TAIL]):
+        category = pool[slot(row, sequence), column]
+        if category != NULL and tables[table + category] != mark:
+            tables[table + category] = mark
             count += 1
     return float(count)
 
@@ -200,191 +200,185 @@ def distinct(plan: Plan, row: Ints, ring: Ring, feature: Ints, seen: Ints, stamp
 
 
 @jit
-def update(plan: Plan, row: Ints, ring: Ring, work: Work, u: int) -> bool:
-    """Insert one event; return False, with nothing inserted, if the pool is full."""
-    time, values, horizon = work.update_time[u], work.update_values[u], work.horizon[work.update_at[u]]
-    if time < horizon - plan.span:
-        retire(plan, row, ring, horizon)
-        remember(plan, row, time, values)
-        return True
+def make_room(row: Ints, pool: Ints, windows: Ints, parts: Ints, horizon: int) -> bool:
+    """Return whether the ring has a free slot, if need be after dropping what no query can reach any more."""
     if row[END] - row[FIRST] == row[CAPACITY]:
-        retire(plan, row, ring, horizon)
-    if row[END] - row[FIRST] == row[CAPACITY] and not widen(row, ring):
-        return False
-    insert(plan, row, ring, time, values)
-    return True
+        retire(row, pool, windows, parts, horizon)
+    return bool(row[END] - row[FIRST] < row[CAPACITY])
 
 
 @jit
-def insert(plan: Plan, row: Ints, ring: Ring, time: int, values: Ints) -> None:
+def insert(row: Ints, pool: Ints, windows: Ints, parts: Ints, events: Ints, e: int) -> None:
     """Put an event behind all that are not later; if the windows have slid past it, let it in at once."""
+    if events[e, 0] < events[e, -1] - span(windows):
+        retire(row, pool, windows, parts, events[e, -1])
+        remember(row, events, e, pool.shape[1])
+        return
     sequence = row[END]
-    while sequence > row[FIRST] and ring.times[slot(row, sequence - 1)] > time:
-        copy(ring, slot(row, sequence - 1), slot(row, sequence))
+    while sequence > row[FIRST] and pool[slot(row, sequence - 1), 0] > events[e, 0]:
+        copy(pool, slot(row, sequence - 1), pool, slot(row, sequence))
         sequence -= 1
-    at = slot(row, sequence)
-    ring.times[at] = time
-    ring.values[at] = values
+    copy(events, e, pool, slot(row, sequence))
     row[END] += 1
-    for x in range(len(plan.extremes)):
-        place = plan.extremes[x, 2]
-        if row[place + 1] >= sequence:
-            row[place + 1] += 1
-    if time < row[AT]:
-        admit(plan, row, time, values, sequence)
+    for p in range(len(parts)):
+        if parts[p, 3] != 0 and row[parts[p, 2] + HOLDER] >= sequence:
+            row[parts[p, 2] + HOLDER] += 1
+    if events[e, 0] < row[AT]:
+        admit(row, pool, windows, parts, sequence)
 
 
 @jit
-def admit(plan: Plan, row: Ints, time: int, values: Ints, sequence: int) -> None:
+def admit(row: Ints, pool: Ints, windows: Ints, parts: Ints, sequence: int) -> None:
     """Count an event that lies before the last query into the windows that reach back to it."""
+    at = slot(row, sequence)
     row[TAIL] += 1
-    for window in range(len(plan.windows)):
-        if time < row[AT] - plan.windows[window]:
+    for window in range(len(windows)):
+        if pool[at, 0] < row[AT] - windows[window]:
             row[HEADS + window] += 1
         else:
-            enter(plan, row, values, sequence, window)
+            enter(row, pool, at, parts, window, sequence)
 
 
 @jit
-def widen(row: Ints, ring: Ring) -> bool:
-    """Double a key's ring; return False, with nothing changed, if the pool has no room."""
-    capacity = max(8, 2 * row[CAPACITY])
-    base = ring.used[0]
-    if base + capacity > len(ring.times):
+def widen(row: Ints, pool: Ints, cursor: Ints) -> bool:
+    """Double the ring of a key; return False, with nothing changed, if the pool has no room."""
+    base, capacity = cursor[2], max(8, 2 * row[CAPACITY])
+    if base + capacity > len(pool):
         return False
     for sequence in range(row[FIRST], row[END]):
-        copy(ring, slot(row, sequence), base + (sequence & (capacity - 1)))
-    ring.used[0] += capacity
+        copy(pool, slot(row, sequence), pool, base + (sequence & (capacity - 1)))
+    cursor[2] += capacity
     row[BASE], row[CAPACITY] = base, capacity
     return True
 
 
 @jit
-def retire(plan: Plan, row: Ints, ring: Ring, horizon: int) -> None:
+def retire(row: Ints, pool: Ints, windows: Ints, parts: Ints, horizon: int) -> None:
     """Drop the events that no query can reach any more; the floors keep the last value of each column."""
     if row[AT] < horizon:
-        slide(plan, row, ring, horizon)
-    while row[FIRST] < row[END]:
-        at = slot(row, row[FIRST])
-        if ring.times[at] >= horizon - plan.span:
-            return
-        remember(plan, row, ring.times[at], ring.values[at])
+        slide(row, pool, windows, parts, horizon)
+    while row[FIRST] < row[END] and pool[slot(row, row[FIRST]), 0] < horizon - span(windows):
+        remember(row, pool, slot(row, row[FIRST]), pool.shape[1])
         row[FIRST] += 1
 
 
 @jit
-def remember(plan: Plan, row: Ints, time: int, values: Ints) -> None:
-    """Keep the values that are not null and not older than the floor."""
-    for column in range(len(values)):
-        floor = plan.floors + FLOOR * column
-        if values[column] != NULL and time >= row[floor]:
-            row[floor] = time
-            row[floor + 1] = values[column]
+def remember(row: Ints, table: Ints, line: int, columns: int) -> None:
+    """Keep the values of an event that are not null and not older than the floor."""
+    for column in range(1, columns):
+        floor = len(row) - FLOOR * (columns - column)
+        if table[line, column] != NULL and table[line, 0] >= row[floor + TIME]:
+            row[floor + TIME] = table[line, 0]
+            row[floor + VALUE] = table[line, column]
+
+
+@jit
+def span(windows: Ints) -> int:
+    """Return the longest window."""
+    return int(windows[-1]) if len(windows) > 0 else 0
 
 
 # Windows
 
 
 @jit
-def slide(plan: Plan, row: Ints, ring: Ring, time: int) -> None:
+def slide(row: Ints, pool: Ints, windows: Ints, parts: Ints, time: int) -> None:
     """Make every window of the key [time - W, time)."""
     if time >= row[AT]:
-        advance_tail(plan, row, ring, time)
-        for window in range(len(plan.windows)):
-            advance_head(plan, row, ring, window, time - plan.windows[window])
+        advance_tail(row, pool, parts, time)
+        for window in range(len(windows)):
+            advance_head(row, pool, parts, window, time - windows[window])
     else:
-        for window in range(len(plan.windows)):
-            retreat_head(plan, row, ring, window, time - plan.windows[window])
-        retreat_tail(plan, row, ring, time)
+        for window in range(len(windows)):
+            retreat_head(row, pool, parts, window, time - windows[window])
+        retreat_tail(row, pool, parts, time)
     row[AT] = time
 
 
 @jit
-def advance_tail(plan: Plan, row: Ints, ring: Ring, time: int) -> None:
+def advance_tail(row: Ints, pool: Ints, parts: Ints, time: int) -> None:
     """Let the events before `time` in."""
-    while row[TAIL] < row[END] and ring.times[slot(row, row[TAIL])] < time:
-        values = ring.values[slot(row, row[TAIL])]
-        for window in range(len(plan.windows)):
-            enter(plan, row, values, row[TAIL], window)
+    while row[TAIL] < row[END] and pool[slot(row, row[TAIL]), 0] < time:
+        enter(row, pool, slot(row, row[TAIL]), parts, ALL, row[TAIL])
         row[TAIL] += 1
 
 
 @jit
-def retreat_tail(plan: Plan, row: Ints, ring: Ring, time: int) -> None:
+def retreat_tail(row: Ints, pool: Ints, parts: Ints, time: int) -> None:
     """Put the events at or after `time` out again; the heads have gone back already."""
-    while row[TAIL] > row[FIRST] and ring.times[slot(row, row[TAIL] - 1)] >= time:
+    while row[TAIL] > row[FIRST] and pool[slot(row, row[TAIL] - 1), 0] >= time:
         row[TAIL] -= 1
-        values = ring.values[slot(row, row[TAIL])]
-        for window in range(len(plan.windows)):
-            leave(plan, row, values, window)
+        leave(row, pool, slot(row, row[TAIL]), parts, ALL)
 
 
 @jit
-def advance_head(plan: Plan, row: Ints, ring: Ring, window: int, start: int) -> None:
+def advance_head(row: Ints, pool: Ints, parts: Ints, window: int, start: int) -> None:
     """Put the events before `start` out."""
-    while row[HEADS + window] < row[TAIL] and ring.times[slot(row, row[HEADS + window])] < start:
-        leave(plan, row, ring.values[slot(row, row[HEADS + window])], window)
-        row[HEADS + window] += 1
+    head = HEADS + window
+    while row[head] < row[TAIL] and pool[slot(row, row[head]), 0] < start:
+        leave(row, pool, slot(row, row[head]), parts, window)
+        row[head] += 1
 
 
 @jit
-def retreat_head(plan: Plan, row: Ints, ring: Ring, window: int, start: int) -> None:
+def retreat_head(row: Ints, pool: Ints, parts: Ints, window: int, start: int) -> None:
     """Let the events at or after `start` in again."""
-    while row[HEADS + window] > row[FIRST] and ring.times[slot(row, row[HEADS + window] - 1)] >= start:
-        row[HEADS + window] -= 1
-        sequence = row[HEADS + window]
-        enter(plan, row, ring.values[slot(row, sequence)], sequence, window)
+    head = HEADS + window
+    while row[head] > row[FIRST] and pool[slot(row, row[head] - 1), 0] >= start:
+        row[head] -= 1
+        enter(row, pool, slot(row, row[head]), parts, window, row[head])
 
 
 @jit
-def enter(plan: Plan, row: Ints, values: Ints, sequence: int, window: int) -> None:
-    """Count an event into a window."""
-    for c in range(len(plan.cells)):
-        if plan.cells[c, 0] == window:
-            tally(row, plan.cells[c, 2], values[plan.cells[c, 1]], 1)
-    for x in range(len(plan.extremes)):
-        if plan.extremes[x, 0] == window:
-            contend(row, plan.extremes[x, 2], values[plan.extremes[x, 1]], plan.extremes[x, 3], sequence)
+def enter(row: Ints, pool: Ints, at: int, parts: Ints, window: int, sequence: int) -> None:
+    """Count an event into a window, or into all."""
+    for p in range(len(parts)):
+        if window in (ALL, parts[p, 0]):
+            value, place, sign = pool[at, parts[p, 1]], parts[p, 2], parts[p, 3]
+            if sign == 0:
+                tally(row, place, value, 1)
+            else:
+                contend(row, place, value, sign, sequence)
 
 
 @jit
-def leave(plan: Plan, row: Ints, values: Ints, window: int) -> None:
-    """Count an event out of a window; an extreme that it held is looked for when it is asked for."""
-    for c in range(len(plan.cells)):
-        if plan.cells[c, 0] == window:
-            tally(row, plan.cells[c, 2], values[plan.cells[c, 1]], -1)
+def leave(row: Ints, pool: Ints, at: int, parts: Ints, window: int) -> None:
+    """Count an event out of a window, or out of all; an extreme that it held is looked for when it is asked for."""
+    for p in range(len(parts)):
+        if window in (ALL, parts[p, 0]) and parts[p, 3] == 0:
+            tally(row, parts[p, 2], pool[at, parts[p, 1]], -1)
 
 
 @jit
-def tally(row: Ints, cell: int, value: int, sign: int) -> None:
-    """Add (sign 1) or take away (sign -1) a value; |value| <= 2**31, so no field overflows below 2**31 events."""
+def tally(row: Ints, place: int, value: int, sign: int) -> None:
+    """Add (sign 1) or take away (sign -1) a value; |value| <= 2**31, so nothing overflows below 2**31 events."""
     if value != NULL:
         square = value * value
-        row[cell] += sign
-        row[cell + 1] += sign * value
-        row[cell + 2] += sign * (square >> LIMB)
-        row[cell + 3] += sign * (square & MASK)
+        row[place + N] += sign
+        row[place + TOTAL] += sign * value
+        row[place + HIGH] += sign * (square >> LIMB)
+        row[place + LOW] += sign * (square & MASK)
 
 
 @jit
 def contend(row: Ints, place: int, value: int, sign: int, sequence: int) -> None:
     """Keep the value if it is at least as extreme as the one kept, which is never less than any in the window."""
-    if value != NULL and (row[place] == NULL or sign * value >= row[place]):
-        row[place] = sign * value
-        row[place + 1] = sequence
+    if value != NULL and (row[place + BEST] == NULL or sign * value >= row[place + BEST]):
+        row[place + BEST] = sign * value
+        row[place + HOLDER] = sequence
 
 
 @jit
 def slot(row: Ints, sequence: int) -> int:
-    """Where in the pool an event of the key lies."""
+    """Return where in the pool an event of the key lies."""
     return int(row[BASE] + (sequence & (row[CAPACITY] - 1)))
 
 
 @jit
-def copy(ring: Ring, source: int, target: int) -> None:
-    """Copy one slot of the pool."""
-    ring.times[target] = ring.times[source]
-    ring.values[target] = ring.values[source]
+def copy(source: Ints, line: int, target: Ints, to: int) -> None:
+    """Copy an event into the pool."""
+    for column in range(target.shape[1]):
+        target[to, column] = source[line, column]
 
 
 # Exact integers of up to 124 bits, as limbs of 31 bits, and their nearest float64

@@ -1,7 +1,7 @@
 """The language in which a project is written: contracts, model, gates, budgets."""
 
 from mainstem.project.charter import Charter, Owners, Risk, Value
-from mainstem.project.columns import boolean, category, fixed, text, time
+from mainstem.project.columns import Column, boolean, category, fixed, text, time
 from mainstem.project.contract import BLOCK, BatchRules, SourceContract, source
 from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition, parse
 from mainstem.project.errors import ProjectError
@@ -16,6 +16,7 @@ __all__ = [
     "BLOCK",
     "BatchRules",
     "Charter",
+    "Column",
     "Columns",
     "Decoder",
     "Estimator",

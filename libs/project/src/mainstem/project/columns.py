@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from mainstem.events.instants import NEVER
 from mainstem.project.reasons import Reason
 
-#: A decoded column: texts as a list (None = null); numbers and booleans as float64 (NaN = null);
-#: instants as int64 microseconds since 1970 (NEVER = null).
+#: A decoded column, as the feature engine takes it: texts as a list (None = null); numbers as float64 (NaN = null);
+#: instants as int64 microseconds since 1970 (NEVER = null); booleans as int64 1 and 0 (-1 = null).
 Gathered = list[str | None] | npt.NDArray[np.float64] | npt.NDArray[np.int64]
 #: What one value is reproached with.
 Complaint = tuple[Reason, str]
@@ -158,9 +158,9 @@ class BooleanColumn(_Column):
         """Return what is wrong with a value that is not null."""
         return None if isinstance(value, bool) else _wrong("true or false", value)
 
-    def gather(self, values: Sequence[bool | None]) -> npt.NDArray[np.float64]:
+    def gather(self, values: Sequence[bool | None]) -> npt.NDArray[np.int64]:
         """Return the decoded values as a column."""
-        return np.array(values, np.float64)
+        return np.fromiter((-1 if value is None else value for value in values), np.int64, len(values))
 
 
 Column = Annotated[CategoryColumn | TextColumn | FixedColumn | TimeColumn | BooleanColumn, Field(discriminator="kind")]

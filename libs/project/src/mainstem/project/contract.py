@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from mainstem.feature_engine import column_types
+from mainstem import feature_engine
 from mainstem.feature_engine.durations import microseconds
-from mainstem.feature_engine.spec import Stream, stream
 from mainstem.project.canonical import address, canonical
 from mainstem.project.columns import (
     BooleanColumn,
@@ -82,22 +81,22 @@ class SourceContract(BaseModel):
         }
         return create_model(self.name, __config__=config, **fields)
 
-    def stream(self) -> Stream:
+    def stream(self) -> feature_engine.Stream:
         """Return the source as a stream that features are written over; free text is left out."""
         columns = {name: _engine_column(column) for name, column in self.columns.items() if column.kind != "text"}
-        return stream(self.name, key=self.key, columns=columns)
+        return feature_engine.stream(self.name, key=self.key, columns=columns)
 
 
-def _engine_column(column: CategoryColumn | FixedColumn | TimeColumn | BooleanColumn) -> column_types.ColumnType:
+def _engine_column(column: CategoryColumn | FixedColumn | TimeColumn | BooleanColumn) -> feature_engine.ColumnType:
     match column:
         case CategoryColumn():
-            return column_types.category()
+            return feature_engine.category()
         case FixedColumn():
-            return column_types.fixed(column.unit, scale=column.scale, lo=column.lo, hi=column.hi)
+            return feature_engine.fixed(column.unit, scale=column.scale, lo=column.lo, hi=column.hi)
         case TimeColumn():
-            return column_types.time()
+            return feature_engine.time()
         case BooleanColumn():
-            return column_types.boolean()
+            return feature_engine.boolean()
 
 
 class Settings(TypedDict, total=False):

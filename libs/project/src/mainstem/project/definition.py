@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mainstem.events.errors import Rejected
-from mainstem.feature_engine.compiled import CompiledSet, load
+from mainstem.feature_engine import CompiledSet, load
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
 from mainstem.project.contract import Name, SourceContract

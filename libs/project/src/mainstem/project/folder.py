@@ -14,9 +14,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mainstem.feature_engine.compiled import CompiledSet
-from mainstem.feature_engine.errors import DefinitionError
-from mainstem.feature_engine.spec import FeatureSet
+from mainstem.feature_engine import CompiledSet, DefinitionError, FeatureSet
 from mainstem.project.charter import Charter
 from mainstem.project.contract import SourceContract
 from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition, faults

@@ -6,7 +6,7 @@ from typing import Any
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Event
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence
 from mainstem.runtime.service import Resources, steadily
 from mainstem.storage import Transaction, load_checkpoint
@@ -18,10 +18,11 @@ _log = logger(__name__)
 
 
 async def consume(resources: Resources, topics: Sequence[str], handle: Handle, *, name: str = "control") -> None:
-    """Give every event of `topics` to `handle` once, for ever; a record that is no event is parked.
+    """Give every event of `topics` to `handle` once, for ever; a record that is no event or is rejected is parked.
 
     `handle` writes state and appends events through the transaction it is given, and nothing anywhere else: what it
-    raises as Unavailable or Conflict rolls back and is tried again from the first record of the batch.
+    raises as Unavailable or Conflict rolls back and is tried again from the first record of the batch;
+    what it raises as Rejected undoes its own work and parks the event.
     """
 
     async def positions() -> Mapping[tuple[str, int], int]:
@@ -41,12 +42,12 @@ async def _apply(resources: Resources, records: Sequence[Record], handle: Handle
             metrics.RECORDS.labels(record.topic).inc()
             try:
                 event = decode(record)
-            except Undecodable as fault:
+                async with tx.savepoint():
+                    await handle(tx, event)
+            except Rejected as fault:
                 _log.error("parked: %s", fault, extra={"action": "parked"})
                 metrics.PARKED.labels(record.topic).inc()
                 await tx.park(record, str(fault))
-                continue
-            await handle(tx, event)
 
 
 async def load_fence(resources: Resources, topics: Sequence[str]) -> Fence:

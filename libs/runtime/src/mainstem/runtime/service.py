@@ -15,6 +15,7 @@ from mainstem.auth import Principals
 from mainstem.bus import relay
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Conflict, Unavailable
+from mainstem.events.topics import fixed
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application, listen
 from mainstem.runtime.settings import ServiceSettings
@@ -48,6 +49,7 @@ class Resources:
 async def open_resources(name: str, package: str, settings: ServiceSettings) -> AsyncIterator[Resources]:
     """Open broker, database and stores of the service `name`; close them in reverse order.
 
+    The topics that exist before any project does are created here, so that services may start in any order.
     Raises Unavailable when broker or database do not answer within a minute.
     """
     configure(settings.log_level)
@@ -56,6 +58,7 @@ async def open_resources(name: str, package: str, settings: ServiceSettings) -> 
     principals = Principals.parse(settings.principals.read_text() if settings.principals else "[]")
     try:
         async with KafkaBus(settings.kafka, f"mainstem-{name}", settings.instance) as bus:
+            await bus.create(fixed())
             artifacts = Artifacts(settings.artifacts)
             yield Resources(name, settings, bus, database, artifacts, principals, tracer)
     finally:

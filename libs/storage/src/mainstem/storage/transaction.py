@@ -1,13 +1,14 @@
 """One transaction: what was read is fenced, what is decided is appended, all of it or nothing."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import asyncpg
 
-from mainstem.events.catalogue import Record, encode
-from mainstem.events.envelope import Event
+from mainstem.events.catalogue import BY_TYPE, Record, encode
+from mainstem.events.envelope import Event, read_envelope
 from mainstem.events.fence import Fence, Position
 from mainstem.storage.queries import load
 
@@ -47,6 +48,25 @@ class Transaction:
                 message.value,
             )
             self._appended = True
+
+    async def find(self, event_id: str) -> Event | None:
+        """Return the event of this id if it was appended here, else None."""
+        row = await self.connection.fetchrow(SQL["find_event"], event_id)
+        if row is None:
+            return None
+        envelope = read_envelope(tuple((name, value.encode()) for name, value in row["headers"]))
+        return Event(envelope, BY_TYPE[envelope.type].model_validate_json(row["payload"]))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what was written inside, and nothing else, when the block raises."""
+        waiting = len(self.after_commit)
+        try:
+            async with self.connection.transaction():
+                yield
+        except BaseException:
+            del self.after_commit[waiting:]
+            raise
 
     async def park(self, record: Record, reason: str) -> None:
         """Keep a record that no handler can take, with the reason, and let the next ones pass."""

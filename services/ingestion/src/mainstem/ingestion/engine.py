@@ -39,7 +39,6 @@ _FIXED = (
     ("ce_tenant", b"default"),
     ("ce_actor", SOURCE.encode()),
 )
-_MOD = 2**63
 
 
 @dataclass(slots=True)
@@ -144,9 +143,7 @@ class Judge:
         block = state.block
         assert block is not None  # noqa: S101  # enter() made it
         block.records += 1
-        if fault is None:
-            outcome.tally.accepted += 1
-        else:
+        if fault is not None:
             block.quarantined += 1
             outcome.tally.quarantined += 1
 
@@ -154,7 +151,7 @@ class Judge:
         record, headers = row.record, row.headers
         cause = _id(row)
         accepted_id = child_id(cause, RecordAccepted.TYPE)
-        outcome.tally.fingerprint = (outcome.tally.fingerprint + fingerprint(accepted_id.encode())) % _MOD
+        outcome.tally.count_accepted(accepted_id.encode())
         out = [
             *_FIXED,
             ("ce_id", accepted_id.encode()),

@@ -6,9 +6,12 @@ from typing import Protocol
 
 from mainstem.events.data import RecordQuarantined, RecordRedriven
 from mainstem.events.fence import Position
+from mainstem.events.ids import fingerprint
 from mainstem.project.definition import ProjectDefinition
 
 Partition = tuple[str, int]
+
+_MOD = 2**63
 
 
 @dataclass(slots=True)
@@ -18,6 +21,11 @@ class Tally:
     accepted: int = 0
     quarantined: int = 0
     fingerprint: int = 0
+
+    def count_accepted(self, accepted_id: bytes) -> None:
+        """Count an accepted event by its id."""
+        self.accepted += 1
+        self.fingerprint = (self.fingerprint + fingerprint(accepted_id)) % _MOD
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from mainstem.events.data import RecordQuarantined
+from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.data import ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Event
 from mainstem.events.registry import ProjectApplied
 from mainstem.ingestion.ports import Progress, Tally
@@ -11,8 +12,13 @@ from mainstem.storage import Database, Transaction, load
 
 SQL = load("mainstem.ingestion")
 
+_ACCEPTED = RecordAccepted.TYPE.encode()
+_PROGRESS = ProgressReached.TYPE.encode()
+
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
 PROJECTIONS = ("project", "quarantined", "tally")
+#: The topics whose facts they fold.
+TOPICS = ("evt.registry.project", "evt.data.*")
 
 
 class PostgresStore:
@@ -25,9 +31,9 @@ class PostgresStore:
         """Store positions, states, quarantine and tallies in one transaction."""
         async with self._database.transaction() as tx:
             await add_quarantined(tx, progress.quarantined)
-            for redriven in progress.redriven:
-                await tx.execute(SQL["set_redriven"], redriven.quarantine_id, redriven.accepted_id)
-            await add_tallies(tx, progress.tallies)
+            await set_redriven(tx, progress.redriven)
+            tallies = {(topic.removeprefix("src."), part): tally for (topic, part), tally in progress.tallies.items()}
+            await add_tallies(tx, tallies)
             await tx.save_positions(progress.positions, progress.states)
 
     async def quarantined(
@@ -47,6 +53,31 @@ class PostgresStore:
         """Return the definitions in force."""
         async with self._database.transaction() as tx:
             return [parse(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+
+
+async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
+    """Fold records of TOPICS, as a replay of the log meets them."""
+    tallies: dict[tuple[str, int], Tally] = {}
+    quarantined: list[RecordQuarantined] = []
+    redriven: list[RecordRedriven] = []
+    for record in records:
+        kind = header(record, "ce_type")
+        if kind == _ACCEPTED:
+            tally = tallies.setdefault((record.topic.removeprefix("evt.data."), record.partition), Tally())
+            tally.count_accepted(header(record, "ce_id") or b"")
+        elif kind != _PROGRESS:
+            event = decode(record)
+            match event.fact:
+                case RecordQuarantined() as fact:
+                    quarantined.append(fact)
+                    tallies.setdefault((fact.source, fact.partition), Tally()).quarantined += 1
+                case RecordRedriven() as fact:
+                    redriven.append(fact)
+                case _:
+                    await set_project(tx, event)
+    await add_quarantined(tx, quarantined)
+    await set_redriven(tx, redriven)
+    await add_tallies(tx, tallies)
 
 
 async def set_project(tx: Transaction, event: Event) -> None:
@@ -70,8 +101,13 @@ async def add_quarantined(tx: Transaction, facts: Sequence[RecordQuarantined]) -
         await tx.execute(SQL["add_quarantined"], rows)
 
 
+async def set_redriven(tx: Transaction, facts: Sequence[RecordRedriven]) -> None:
+    """Fold RecordRedriven."""
+    for fact in facts:
+        await tx.execute(SQL["set_redriven"], fact.quarantine_id, fact.accepted_id)
+
+
 async def add_tallies(tx: Transaction, tallies: Mapping[tuple[str, int], Tally]) -> None:
-    """Fold counts and fingerprints of accepted and quarantined records."""
-    for (topic, part), tally in tallies.items():
-        source = topic.removeprefix("src.")
+    """Fold counts and fingerprints of accepted and quarantined records, by source and partition."""
+    for (source, part), tally in tallies.items():
         await tx.execute(SQL["add_tally"], source, part, tally.accepted, tally.quarantined, tally.fingerprint)

@@ -113,8 +113,8 @@ def reference_profile(x: Floats, p: Floats, y: Ints, chunks: Ints, names: Sequen
     """Return what monitoring compares with, as JSON values: held-out rows, never rows of training.
 
     For each feature and for the score: up to 63 edges of right-closed bins and, chunk by chunk, the rows in each bin,
-    the missing in the last. For each of ten bands of the score, chunk by chunk: rows, positives and the sums of score
-    and of squared error. `chunks` comes from `chunk_ids`. Raises ValueError without rows.
+    the missing in the last. For each of ten bands of the score, chunk by chunk: rows, positives and the sums of score,
+    squared error and its square. `chunks` comes from `chunk_ids`. Raises ValueError without rows.
     """
     if not len(x):
         raise ValueError("a reference profile needs held-out rows; widen the held-out range")
@@ -170,6 +170,7 @@ def _bands(p: Floats, y: Ints, chunks: Ints) -> dict[str, Any]:
         "positives": _tally(band, chunks, count, y).astype(int).tolist(),
         "score": _tally(band, chunks, count, p).tolist(),
         "squared_error": _tally(band, chunks, count, (p - y) ** 2).tolist(),
+        "fourth_power_error": _tally(band, chunks, count, (p - y) ** 4).tolist(),
     }
 
 

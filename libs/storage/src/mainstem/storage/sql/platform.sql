@@ -23,6 +23,9 @@ insert into outbox select seq from appended;
 -- name: has_event
 select exists(select from event_log where event_id = $1);
 
+-- name: find_event
+select headers, payload from event_log where event_id = $1;
+
 -- name: sequence
 with taken as (
     delete from outbox where seq in (select seq from outbox order by seq limit $1) returning seq

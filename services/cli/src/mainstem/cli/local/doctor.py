@@ -73,9 +73,7 @@ def _jars(home: Home) -> Check:
     try:
         absent = len(jars.missing(wanted, home.jars))
     except JarMismatch as error:
-        return Check(
-            "jars", Verdict.BLOCKS, str(error), f"remove the jar from {home.jars}; `mainstem up` fetches it anew"
-        )
+        return Check("jars", Verdict.BLOCKS, str(error), f"remove it from {home.jars}; `mainstem up` fetches it anew")
     found = f"{len(wanted) - absent} of {len(wanted)} cached and equal to the lock"
     if absent:
         return Check("jars", Verdict.NOTE, found, "the first `mainstem up` fetches them; it needs the network once")

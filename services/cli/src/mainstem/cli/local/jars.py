@@ -1,6 +1,7 @@
 """The broker's jars: fetched once, each held to the SHA-256 in `kafka-jars.lock`."""
 
 import asyncio
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ def _fetch(jar: Jar, folder: Path) -> None:
     content = _download(jar)
     jar.check(content, "as fetched")
     path = jar.path(folder)
-    temporary = path.with_suffix(".new")
+    # Several platforms may fill one cache at once.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.write_bytes(content)
     temporary.replace(path)
 

@@ -14,6 +14,9 @@ from mainstem.events.errors import Unavailable
 
 #: An event of the ledger or a definition of a project may be large.
 MESSAGE_BYTES = 16 * 1024 * 1024
+#: A broker that was killed may register again when its old session is over; the default of 9 s would be the time
+#: that a restart takes.
+SESSION_MS = 3000
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -36,6 +39,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms={session_ms}
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=4194304
 log.segment.bytes=67108864
@@ -111,12 +116,17 @@ class Kafka:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "--ignore-formatted")
         config = ("-c", str(self._config("format.properties")))
-        await run_to_end((*self._java("-Xmx128m"), *tool, *config), "formatting the broker's log folder")
+        await run_to_end(leashed((*self._java("-Xmx128m"), *tool, *config)), "formatting the broker's log folder")
         fresh.rename(self.data)
 
     def _write_properties(self, name: str, data: Path) -> None:
         text = _PROPERTIES.format(
-            host=HOST, port=self.port, controller=self.controller, data=data, message_bytes=MESSAGE_BYTES
+            host=HOST,
+            port=self.port,
+            controller=self.controller,
+            data=data,
+            message_bytes=MESSAGE_BYTES,
+            session_ms=SESSION_MS,
         )
         self._config(name).write_text(text, encoding="utf-8")
 

@@ -160,10 +160,6 @@ class Platform:
 
     def _environment(self, bootstrap: str, url: str) -> dict[str, str]:
         folder = self.home.folder
-        urls = {
-            f"MAINSTEM_{service.name.upper()}_URL": f"http://{ports.HOST}:{self._ports[service.name]}"
-            for service in self._services
-        }
         return {
             "MAINSTEM_HOME": str(self.home.root),
             "MAINSTEM_KAFKA": bootstrap,
@@ -173,8 +169,17 @@ class Platform:
             "MAINSTEM_PRINCIPALS": str(self.home.principals),
             "OMP_NUM_THREADS": "2",
             "NUMBA_CACHE_DIR": str(self.home.cache / "numba"),
-            **urls,
+            **self._doors(),
         }
+
+    def _doors(self) -> dict[str, str]:
+        doors = {}
+        for service in self._services:
+            name = f"MAINSTEM_{service.name.upper()}"
+            doors[f"{name}_URL"] = f"http://{ports.HOST}:{self._ports[service.name]}"
+            if service.grpc:
+                doors[f"{name}_GRPC"] = f"{ports.HOST}:{self._ports[f'{service.name}-grpc']}"
+        return doors
 
     def _service(self, service: graph.Service, servers: set[str]) -> Program:
         port = self._ports[service.name]

@@ -97,6 +97,7 @@ class Process:
             await self._child.wait()
         finally:
             watch.cancel()
+        self._end_group()
         return time.monotonic() - started
 
     async def _watch(self) -> None:
@@ -127,12 +128,17 @@ class Process:
             except TimeoutError:
                 self._signal(signal.SIGKILL)
                 await self._child.wait()
+            self._end_group()
         self.become(Status.STOPPED)
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            if self.pid:
-                os.killpg(self.pid, number)
+            if self._child:
+                os.killpg(self._child.pid, number)
+
+    def _end_group(self) -> None:
+        """End what the process started and did not take with it."""
+        self._signal(signal.SIGKILL)
 
     def tail(self, lines: int) -> list[str]:
         """Return the last lines of the process's log; empty before the first start."""

@@ -1,0 +1,60 @@
+"""Probes and the start-up list."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mainstem.cli.local import probes
+from mainstem.cli.local.checklist import Checklist
+from mainstem.cli.local.ports import HOST
+from mainstem.cli.local.state import Alive, PlatformState, ProcessState, Status
+
+
+@asynccontextmanager
+async def answering(line: bytes) -> AsyncIterator[int]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        writer.write(line if request.startswith(b"GET /readyz HTTP/1.1\r\n") else b"HTTP/1.1 404 Not Found\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "ready"),
+    [(b"HTTP/1.1 200 OK\r\n\r\n", True), (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False), (b"", False)],
+)
+async def test_a_service_is_ready_when_readyz_answers_200(line: bytes, ready: bool) -> None:
+    async with answering(line) as port:
+        assert await probes.answers_ready(port) is ready
+
+
+@pytest.mark.parametrize("probe", [probes.accepts, probes.answers_ready])
+async def test_a_closed_port_is_an_os_error(probe: Callable[[int], object]) -> None:
+    async with answering(b"") as port:
+        pass
+    with pytest.raises(OSError, match=str(port)):
+        await probe(port)  # type: ignore[misc]
+
+
+def state(status: Status) -> PlatformState:
+    process = ProcessState(name="kafka", status=status, address="127.0.0.1:19092", restarts=0, run=None)
+    return PlatformState(supervisor=Alive(pid=1, started=0.0), processes=(process,))
+
+
+def test_without_a_terminal_each_change_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Checklist() as checklist:
+        for status in (Status.PREPARING, Status.PREPARING, Status.STARTING, Status.READY):
+            checklist.update(state(status))
+    lines = [line.split() for line in capsys.readouterr().err.splitlines()]
+    assert [line[:2] for line in lines] == [["kafka", "preparing"], ["kafka", "starting"], ["kafka", "ready"]]
+    assert {line[-1] for line in lines} == {"127.0.0.1:19092"}
+
+
+@pytest.mark.parametrize(("status", "ready"), [(Status.READY, True), (Status.STARTING, False)])
+def test_a_platform_is_ready_when_all_its_processes_are(status: Status, ready: bool) -> None:
+    assert state(status).ready is ready

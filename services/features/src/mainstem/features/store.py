@@ -1,0 +1,86 @@
+"""The feature service's store on PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+
+from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.data import ProgressReached
+from mainstem.events.envelope import Event
+from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.events.registry import ProjectApplied
+from mainstem.features.ports import Progress, RowTally
+from mainstem.project.definition import ProjectDefinition, parse
+from mainstem.storage import Database, Transaction, load, load_snapshot
+
+SQL = load("mainstem.features")
+
+#: Tables that are folds of the log; `audit replay` rebuilds and compares them.
+PROJECTIONS = ("project", "row_tally", "journal")
+#: The topics whose facts they fold.
+TOPICS = ("evt.registry.project", "evt.feature.*")
+
+_ROW = RowComputed.TYPE.encode()
+_PROGRESS = ProgressReached.TYPE.encode()
+
+
+class PostgresStore:
+    """Keeps `Store`'s promises in one schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, progress: Progress) -> None:
+        """Store state, positions, tallies and journal in one transaction."""
+        async with self._database.transaction() as tx:
+            await tx.save_snapshot(progress.feature_set, progress.state)
+            await tx.save_positions(progress.positions)
+            await add_rows(tx, {(progress.feature_set, part): tally for part, tally in progress.tallies.items()})
+            await add_journal(tx, progress.journal)
+
+    async def state(self, feature_set: str) -> bytes | None:
+        """Return the state stored last for a feature set."""
+        return await load_snapshot(self._database, feature_set)
+
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definitions in force."""
+        async with self._database.transaction() as tx:
+            return [parse(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+
+
+async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
+    """Fold records of TOPICS, as a replay of the log meets them."""
+    tallies: dict[tuple[str, int], RowTally] = {}
+    journal: list[OrderJournalled] = []
+    for record in records:
+        kind = header(record, "ce_type")
+        if kind == _ROW:
+            place = (record.topic.removeprefix("evt.feature."), record.partition)
+            tallies.setdefault(place, RowTally()).count(record.value or b"")
+        elif kind != _PROGRESS:
+            event = decode(record)
+            if isinstance(event.fact, OrderJournalled):
+                journal.append(event.fact)
+            await set_project(tx, event)
+    await add_rows(tx, tallies)
+    await add_journal(tx, journal)
+
+
+async def set_project(tx: Transaction, event: Event) -> None:
+    """Fold ProjectApplied."""
+    if isinstance(event.fact, ProjectApplied):
+        fact = event.fact
+        await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
+
+
+async def add_rows(tx: Transaction, tallies: Mapping[tuple[str, int], RowTally]) -> None:
+    """Fold counts and fingerprints of rows."""
+    for (feature_set, part), tally in sorted(tallies.items()):
+        await tx.execute(SQL["add_rows"], feature_set, part, tally.rows, tally.fingerprint)
+
+
+async def add_journal(tx: Transaction, entries: Sequence[OrderJournalled]) -> None:
+    """Fold OrderJournalled."""
+    for entry in entries:
+        runs = [list(run) for run in entry.runs]
+        await tx.execute(
+            SQL["add_journal"], entry.feature_set, entry.number, entry.until, entry.applied, entry.topics, runs
+        )
