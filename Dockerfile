@@ -6,7 +6,7 @@ WORKDIR /app
 COPY bootstrap.lock requirements.lock ./
 RUN python -m venv "$VIRTUAL_ENV" \
  && python -m pip install --no-cache-dir --require-hashes -r bootstrap.lock \
- && uv pip sync --no-cache --require-hashes requirements.lock bootstrap.lock
+ && uv pip sync --no-cache --require-hashes requirements.lock
 COPY libs libs
 ARG SERVICE
 COPY services/${SERVICE} services/${SERVICE}

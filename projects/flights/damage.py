@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from mainstem.project import Decoder, Reason, SourceContract
+from mainstem.project.columns import FixedColumn
 
 # The folder is a package of whatever name its loader gives it, so it can only be named relatively.
 from .data import DAY_US, HOUR_US, MINUTE_US, Events  # noqa: TID252
@@ -68,19 +69,19 @@ def _broken(
     """Break `per_kind` records in each way, at places spread over the whole source."""
     reasons = rng.permutation(np.repeat([reason.value for reason in BREAKERS], per_kind))
     places = np.linspace(0, len(source) - 1, len(reasons) + 2).astype(int)[1:-1]
+    decoder = Decoder(contract)
     drafts = []
     for number, (place, code) in enumerate(zip(places.tolist(), reasons.tolist(), strict=True)):
         reason = Reason(code)
-        original = _draft(source, _first_good(source, contract, place))
+        original = _draft(source, _first_good(source, decoder, place))
         copy = original if reason is Reason.DUPLICATE_ID else _renamed(original, contract, number)
         late = replace(copy, arrival_us=copy.arrival_us + int(rng.integers(1, 300)) * 1_000_000)
         drafts.append((BREAKERS[reason](late, contract, rng), reason))
     return drafts
 
 
-def _first_good(source: Events, contract: SourceContract, place: int) -> int:
+def _first_good(source: Events, decoder: Decoder, place: int) -> int:
     """Return the first place at or after `place` whose record meets the contract: the data has dirt of its own."""
-    decoder = Decoder(contract)
     while True:
         here = slice(place, place + 1)
         times = source.event_time_us[here], source.arrival_us[here]
@@ -120,7 +121,7 @@ def _drop_field(draft: Draft, contract: SourceContract, rng: np.random.Generator
 
 
 def _number_as_text(draft: Draft, contract: SourceContract, rng: np.random.Generator) -> Draft:
-    name = _number(contract, rng)
+    name = str(rng.choice(list(_numbers(contract))))
     return draft.having(**{name: str(draft.record[name])})
 
 
@@ -129,10 +130,9 @@ def _null_field(draft: Draft, contract: SourceContract, rng: np.random.Generator
 
 
 def _beyond_range(draft: Draft, contract: SourceContract, rng: np.random.Generator) -> Draft:
-    name = _number(contract, rng)
-    column = contract.columns[name]
-    assert column.kind == "fixed"  # noqa: S101 - `_number` names no other kind
-    return draft.having(**{name: int(column.hi) + int(rng.integers(1, 1000))})
+    numbers = _numbers(contract)
+    name = str(rng.choice(list(numbers)))
+    return draft.having(**{name: int(numbers[name].hi) + int(rng.integers(1, 1000))})
 
 
 def _unknown_code(draft: Draft, contract: SourceContract, rng: np.random.Generator) -> Draft:
@@ -179,8 +179,8 @@ def _required(contract: SourceContract, rng: np.random.Generator) -> str:
     return str(rng.choice(names))
 
 
-def _number(contract: SourceContract, rng: np.random.Generator) -> str:
-    return str(rng.choice([name for name, column in contract.columns.items() if column.kind == "fixed"]))
+def _numbers(contract: SourceContract) -> dict[str, FixedColumn]:
+    return {name: column for name, column in contract.columns.items() if isinstance(column, FixedColumn)}
 
 
 def _collected(name: str, drafts: list[Draft]) -> Events:

@@ -14,6 +14,8 @@ from mainstem.auth import Principals
 from mainstem.cli.local import principals
 from mainstem.cli.local.errors import NotRunning
 from mainstem.cli.local.home import SOCKET_PATH_BYTES, Home, find_home, write_private
+from mainstem.cli.local.launcher import in_user_namespace
+from mainstem.cli.local.postgres import Postgres, given_database
 from mainstem.cli.local.state import Alive, PlatformState, ProcessState, Status
 
 
@@ -59,6 +61,31 @@ def test_purge_leaves_nothing(tmp_path: Path) -> None:
 def test_private_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     write_private(tmp_path / "secret", "word")
     assert mode(tmp_path / "secret") == 0o600
+
+
+def test_a_database_of_the_users_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINSTEM_DATABASE_URL", "postgresql://me:word@there/mine")
+    assert given_database(Home.at(tmp_path)) == "postgresql://me:word@there/mine"
+
+
+def test_the_platforms_own_database_in_a_shell_that_sourced_its_env_is_not_a_given_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home.at(tmp_path / "sourced")
+    home.create()
+    server = Postgres(home, in_user_namespace(home), port=15432)
+    monkeypatch.setenv("MAINSTEM_DATABASE_URL", server.url)
+    monkeypatch.setenv("MAINSTEM_HOME", str(home.root))
+    assert given_database(Home.at(tmp_path / "another")) is None
+
+
+async def test_a_lock_of_a_server_that_is_gone_is_removed_even_if_its_process_id_came_back(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    server = Postgres(home, in_user_namespace(home), port=15432)
+    server.data.mkdir(parents=True)
+    (server.data / "postmaster.pid").write_text(f"{os.getpid()}\n{server.data}\n")
+    await server.prepare()
+    assert list(server.data.iterdir()) == []
 
 
 def test_the_token_file_is_private_and_what_the_services_read(tmp_path: Path) -> None:

@@ -178,6 +178,17 @@ async def test_a_preparation_that_fails_stops_everything_and_says_why(journal: J
             await supervisor.ready("broken")
 
 
+async def test_a_probe_with_a_fault_stops_everything_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    async def faulty() -> bool:
+        raise LookupError("no such door")
+
+    async with supervised(tmp_path, program("any", "import signal; signal.pause()", faulty)) as supervisor:
+        with pytest.raises(ExceptionGroup) as caught:
+            await supervisor.ready("any")
+    assert caught.group_contains(LookupError, match="no such door")
+    assert supervisor["any"].pid is None
+
+
 async def test_waiting_for_a_platform_that_is_stopped_meanwhile_ends(journal: Journal, tmp_path: Path) -> None:
     async def never() -> bool:
         return False

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
@@ -17,6 +18,7 @@ from mainstem.bus.port import OnBatch, Partition, Positions
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
+from mainstem.events.ids import child_id
 from mainstem.events.topics import ConcreteTopic
 
 _MAX_RECORDS = 2_000
@@ -51,15 +53,20 @@ class KafkaPublisher:
         waiting: list[Awaitable[Any]] = []
         batch = self._producer.create_batch()
         for m in run:
-            if batch.append(key=m.key, value=m.value, timestamp=None, headers=m.headers) is None:
-                waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
-                if batch.append(key=m.key, value=m.value, timestamp=None, headers=m.headers) is None:
-                    # One message larger than a batch travels alone.
-                    waiting.append(await self._producer.send(topic, m.value, m.key, partition, headers=list(m.headers)))
+            if _added(batch, m):
+                continue
+            waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+            batch = self._producer.create_batch()
+            if not _added(batch, m):
+                # One message larger than a batch travels alone.
+                waiting.append(await self._producer.send(topic, m.value, m.key, partition, headers=list(m.headers)))
         if batch.record_count():
             waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
         return waiting
+
+
+def _added(batch: Any, m: Message) -> bool:
+    return batch.append(key=m.key, value=m.value, timestamp=None, headers=list(m.headers)) is not None
 
 
 def _place(message: Message) -> tuple[str, int]:
@@ -72,14 +79,17 @@ class KafkaSubscription:
     def __init__(
         self, broker: KafkaBroker, group: str, instance: str, topics: Sequence[str], positions: Positions
     ) -> None:
-        self._handover: asyncio.Queue[tuple[Sequence[Record], asyncio.Future[None]]] = asyncio.Queue(1)
+        self._handover: asyncio.Queue[Sequence[Record]] = asyncio.Queue(1)
+        self._handled = asyncio.get_running_loop().create_future()
         self._busy = asyncio.Lock()
+        self._assignment = 0
         self._committed_at = 0.0
         self._subscriber: Any = broker.subscriber(
             *topics,
             group_id=group,
             # A restarted process takes its partitions back at once instead of waiting for its own ghost to time out.
             group_instance_id=f"{group}-{instance}",
+            partition_assignment_strategy=(_assignor(topics), RoundRobinPartitionAssignor),
             batch=True,
             max_records=_MAX_RECORDS,
             batch_timeout_ms=_POLL_MS,
@@ -106,10 +116,10 @@ class KafkaSubscription:
         await self._subscriber.start()
         try:
             while True:
-                records, done = await self._handover.get()
-                await on_batch(records)
-                done.set_result(None)
+                await on_batch(await self._handover.get())
+                self._handled.set_result(None)
         finally:
+            self._handled.cancel()
             await self._subscriber.stop()
 
     def lag(self) -> dict[Partition, int]:
@@ -127,7 +137,7 @@ class KafkaSubscription:
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
         """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""
         return KafkaAckableMessage(
-            raw_message=cast("Any", records),
+            raw_message=cast("Any", _Polled(self._assignment, records)),
             body=b"",
             headers={},
             message_id="batch",
@@ -136,11 +146,25 @@ class KafkaSubscription:
         )
 
     async def _on_message(self, message: Any) -> None:
+        polled: _Polled = message.raw_message
         async with self._busy:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self._handover.put((message.raw_message, done))
-            await done
+            if polled.assignment != self._assignment:
+                return  # polled before the partitions changed hands: what is ours of it is read again
+            self._handled = asyncio.get_running_loop().create_future()
+            await self._handover.put(polled.records)
+            await self._handled
             await self._acknowledge()
+
+    async def give_away(self) -> None:
+        """Let the batch in flight finish; hand over nothing more until `take` was called."""
+        async with self._busy:
+            self._assignment += 1
+
+    def take(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go on with these partitions from these offsets."""
+        for tp, offset in offsets.items():
+            self.consumer.seek(tp, offset)
+        self._assignment += 1
 
     async def _acknowledge(self) -> None:
         """Tell the broker's group how far we are, now and then: for lag tools only, the truth is in the store."""
@@ -150,9 +174,16 @@ class KafkaSubscription:
         self._committed_at = now
         try:
             await self.consumer.commit()
-        except (CommitFailedError, IllegalStateError):
-            # The group moved on without us; the next assignment starts from the stored positions.
+        except KafkaError:
+            # The group moved on without us, or its coordinator is away; the stored positions are what counts.
             return
+
+
+class _Polled(NamedTuple):
+    """A batch, and which assignment of partitions it was polled under."""
+
+    assignment: int
+    records: Sequence[Record]
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -164,14 +195,22 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @override
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        async with self._owner._busy:
-            return
+        await self._owner.give_away()
 
     @override
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         positions: Mapping[Partition, int] = await self._positions()
-        for tp in assigned:
-            self._owner.consumer.seek(tp, positions.get((tp.topic, tp.partition), 0))
+        self._owner.take({tp: positions.get((tp.topic, tp.partition), 0) for tp in assigned})
+
+
+def _assignor(topics: Sequence[str]) -> type[RoundRobinPartitionAssignor]:
+    """Return the round-robin assignor under a name of these topics.
+
+    The broker hands a static member that returns its old partitions, and looks for new ones only when the name of
+    the assignor that all members share has changed: without a name of its own, a new list of topics goes unnoticed.
+    """
+    name = f"roundrobin-{child_id(','.join(sorted(topics)), 'topics')}"
+    return type("TopicsAssignor", (RoundRobinPartitionAssignor,), {"name": name})
 
 
 async def _as_it_is(message: Any) -> Any:

@@ -10,6 +10,7 @@ from mainstem.events.topics import ConcreteTopic
 Partition = tuple[str, int]
 OnBatch = Callable[[Sequence[Record]], Awaitable[None]]
 #: Where to start reading, asked each time partitions are assigned; a partition that is not named starts at 0.
+#: It must not raise: while its store is away it waits.
 Positions = Callable[[], Awaitable[Mapping[Partition, int]]]
 
 

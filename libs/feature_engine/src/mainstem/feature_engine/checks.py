@@ -35,8 +35,8 @@ def check(definition: Definition) -> None:
     """Raise DefinitionError for the first stream or feature that cannot be computed exactly."""
     if not 0 <= definition.lateness <= MAX_SPAN:
         raise DefinitionError(definition.name, "lateness is negative or above 100 years", "give a duration like '6h'")
-    if not definition.features:
-        raise DefinitionError(definition.name, "no features", "add at least one")
+    if not definition.features or not definition.streams:
+        raise DefinitionError(definition.name, "it has no features", "add at least one")
     streams = {stream.name: stream for stream in definition.streams}
     names = [feature.name for feature in definition.features]
     if len(streams) != len(definition.streams) or len(set(names)) != len(names):

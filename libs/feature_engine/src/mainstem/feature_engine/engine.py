@@ -1,6 +1,6 @@
 """The engine: a batch of events in, one row of feature values for each spine event out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from mainstem.feature_engine import snapshot
 from mainstem.feature_engine.batch import Batch, Rows, validate
-from mainstem.feature_engine.column_types import NULL, ColumnType, Kind
+from mainstem.feature_engine.column_types import NULL, Kind
 from mainstem.feature_engine.columns import Dictionary, Ints, decode, encode_number, evaluate
 from mainstem.feature_engine.compiled import CompiledSet
-from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Plain, Term
+from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Plain
 from mainstem.feature_engine.errors import SnapshotError
 from mainstem.feature_engine.index import Index
 from mainstem.feature_engine.kernel import NEVER, Work
@@ -26,6 +26,10 @@ class _Part:
     times: Ints
     columns: Mapping[str, Ints]
     in_time: NDArray[np.bool_]
+
+    def usable(self, key: str) -> NDArray[np.intp]:
+        """Return which events are in time and have a key."""
+        return np.flatnonzero(self.in_time & (self.columns[key] != NULL))
 
 
 class Engine:
@@ -44,8 +48,7 @@ class Engine:
         #: values outside their range, taken as null, by "stream.column"
         self.out_of_range = {f"{s}.{c}": 0 for s, columns in compiled.streams.items() for c in columns}
         self._clocks = np.full(len(compiled.streams), NEVER, np.int64)
-        categories = sorted({c for columns in compiled.streams.values() for c, t in columns.items() if _is_text(t)})
-        self._dictionaries = {name: Dictionary() for name in categories}
+        self._dictionaries = {name: Dictionary() for name in _categories(compiled)}
         self._indices = _indices(compiled)
         self._empty = np.array([_empty(feature) for feature in compiled.definition.features])
 
@@ -59,7 +62,7 @@ class Engine:
         values = np.tile(self._empty, (len(spine.at), 1))
         for (stream, key), index in self._indices.items():
             work = self._work(index, key, spine, parts[stream], horizon)
-            values[work.query_row[:, np.newaxis], index.outputs] = index.fold(work, len(self._dictionaries[key]))
+            values[spine.usable(key)[:, np.newaxis], index.outputs] = index.fold(work, len(self._dictionaries[key]))
         values[~spine.in_time] = np.nan
         _fill_row_values(self.compiled.definition, spine, values)
         late = np.concatenate([part.at[~part.in_time] for part in parts.values()])
@@ -84,11 +87,9 @@ class Engine:
         self._clocks = clocks
         self.applied, self.too_late = header["applied"], header["too_late"]
         self.out_of_range = header["out_of_range"]
-        dictionaries = header["dictionaries"]
-        self._dictionaries = {name: Dictionary(dictionaries[name]) for name in self._dictionaries}
-        for index in self._indices.values():
-            index.restore(*arrays[:2])
-            del arrays[:2]
+        self._dictionaries = {name: Dictionary(texts) for name, texts in header["dictionaries"].items()}
+        for number, index in enumerate(self._indices.values()):
+            index.restore(*arrays[2 * number : 2 * number + 2])
 
     def state_bytes(self) -> int:
         """Return the size of the numeric state in memory, dictionaries excluded."""
@@ -123,7 +124,43 @@ class Engine:
             self.out_of_range[f"{stream}.{column}"] += outside
         return _Part(at, times, {column: values for column, (values, _) in stored.items()}, in_time)
 
-    def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
+    def _work(self, index: Index, key: str, spine: _Part, events: _Part, horizon: Ints) -> Work:
+        """Return what an index has to do: ask for each usable spine event, apply each usable event of its stream."""
+        asked, told = spine.usable(key), events.usable(key)
+        at = events.at[told]
+        values = [evaluate(term, events.columns[term.column][told]) for term in index.terms]
+        texts = max((len(self._dictionaries[column]) for column in index.counted), default=0)
+        return Work(
+            query_at=spine.at[asked],
+            query_key=spine.columns[key][asked],
+            query_time=spine.times[asked],
+            update_at=at,
+            update_key=events.columns[key][told],
+            events=np.stack([events.times[told], *values, horizon[at]], axis=1),
+            tables=np.concatenate([index.weights, np.zeros(texts, np.int64)]),
+        )
+
+
+def _categories(compiled: CompiledSet) -> list[str]:
+    columns = [item for stream in compiled.streams.values() for item in stream.items()]
+    return sorted({name for name, kind in columns if kind.kind is Kind.CATEGORY})
+
+
+def _indices(compiled: CompiledSet) -> dict[tuple[str, str], Index]:
+    """Return one index for each (stream, key) that an aggregate reads, in order of first use."""
+    groups: dict[tuple[str, str], list[tuple[int, Aggregate]]] = {}
+    for column, feature in enumerate(compiled.definition.features):
+        if isinstance(feature, Aggregate):
+            groups.setdefault((feature.stream, feature.key), []).append((column, feature))
+    return {group: Index(aggregates, compiled.streams[group[0]]) for group, aggregates in groups.items()}
+
+
+def _empty(feature: Feature) -> float:
+    """Return the value over no events."""
+    return 0.0 if isinstance(feature, Aggregate) and feature.op in {"count", "sum", "distinct"} else np.nan
+
+
+def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
     """Write the features that need nothing but the spine event."""
     columns = definition.streams[0].columns
     for out, feature in enumerate(definition.features):

@@ -66,7 +66,6 @@ class Plan(NamedTuple):
 class Work(NamedTuple):
     """A batch as one index sees it: positions in the batch (rising), keys, and what to ask or to apply."""
 
-    query_row: Ints  #: which spine event of the batch is asked for; nothing to the fold
     query_at: Ints
     query_key: Ints
     query_time: Ints

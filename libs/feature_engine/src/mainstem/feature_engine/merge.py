@@ -19,6 +19,7 @@ Run = tuple[str, int, int, int, int]
 
 _BEGINNING = -(2**63)
 _NEVER_ENDS = 2**63 - 1
+_NONE: Ints = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class HoldBack(Generic[T]):
         self._held: dict[Partition, _Held[T]] = {partition: _Held() for partition in sorted(partitions)}
         self._announced = announced
         self._instants: set[int] = set()
+        self._passed = _BEGINNING
 
     def __len__(self) -> int:
         """Return the number of records held."""
@@ -90,12 +92,15 @@ class HoldBack(Generic[T]):
             each.drained = False
 
     def progress(self, partition: Partition, until: int) -> None:
-        """Take a marker: behind it in this partition nothing arrives at or before `until`."""
+        """Take a marker: behind it in this partition nothing arrives at or before `until`.
+
+        A marker that stands behind a record of `until + 2` or more is no instant of its own: it says nothing new.
+        """
         held = self._held[partition]
-        if until > held.complete_through:
+        if until >= held.complete_through and until > self._passed:
             self._instants.add(until)
-            held.complete_through = until
-            held.floor = max(held.floor, until + 1)
+        held.complete_through = max(held.complete_through, until)
+        held.floor = max(held.floor, until + 1)
 
     def drained(self, partition: Partition) -> None:
         """Note that a live partition was read to its end after all that was offered so far: it does not hold that.
@@ -108,25 +113,28 @@ class HoldBack(Generic[T]):
 
     def release(self) -> Released[T]:
         """Return the records that nothing can precede any more, and the marked instants that all partitions passed."""
-        bound = min((_complete_through(held) for held in self._held.values()), default=_NEVER_ENDS)
-        return self._release(bound, bound)
+        return self._release(self._bound())
 
     def release_all(self) -> Released[T]:
         """Return all records held, in order, though others may precede them: for when waiting has become too costly."""
-        bound = min((_complete_through(held) for held in self._held.values()), default=_NEVER_ENDS)
-        return self._release(_NEVER_ENDS, bound)
+        return self._release(_NEVER_ENDS)
 
-    def _release(self, upto: int, passed: int) -> Released[T]:
+    def _bound(self) -> int:
+        return min((_NEVER_ENDS if h.drained else h.complete_through for h in self._held.values()), default=_NEVER_ENDS)
+
+    def _release(self, upto: int) -> Released[T]:
         taken = [_take(held, upto) for held in self._held.values()]
-        arrivals = np.concatenate([arrivals for arrivals, _, _ in taken])
-        sources = np.repeat(np.arange(len(taken)), [len(arrivals) for arrivals, _, _ in taken])
-        order = np.argsort(arrivals, kind="stable")
+        sources = np.repeat(np.arange(len(taken)), [len(items) for _, _, items in taken])
+        arrivals = np.concatenate([_NONE, *(arrivals for arrivals, _, _ in taken)])
+        offsets = np.concatenate([_NONE, *(offsets for _, offsets, _ in taken)])
         items = list(chain.from_iterable(items for _, _, items in taken))
-        offsets = np.concatenate([offsets for _, offsets, _ in taken])
+        order = np.argsort(arrivals, kind="stable")
         arrivals = arrivals[order]
-        reached = sorted(instant for instant in self._instants if instant <= passed)
+        bound = self._bound()
+        reached = sorted(instant for instant in self._instants if instant <= bound)
         self._instants.difference_update(reached)
-        places = np.searchsorted(arrivals, reached, side="right").tolist()
+        self._passed = reached[-1] if reached else self._passed
+        places = np.searchsorted(arrivals, np.array(reached, np.int64), side="right").tolist()
         return Released(
             list(map(items.__getitem__, order.tolist())),
             arrivals,
@@ -144,14 +152,10 @@ class HoldBack(Generic[T]):
         return [(*partitions[source], int(first), int(last), int(count)) for source, first, last, count in lines]
 
 
-def _complete_through(held: _Held[T]) -> int:
-    return _NEVER_ENDS if held.drained else held.complete_through
-
-
 def _take(held: _Held[T], upto: int) -> tuple[Ints, Ints, list[T]]:
     """Remove and return what the partition holds up to an arrival."""
-    arrivals = np.concatenate([np.empty(0, np.int64), *held.arrivals])
-    offsets = np.concatenate([np.empty(0, np.int64), *held.offsets])
+    arrivals = np.concatenate([_NONE, *held.arrivals])
+    offsets = np.concatenate([_NONE, *held.offsets])
     count = int(np.searchsorted(arrivals, upto, side="right"))
     items, held.items = held.items[:count], held.items[count:]
     held.arrivals, held.offsets = [arrivals[count:]], [offsets[count:]]

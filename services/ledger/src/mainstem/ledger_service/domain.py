@@ -24,12 +24,13 @@ A block holds neighbouring entries of one partition:
     frames   Zstandard of the frames, each behind its length (u32)
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import groupby
-from struct import Struct, error, pack, unpack_from
+from itertools import accumulate, pairwise
+from struct import Struct, error, pack, unpack, unpack_from
 from typing import Final, NamedTuple
 
 import cramjam
@@ -37,11 +38,16 @@ import cramjam
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Headers
 from mainstem.events.errors import MainstemError
-from mainstem.ledger import HASH_BYTES, leaf_hashes
+from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.topics import TOPICS
+from mainstem.ledger import Frontier, leaf_hashes
+
+Partition = tuple[str, int]
 
 #: Entries of a block at most, so that one fault stays local.
 BLOCK_ENTRIES: Final = 1_000
 ID_BYTES: Final = 16
+OFFSET_BYTES: Final = 8
 NO_ID: Final = bytes(ID_BYTES)
 
 _VERSION: Final = 1
@@ -49,9 +55,6 @@ _LEVEL: Final = 1
 _LENGTH: Final = Struct(">I")
 _HEAD: Final = Struct(">BI")
 _BODY: Final = Struct(">IqqiiI")
-
-_pack_length = _LENGTH.pack
-_pack_body = _BODY.pack
 
 
 class Damaged(MainstemError):
@@ -68,6 +71,13 @@ class Entry(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+class Placed(NamedTuple):
+    """An entry and where it stands in the tree."""
+
+    leaf: int
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +120,39 @@ def id_key(event_id: bytes | None) -> bytes:
 
 def frame(record: Record) -> bytes:
     """Return the one frame of a record."""
-    headers = record.headers
-    names, values = tuple(zip(*headers, strict=True)) if headers else ((), ())
-    named, sizes = _names(names)
+    names: tuple[str, ...] = ()
+    values: tuple[bytes | None, ...] = ()
+    if record.headers:
+        names, values = zip(*record.headers)  # noqa: B905  (`strict` costs half as much again)
+    named, pack_middle = _layout(names)
     key, value = record.key, record.value
-    body = _pack_body(
-        record.partition,
-        record.offset,
-        record.timestamp,
-        -1 if key is None else len(key),
-        -1 if value is None else len(value),
-        len(named),
-    )
     try:
-        lengths = sizes.pack(*map(len, values))
-    except TypeError:  # a header without a value
-        lengths = sizes.pack(*(-1 if item is None else len(item) for item in values))
+        lengths = [*map(len, values)]  # type: ignore[arg-type]
+    except TypeError:
+        lengths = [_length(item) for item in values]
         values = tuple(item or b"" for item in values)
-    return b"".join((_topic(record.topic), body, named, lengths, key or b"", *values, value or b""))
+    middle = pack_middle(
+        record.partition, record.offset, record.timestamp, _length(key), _length(value), len(named), named, *lengths
+    )
+    return b"".join((_start(record.topic), middle, key or b"", *values, value or b""))  # type: ignore[arg-type]
+
+
+def _length(item: bytes | None) -> int:
+    return -1 if item is None else len(item)
 
 
 @lru_cache(maxsize=1024)
-def _topic(name: str) -> bytes:
-    raw = name.encode()
+def _start(topic: str) -> bytes:
+    raw = topic.encode()
     return _HEAD.pack(_VERSION, len(raw)) + raw
 
 
 @lru_cache(maxsize=1024)
-def _names(names: tuple[str, ...]) -> tuple[bytes, Struct]:
+def _layout(names: tuple[str, ...]) -> tuple[bytes, Callable[..., bytes]]:
+    """Return the names as they stand in a frame, and what packs everything from the partition to the lengths."""
     raw = [name.encode() for name in names]
-    return b"".join(_pack_length(len(name)) + name for name in raw), Struct(f">{len(names)}i")
+    named = b"".join(_LENGTH.pack(len(name)) + name for name in raw)
+    return named, Struct(f"{_BODY.format}{len(named)}s{len(names)}i").pack
 
 
 def unframe(data: bytes) -> Entry:
@@ -147,26 +160,29 @@ def unframe(data: bytes) -> Entry:
     try:
         version, size = _HEAD.unpack_from(data)
         at = _HEAD.size + size
-        partition, offset, timestamp, key_size, value_size, names_size = _BODY.unpack_from(data, at)
+        partition, offset, timestamp, key, value, names_size = _BODY.unpack_from(data, at)
         topic = data[_HEAD.size : at].decode()
         at += _BODY.size
         names, sizes = _read_names(data[at : at + names_size])
-        at += names_size
-        lengths = (key_size, *sizes.unpack_from(data, at), value_size)
-    except (error, UnicodeDecodeError, ValueError) as fault:
+        lengths = (key, *sizes.unpack_from(data, at + names_size), value)
+    except (error, ValueError) as fault:
         raise Damaged(f"{len(data)} bytes are no frame: {fault!r}") from fault
-    at += sizes.size
+    at += names_size + sizes.size
+    if version != _VERSION or at + sum(lengths) + lengths.count(-1) != len(data):
+        raise Damaged(f"{len(data)} bytes are no frame of layout {_VERSION}")
+    parts = _slices(data, at, lengths)
+    headers = tuple(zip(names, parts[1:-1]))  # noqa: B905  (as many by construction)
+    return Entry(topic, partition, offset, timestamp, parts[0], parts[-1], headers)  # type: ignore[arg-type]
+
+
+def _slices(data: bytes, at: int, lengths: Sequence[int]) -> list[bytes | None]:
+    if min(lengths) >= 0:
+        return [data[low:high] for low, high in pairwise(accumulate(lengths, initial=at))]
     parts: list[bytes | None] = []
     for length in lengths:
-        if length < 0:
-            parts.append(None)
-        else:
-            parts.append(data[at : at + length])
-            at += length
-    if version != _VERSION or at != len(data):
-        raise Damaged(f"a frame of layout {version} ends at byte {at} of {len(data)}")
-    headers = tuple(zip(names, parts[1:-1], strict=True))
-    return Entry(topic, partition, offset, timestamp, parts[0], parts[-1], headers)  # type: ignore[arg-type]
+        parts.append(None if length < 0 else data[at : at + length])
+        at += max(0, length)
+    return parts
 
 
 @lru_cache(maxsize=1024)
@@ -191,10 +207,11 @@ def cut(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: int)
 
     Records of one partition keep their order. `ids` are the records' event ids.
     """
-    order = sorted(range(len(records)), key=lambda i: (records[i].topic, records[i].partition))
+    places: dict[Partition, list[int]] = {}
+    for row, record in enumerate(records):
+        places.setdefault(_place(record), []).append(row)
     blocks: list[Block] = []
-    for _, group in groupby(order, key=lambda i: (records[i].topic, records[i].partition)):
-        rows = list(group)
+    for rows in places.values():
         for at in range(0, len(rows), BLOCK_ENTRIES):
             chosen = rows[at : at + BLOCK_ENTRIES]
             blocks.append(_block([records[i] for i in chosen], [ids[i] for i in chosen], first_leaf))
@@ -204,7 +221,7 @@ def cut(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: int)
 
 def _block(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: int) -> Block:
     frames = [frame(record) for record in records]
-    prefixed = [part for item in frames for part in (_pack_length(len(item)), item)]
+    prefixed = [part for item in frames for part in (_LENGTH.pack(len(item)), item)]
     count = len(records)
     return Block(
         first_leaf=first_leaf,
@@ -236,19 +253,72 @@ def entries_of(block: Block) -> list[Entry]:
     return [unframe(item) for item in frames_of(block)]
 
 
-def places(block: Block, key: bytes) -> list[int]:
+def placed(block: Block, place: int) -> Placed:
+    """Return one entry of a block; raise Damaged when it cannot be read."""
+    return Placed(block.first_leaf + place, unframe(frames_of(block)[place]))
+
+
+def id_places(block: Block, key: bytes) -> list[int]:
     """Return the places in the block of entries whose `id_key` begins with `key`."""
     ids = block.ids
     return [at // ID_BYTES for at in range(0, len(ids), ID_BYTES) if ids.startswith(key, at)]
 
 
 def offsets_of(block: Block) -> tuple[int, ...]:
-    """Return the offsets of the entries; raise Damaged when their number is not the block's."""
-    if len(block.offsets) != 8 * block.count:
-        raise Damaged(f"{block.name}: {len(block.offsets)} bytes are not the offsets of {block.count} entries")
-    return unpack_from(f"<{block.count}q", block.offsets)
+    """Return the stored offsets of the entries."""
+    return unpack(f"<{len(block.offsets) // OFFSET_BYTES}q", block.offsets)
 
 
-def stored_hashes(block: Block) -> list[bytes]:
-    """Return the stored leaf hashes one by one."""
-    return [block.hashes[at : at + HASH_BYTES] for at in range(0, len(block.hashes), HASH_BYTES)]
+@dataclass(frozen=True, slots=True)
+class State:
+    """The tree, and what the next checkpoint needs to know."""
+
+    frontier: Frontier
+    #: The highest recorded time of an entry of ours, RFC 3339; None before the first.
+    recorded: str | None = None
+    #: Entries since the last checkpoint that are no checkpoints themselves.
+    unpublished: int = 0
+
+    def after(self, blocks: Sequence[Block], recorded: str | None) -> "State":
+        """Return the state after these blocks; `recorded` is the highest recorded time among their entries."""
+        added = sum(block.count for block in blocks if block.topic != CheckpointPublished.TOPIC)
+        return State(
+            self.frontier.append(b"".join(block.hashes for block in blocks)),
+            max(filter(None, (self.recorded, recorded)), default=None),
+            self.unpublished + added,
+        )
+
+
+def last_recorded(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]]) -> str | None:
+    """Return the highest recorded time that a service of ours wrote; sources may write what they like."""
+    ours = (
+        found.get("ce_recordedtime")
+        for record, found in zip(records, headers, strict=True)
+        if not record.topic.startswith("src.")
+    )
+    latest = max(filter(None, ours), default=None)
+    return None if latest is None else latest.decode()
+
+
+def second_copies(
+    records: Sequence[Record], fresh: Sequence[Record], before: Mapping[Partition, int]
+) -> Counter[Partition]:
+    """Count by partition the records that lie ahead of `before`, the next offsets, and were not let in."""
+    if len(fresh) == len(records):
+        return Counter()
+    ahead = (_place(record) for record in records if record.offset >= before.get(_place(record), 0))
+    return Counter(ahead) - Counter(map(_place, fresh))
+
+
+def _place(record: Record) -> Partition:
+    return record.topic, record.partition
+
+
+def belongs(topic: str) -> bool:
+    """Tell whether a topic is one of the catalogue's, or of a family of its."""
+    return any(_matches(topic, row.pattern) for row in TOPICS)
+
+
+def _matches(topic: str, pattern: str) -> bool:
+    prefix, family, _ = pattern.partition("{")
+    return topic.startswith(prefix) and len(topic) > len(prefix) if family else topic == pattern

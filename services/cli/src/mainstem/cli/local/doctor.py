@@ -1,6 +1,5 @@
 """What the platform needs of a machine, checked one by one, each with the way to mend it."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from mainstem.cli.local import graph, jars, launcher, ports, session
 from mainstem.cli.local.errors import JarMismatch, NoLauncher
 from mainstem.cli.local.home import Home
 from mainstem.cli.local.kafka import java
+from mainstem.cli.local.postgres import given_database
 
 GIB = 1024**3
 
@@ -81,7 +81,7 @@ def _jars(home: Home) -> Check:
 
 
 def _launcher(home: Home) -> Check:
-    if "MAINSTEM_DATABASE_URL" in os.environ:
+    if given_database(home):
         return Check("launcher", Verdict.OK, "MAINSTEM_DATABASE_URL is set: that server is used")
     try:
         return Check("launcher", Verdict.OK, f"PostgreSQL runs {launcher.choose(home).name}")

@@ -57,6 +57,11 @@ class Home:
         return self.folder / "env"
 
     @property
+    def password(self) -> Path:
+        """The password of the local database; readable by the owner only."""
+        return self.folder / "postgres-password"
+
+    @property
     def principals(self) -> Path:
         """The tokens of the local principals; readable by the owner only."""
         return self.folder / "principals.json"

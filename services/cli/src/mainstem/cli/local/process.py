@@ -26,7 +26,7 @@ class Program:
     """What to run, what must be ready before it, and how to tell that it is ready itself.
 
     `prepare` is awaited once before the first start and may be cancelled; `probe` returns whether the process answers
-    and raises OSError or returns False while it does not.
+    and raises OSError or returns False while it does not; any other error of the two stops the supervisor.
     """
 
     name: str
@@ -92,10 +92,9 @@ class Process:
                 process_group=0,
             )
         self.become(Status.STARTING)
-        watch = asyncio.create_task(self._watch())
-        try:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch())
             await self._child.wait()
-        finally:
             watch.cancel()
         self._end_group()
         return time.monotonic() - started

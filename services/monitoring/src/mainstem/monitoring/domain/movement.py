@@ -12,7 +12,8 @@ from scipy.stats import chi2
 
 Floats = NDArray[np.float64]
 
-SIGNIFICANCE = 0.95
+#: Chance of seeing movement in any of the functions where there is none.
+MISTAKE = 0.05
 #: Factor on the observed spread when any of the functions moves, so that the estimate errs on the quiet side.
 INFLATION = 1.3
 #: Autocorrelation between chunks below this counts as none.
@@ -58,7 +59,7 @@ def measure(deviations: Floats, sizes: Floats, variance: Floats) -> Movement:
     variance = np.maximum(variance, np.maximum(1 / rows, 1e-6))
     freedom = max(len(deviations) - 1, 1)
     spread = (sizes * deviations**2).sum(0) / variance
-    moving = spread > chi2.ppf(SIGNIFICANCE, freedom)
+    moving = spread > chi2.isf(MISTAKE / len(variance), freedom)
     rho = _autocorrelation(deviations / np.sqrt(variance), sizes, moving)
     chunks = max(len(deviations) * (1 - rho) / (1 + rho), 3.0)
     excess = np.maximum(INFLATION * spread - freedom, 0) * moving.any()

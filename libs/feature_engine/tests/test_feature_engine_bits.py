@@ -1,0 +1,113 @@
+"""The same bits however the log is cut, wherever the engine is restarted, and with or without machine code."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.feature_engine import Engine, SnapshotError, feature_set, load, stream
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+import hashlib, json
+import numpy as np
+from mainstem.feature_engine import Batch, Engine, load
+given = json.load(sys.stdin)
+columns = {
+    stream: {name: values if kind is None else np.array(values, kind) for name, (kind, values) in columns.items()}
+    for stream, columns in given["columns"].items()
+}
+batch = Batch(np.array(given["stream"], np.int8), np.array(given["event_time"]), columns)
+print(hashlib.sha256(Engine(load(given["spec"])).process(batch).values.tobytes()).hexdigest())
+"""
+
+
+def plain_column(values):
+    return (None, values) if isinstance(values, list) else (values.dtype.str, values.tolist())
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 999])
+def test_any_size_of_batch_gives_the_same_bytes(fold, random_log, size):
+    log = random_log(11, 1200)
+    assert fold(log, range(size, len(log), size)) == fold(log)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), length=st.integers(0, 120), data=st.data())
+def test_any_cuts_of_any_log_give_the_same_bytes(fold, random_log, seed, length, data):
+    cuts = data.draw(st.lists(st.integers(0, length), max_size=8))
+    log = random_log(seed, length)
+    assert fold(log, cuts) == fold(log)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 13, 500, 998, 1000])
+def test_a_restored_engine_goes_on_with_the_same_bytes(compiled, random_log, batch_of, cut):
+    log = random_log(5, 1000)
+    first, second, whole = Engine(compiled), Engine(compiled), Engine(compiled)
+    first.process(batch_of(log[:cut]))
+    whole.process(batch_of(log[:cut]))
+    second.restore(first.snapshot())
+    tail = batch_of(log[cut:])
+    assert second.process(tail).values.tobytes() == whole.process(tail).values.tobytes()
+    assert second.snapshot() == whole.snapshot()
+
+
+def test_equal_histories_give_equal_snapshots(compiled, random_log, batch_of):
+    engines = Engine(compiled), Engine(compiled)
+    for engine in engines:
+        engine.process(batch_of(random_log(9, 300)))
+    assert engines[0].snapshot() == engines[1].snapshot()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:99] + b"?" + data[100:]]
+)
+def test_a_damaged_snapshot_is_refused(compiled, damage):
+    with pytest.raises(SnapshotError, match="not a whole snapshot"):
+        Engine(compiled).restore(damage(Engine(compiled).snapshot()))
+
+
+def test_a_snapshot_of_another_feature_set_is_refused(compiled):
+    other = stream("order", key="order_id", columns={})
+
+    @feature_set("other", spine=other, lateness="0s")
+    class Other:
+        n = other.by("order_id").count("1h")
+
+    with pytest.raises(SnapshotError, match="this engine computes"):
+        Engine(Other.compile()).restore(Engine(compiled).snapshot())
+
+
+def test_the_engine_gives_the_same_bytes_without_numba(compiled, random_log, batch_of):
+    batch = batch_of(random_log(21, 1000))
+    columns = {s: {c: plain_column(v) for c, v in of.items()} for s, of in batch.columns.items()}
+    times = {"stream": batch.stream.tolist(), "event_time": batch.event_time.tolist()}
+    given_log = json.dumps({"spec": compiled.spec, "columns": columns, **times})
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMBA], input=given_log, capture_output=True, text=True, check=True
+    )
+    values = Engine(compiled).process(batch).values
+    assert done.stdout.strip() == hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def test_the_replay_of_a_fixed_log_has_the_pinned_hash(fold, random_log):
+    digest = hashlib.sha256(fold(random_log(2013, 2000))).hexdigest()
+    assert digest == "PINNED"
+
+
+def test_an_empty_batch_gives_no_rows(compiled, batch_of):
+    rows = Engine(compiled).process(batch_of([]))
+    assert rows.values.shape == (0, len(compiled.names))
+    assert rows.index.size == rows.too_late.size == 0
+
+
+def test_a_loaded_definition_computes_the_same_bytes(compiled, random_log, batch_of):
+    batch = batch_of(random_log(4, 300))
+    again = load(json.loads(json.dumps(compiled.spec)))
+    np.testing.assert_array_equal(Engine(again).process(batch).values, Engine(compiled).process(batch).values)

@@ -1,0 +1,174 @@
+"""A folder becomes one canonical definition, or an error that says file, line and fix."""
+
+import hashlib
+from pathlib import Path
+
+import orjson
+import pytest
+
+from mainstem.events.errors import Rejected
+from mainstem.project import ProjectDefinition, ProjectError, load_folder, parse
+
+FILES = {
+    "project.toml": """\
+name = "shop"
+purpose = "Tell which baskets are abandoned."
+[owners]
+technical = "shop-data"
+business = "shop-sales"
+[risk]
+impact = 2
+autonomy = 2
+reversibility = 2
+regulatory_exposure = 1
+[value]
+currency = "EUR"
+true_positive = 1
+false_positive = -1
+true_negative = 0
+false_negative = -2
+""",
+    "serving.toml": "latency_ms = 20\n",
+    "monitoring.toml": """\
+window = "1d"
+false_alarms_per_100_windows = 1
+cooldown = "7d"
+min_labelled = 100
+[responses]
+performance_loss = "retrain"
+""",
+    "sources.py": """\
+from mainstem.project import category, fixed, source
+
+basket = source("basket", key="basket", columns={
+    "basket": category("the basket"),
+    "worth": fixed("what is in it", unit="EUR", lo=0, hi=1000, scale=100),
+})
+""",
+    "features.py": """\
+from mainstem.feature_engine import feature_set
+
+from .sources import basket
+
+baskets = basket.stream()
+
+@feature_set("basket_now", spine=baskets, lateness="1h")
+class BasketNow:
+    worth = baskets.worth
+    mean_1h = baskets.by("basket").mean("worth", "1h")
+""",
+    "model.py": """\
+from mainstem.project import Estimator, Gates, Label, model
+
+abandoned = model(
+    "abandoned", feature_set="basket_now", training_window="30d", evaluation_window="3d", seed=1,
+    label=Label(source="basket", key="basket", column="worth", above=10, wait="1d"),
+    estimator=Estimator(),
+    gates=Gates(min_auc=0.7, max_auc_loss=0.01, confidence=0.9, max_calibration_error=0.1),
+)
+""",
+}
+
+
+def write(folder: Path, **changes: tuple[str, str]) -> Path:
+    for name, content in FILES.items():
+        old, new = changes.get(name.replace(".", "_"), ("", ""))
+        (folder / name).write_text(content.replace(old, new) if old else content)
+    return folder
+
+
+def load(folder: Path, **changes: tuple[str, str]) -> ProjectDefinition:
+    return load_folder(write(folder, **changes))
+
+
+def test_a_folder_becomes_one_definition(tmp_path: Path) -> None:
+    project = load(tmp_path)
+    assert (list(project.sources), list(project.feature_sets), list(project.models)) == (
+        ["basket"],
+        ["basket_now"],
+        ["abandoned"],
+    )
+    assert project.models["abandoned"].label.wait == 86_400_000_000
+    assert project.monitoring.response("feature_drift") == "record"
+    assert project.charter.risk.tier == "low"
+
+
+def test_the_definition_survives_its_canonical_form(tmp_path: Path) -> None:
+    project = load(tmp_path)
+    assert parse(project.canonical()) == project
+    assert parse(project.canonical()).id == project.id
+    assert parse(project.model_dump(mode="json")).id == project.id
+
+
+def test_the_id_depends_on_the_meaning_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert load(tmp_path / "a").id == load(tmp_path / "b", monitoring_toml=('"7d"', '"168h"')).id
+
+
+def test_the_id_changes_with_the_meaning(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert load(tmp_path / "a").id != load(tmp_path / "b", sources_py=("hi=1000", "hi=1001")).id
+
+
+def test_the_id_is_the_hash_of_sorted_json(tmp_path: Path) -> None:
+    project = load(tmp_path)
+    text = orjson.dumps(orjson.loads(project.canonical()), option=orjson.OPT_SORT_KEYS)
+    assert project.id == f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def test_two_projects_with_files_of_the_same_names_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = load(tmp_path / "a")
+    second = load(tmp_path / "b", sources_py=("hi=1000", "hi=2000"))
+    assert first.sources["basket"].columns != second.sources["basket"].columns
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "said"),
+    [
+        ({"sources_py": ("lo=0, hi=1000", "lo=9, hi=1")}, "sources.py:5", "lo 9.0 lies above hi 1.0"),
+        ({"sources_py": ('key="basket"', 'key="worth"')}, "sources.py:3", "must name a category column"),
+        ({"sources_py": ("import category", "import kategory")}, "sources.py:1", "ImportError"),
+        ({"features_py": ("baskets = basket", "baskets == basket")}, "features.py:5", "NameError"),
+        ({"features_py": ("class BasketNow:", "class BasketNow")}, "features.py:8", "SyntaxError"),
+        ({"features_py": ("baskets.worth", "baskets.weight")}, "features.py:9", "basket has no column weight"),
+        ({"model_py": ('evaluation_window="3d"', 'evaluation_window="30d"')}, "model.py:3", "whole training window"),
+        ({"model_py": ('wait="1d"', 'wait="soon"')}, "model.py:5", "'soon' is not a duration"),
+        ({"model_py": ('feature_set="basket_now"', 'feature_set="other"')}, "model.py:1", "'other', which does not"),
+        ({"model_py": ('column="worth"', 'column="basket"')}, "model.py:1", "needs a number"),
+        ({"model_py": ('source="basket"', 'source="till"')}, "model.py:1", "'till', which is no source"),
+        ({"project_toml": ("impact = 2", "impact = 6")}, "project.toml:7", "less than or equal to 5"),
+        ({"project_toml": ("impact = 2", "impact = ")}, "project.toml:7", "Invalid value"),
+        ({"monitoring_toml": ("performance_loss", "loss")}, "monitoring.toml:6", "performance_loss"),
+        ({"serving_toml": ("latency_ms", "latency")}, "serving.toml:1", "latency"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(
+    tmp_path: Path, changes: dict[str, tuple[str, str]], place: str, said: str
+) -> None:
+    with pytest.raises(ProjectError) as error:
+        load(tmp_path, **changes)
+    assert f"{tmp_path / place}: " in str(error.value)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    (write(tmp_path) / name).unlink()
+    with pytest.raises(ProjectError, match=f"{name}:1: .*every project has this file"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("document", [b"", b"{}", b"[]", {"format": "mainstem.project.v2"}])
+def test_what_is_no_definition_is_rejected(document: bytes | dict[str, object]) -> None:
+    with pytest.raises(Rejected, match="apply the project folder again"):
+        parse(document)
+
+
+def test_a_definition_whose_feature_set_was_altered_is_rejected(tmp_path: Path) -> None:
+    altered = load(tmp_path).canonical().replace(b'"lateness_us":3600000000', b'"lateness_us":3600000001')
+    with pytest.raises(Rejected, match="hashes to"):
+        parse(altered)

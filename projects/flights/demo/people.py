@@ -1,0 +1,50 @@
+"""The people of the story, through the HTTP interfaces that are open to everybody: a builder, an approver."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mainstem.events.instants import render
+
+
+class People:
+    """Calls the platform with the tokens of its principals."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        lines = json.loads(Path(env["MAINSTEM_PRINCIPALS"]).read_text())
+        self._tokens = {line["name"]: line["token"] for line in lines}
+        self._env = env
+        self._client = httpx.AsyncClient(timeout=30)
+
+    async def apply(self, definition: Mapping[str, Any], at_us: int) -> None:
+        """The builder applies the project."""
+        body = {"definition": definition, "command_id": "demo-apply", "at": render(at_us)}
+        await self._post("REGISTRY", "/v1/projects", "builder", body)
+
+    async def request_training(self, model: str, at_us: int) -> str:
+        """The builder asks for the first run; returns its id."""
+        body = {"model": model, "command_id": f"demo-training-{at_us}", "at": render(at_us)}
+        return str((await self._post("TRAINING", "/v1/runs", "builder", body))["run"])
+
+    async def approve(self, model: str, version: int, at_us: int) -> None:
+        """Somebody who did not build the version approves it, which puts it into production."""
+        body = {"command_id": f"demo-approve-{version}", "at": render(at_us), "comment": "the gates let it through"}
+        await self._post("REGISTRY", f"/v1/models/{model}/versions/{version}/approve", "approver", body)
+
+    async def _post(self, service: str, path: str, who: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._client.post(
+            self._env[f"MAINSTEM_{service}_URL"] + path,
+            json=body,
+            headers={"authorization": f"Bearer {self._tokens[who]}"},
+        )
+        if answer.is_error:
+            raise RuntimeError(f"{who} POST {path}: {answer.status_code} {answer.text}")
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,40 @@
+-- name: lock_tree
+-- One writer at a time: whoever comes second sees the positions of the first.
+select frontier, recorded, unpublished from tree for update;
+
+-- name: read_tree
+select frontier, recorded, unpublished from tree;
+
+-- name: save_tree
+update tree set frontier = $1, recorded = $2, unpublished = $3;
+
+-- name: positions
+select topic, part, next_offset, origins from position
+ where (topic, part) in (select * from unnest($1::text[], $2::int[]));
+
+-- name: add_redelivered
+insert into redelivered select * from unnest($1::text[], $2::int[], $3::bigint[])
+on conflict (topic, part) do update set dropped = redelivered.dropped + excluded.dropped;
+
+-- name: counts
+select topic, coalesce(entries, 0) as entries, coalesce(dropped, 0) as second_copies
+  from (select topic, sum(count)::bigint as entries from block group by topic) b
+  full join (select topic, sum(dropped)::bigint as dropped from redelivered group by topic) r using (topic)
+ order by topic;
+
+-- name: blocks
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where topic = any($1::text[]) or exists (select from unnest($2::text[]) as prefix where starts_with(topic, prefix))
+ order by first_leaf;
+
+-- name: with_id
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where position($1::bytea in ids) > 0 and starts_with(topic, $2) order by first_leaf;
+
+-- name: with_offset
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where topic = $1 and part = $2 and first_offset <= $3 order by first_offset desc limit 1;
+
+-- name: newest
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where topic = $1 order by first_leaf desc;

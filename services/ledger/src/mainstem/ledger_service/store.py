@@ -1,0 +1,160 @@
+"""The ledger's store on PostgreSQL."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import fields, replace
+from operator import attrgetter
+from typing import Final
+
+import asyncpg
+
+from mainstem.events.catalogue import Record, header
+from mainstem.events.envelope import begin
+from mainstem.events.fence import Fence, Position
+from mainstem.events.instants import parse
+from mainstem.events.ledger import CheckpointPublished
+from mainstem.ledger import Frontier
+from mainstem.ledger_service.domain import (
+    Block,
+    Partition,
+    Placed,
+    State,
+    cut,
+    entries_of,
+    id_key,
+    id_places,
+    last_recorded,
+    offsets_of,
+    placed,
+    second_copies,
+)
+from mainstem.ledger_service.ports import Archived
+from mainstem.storage import Database, Transaction, load, load_checkpoint
+
+SQL = load("mainstem.ledger_service")
+
+LEDGER: Final = "mainstem"
+SOURCE: Final = "/mainstem/ledger"
+
+_COLUMNS: Final = tuple(field.name for field in fields(Block))
+_values = attrgetter(*_COLUMNS)
+_BLOCKS_AHEAD: Final = 50
+
+
+class PostgresStore:
+    """Keeps `Store`'s promises in one schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def archive(self, records: Sequence[Record]) -> Archived:
+        """Append what is new among the records; see `Store.archive`."""
+        async with self._database.transaction() as tx:
+            state = _state(await tx.fetch(SQL["lock_tree"]))
+            fence = await _fence(tx, records)
+            before = fence.offsets()
+            fresh, headers = fence.admit(records)
+            blocks = cut(fresh, [found.get("ce_id") for found in headers], state.frontier.size)
+            await tx.connection.copy_records_to_table("block", records=map(_values, blocks), columns=_COLUMNS)
+            await _save_state(tx, state.after(blocks, last_recorded(fresh, headers)))
+            second = second_copies(records, fresh, before)
+            await _add_redelivered(tx, second)
+            await tx.save_positions(fence.positions)
+        return Archived(Counter(record.topic for record in fresh), second.total())
+
+    async def publish_checkpoint(self) -> None:
+        """Append CheckpointPublished if there is something to say; see `Store.publish_checkpoint`."""
+        async with self._database.transaction() as tx:
+            state = _state(await tx.fetch(SQL["lock_tree"]))
+            if not state.unpublished or state.recorded is None:
+                return
+            fact = CheckpointPublished(ledger=LEDGER, size=state.frontier.size, root=state.frontier.root().hex())
+            command = f"{LEDGER}/{fact.size}/{fact.root}"
+            recorded_us = parse(state.recorded)
+            await tx.append([begin(fact, command_id=command, source=SOURCE, actor=SOURCE, recorded_us=recorded_us)])
+            await _save_state(tx, replace(state, unpublished=0))
+
+    async def positions(self) -> Mapping[Partition, int]:
+        """Return the next offset of each partition."""
+        checkpoint = await load_checkpoint(self._database)
+        return {place: position.next_offset for place, position in checkpoint.positions.items()}
+
+    async def state(self) -> State:
+        """Return the tree."""
+        async with self._database.transaction() as tx:
+            return _state(await tx.fetch(SQL["read_tree"]))
+
+    async def counts(self) -> list[dict[str, object]]:
+        """Return entries and dropped second copies by topic."""
+        async with self._database.transaction() as tx:
+            return [dict(row) for row in await tx.fetch(SQL["counts"])]
+
+    async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
+        """Yield the blocks in the order of their leaves, of `topics` alone, where `prefix*` stands for a family.
+
+        They are one snapshot, fetched as they are asked for.
+        """
+        exact = [topic for topic in topics if not topic.endswith("*")]
+        families = [topic[:-1] for topic in topics if topic.endswith("*")]
+        async with self._database.transaction() as tx:
+            async for row in tx.connection.cursor(SQL["blocks"], exact, families, prefetch=_BLOCKS_AHEAD):
+                yield Block(*row)
+
+    async def with_id(self, event_id: str) -> list[Placed]:
+        """Return the entries with this event id, the first first."""
+        wanted = event_id.encode()
+        return [found for found in await self._holding(id_key(wanted), "") if header(found.entry, "ce_id") == wanted]
+
+    async def with_id_prefix(self, prefix: str, family: str) -> list[Placed]:
+        """Return the entries of a family of topics (`tel.prediction.`) whose id begins with these hexadecimal digits.
+
+        Raises ValueError when they are none.
+        """
+        found = await self._holding(bytes.fromhex(prefix[: len(prefix) // 2 * 2]), family)
+        return [each for each in found if (header(each.entry, "ce_id") or b"").startswith(prefix.encode())]
+
+    async def _holding(self, key: bytes, family: str) -> list[Placed]:
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["with_id"], key, family)
+        return [placed(block, place) for block in (Block(*row) for row in rows) for place in id_places(block, key)]
+
+    async def at(self, topic: str, part: int, offset: int) -> Placed | None:
+        """Return the entry at a position of the log; None when the archive has none there."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["with_offset"], topic, part, offset)
+        for block in (Block(*row) for row in rows):
+            if offset in (offsets := offsets_of(block)):
+                return placed(block, offsets.index(offset))
+        return None
+
+    async def newest(self, topic: str, limit: int) -> list[Placed]:
+        """Return the newest entries of a topic, the newest first."""
+        found: list[Placed] = []
+        async with self._database.transaction() as tx:
+            async for row in tx.connection.cursor(SQL["newest"], topic, prefetch=2):
+                block = Block(*row)
+                found += [Placed(block.first_leaf + i, entry) for i, entry in enumerate(entries_of(block))][::-1]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+
+def _state(rows: Sequence[asyncpg.Record]) -> State:
+    (row,) = rows
+    return State(Frontier.from_bytes(row["frontier"]), row["recorded"], row["unpublished"])
+
+
+async def _save_state(tx: Transaction, state: State) -> None:
+    await tx.execute(SQL["save_tree"], state.frontier.to_bytes(), state.recorded, state.unpublished)
+
+
+async def _fence(tx: Transaction, records: Sequence[Record]) -> Fence:
+    places = sorted({(record.topic, record.partition) for record in records})
+    rows = await tx.fetch(SQL["positions"], [topic for topic, _ in places], [part for _, part in places])
+    return Fence({(row["topic"], row["part"]): Position(row["next_offset"], row["origins"]) for row in rows})
+
+
+async def _add_redelivered(tx: Transaction, copies: Mapping[Partition, int]) -> None:
+    if copies:
+        topics, parts = zip(*copies, strict=True)
+        await tx.execute(SQL["add_redelivered"], topics, parts, list(copies.values()))

@@ -1,0 +1,282 @@
+"""HTTP: projects in, decisions on versions, and what stands in the book."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mainstem.auth import Principal, Principals, Right, allows
+from mainstem.events.envelope import Fact
+from mainstem.events.instants import parse, render
+from mainstem.events.registry import ChangeRefused, DeploymentSet, VersionApproved, VersionPromoted
+from mainstem.project.definition import faults
+from mainstem.project.definition import parse as parse_definition
+from mainstem.registry.handlers import (
+    Command,
+    Desk,
+    apply_project,
+    implied_command,
+    implied_topics,
+    unknown_version,
+)
+from mainstem.registry.ports import Book, CreateTopics, Project, Registered, Store
+from mainstem.runtime import Problem, authenticate, body_bytes, problem
+
+CommandId = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    """What every command may carry: an id, and the time at which it became known (RFC 3339)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command_id: CommandId
+    at: str | None = None
+
+
+class _Apply(_Body):
+    command_id: CommandId | None = None  # type: ignore[assignment]
+    definition: dict[str, JsonValue]
+
+
+class _Approve(_Body):
+    onnx: str | None = None
+    comment: str = Field(default="", max_length=2_000)
+    promote: bool = True
+
+
+class _RollBack(_Body):
+    to: int | None = None
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Api:
+    """The routes, and what they need."""
+
+    def __init__(self, store: Store, principals: Principals, create_topics: CreateTopics) -> None:
+        self._store = store
+        self._principals = principals
+        self._create_topics = create_topics
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        version = "/v1/models/{model}/versions/{version}"
+        return [
+            Route("/v1/projects", self.apply, methods=["POST"]),
+            Route("/v1/projects", self.projects),
+            Route("/v1/projects/{project}", self.project),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model}", self.model),
+            Route("/v1/models/{model}/rollback", self.roll_back, methods=["POST"]),
+            Route(version, self.version),
+            Route(f"{version}/approve", self.approve, methods=["POST"]),
+            Route(f"{version}/promote", self.promote, methods=["POST"]),
+        ]
+
+    async def apply(self, request: Request) -> Response:
+        """Put a definition in force: 201, or 200 when it is already."""
+        principal = authenticate(request, self._principals, Right.BUILD)
+        body = await _read(request, _Apply)
+        definition = parse_definition(body.definition)
+        async with self._store.transaction() as book:
+            command_id = body.command_id or await implied_command(book, definition)
+            command = Command(command_id, principal, _recorded_us(principal, body.at))
+            done = await apply_project(book, self._create_topics, definition, command)
+        answer = {
+            "project": done.project,
+            "definition_id": done.definition_id,
+            "unchanged": done.unchanged,
+            "topics": [topic.name for topic in implied_topics(definition)],
+        }
+        return JSONResponse(answer, 200 if done.unchanged else 201)
+
+    async def projects(self, _: Request) -> Response:
+        """List the definitions in force."""
+        async with self._store.transaction() as book:
+            return JSONResponse({"projects": [_in_force(project) for project in await book.projects()]})
+
+    async def project(self, request: Request) -> Response:
+        """Show one project with its definition."""
+        name = request.path_params["project"]
+        async with self._store.transaction() as book:
+            for project in await book.projects():
+                if project.name == name:
+                    (found,) = await book.definitions(project.definition_id)
+                    return JSONResponse({**_in_force(project), "definition": found.content.model_dump(mode="json")})
+        raise Problem(404, "unknown_project", f"no project {name!r}; GET /v1/projects lists them")
+
+    async def models(self, _: Request) -> Response:
+        """List the models of all projects in force, with how their versions stand."""
+        async with self._store.transaction() as book:
+            owners = await _owners(book)
+            versions = await book.versions()
+        rows = []
+        for model, project in sorted(owners.items()):
+            own = [found for found in versions if found.version.model == model]
+            stages = {found.version.number: found.version.stage for found in own}
+            production = next((number for number, stage in stages.items() if stage == "production"), None)
+            candidates = [number for number, stage in stages.items() if stage == "candidate"]
+            row = {"model": model, "project": project, "versions": len(own), "production": production}
+            rows.append({**row, "candidates": candidates})
+        return JSONResponse({"models": rows})
+
+    async def model(self, request: Request) -> Response:
+        """Show one model: what may serve, its versions, what was refused."""
+        model = request.path_params["model"]
+        async with self._store.transaction() as book:
+            owner = (await _owners(book)).get(model)
+            versions = await book.versions(model)
+            deployment = await book.deployment(model)
+            refusals = await book.refusals(model)
+        if owner is None and not versions:
+            raise Problem(404, "unknown_model", f"no model {model!r}; GET /v1/models lists them")
+        answer = {
+            "model": model,
+            "project": owner or versions[-1].fact.project,
+            "deployment": deployment and deployment.model_dump(mode="json"),
+            "versions": [_summary(found) for found in versions],
+            "refusals": refusals,
+        }
+        return JSONResponse(answer)
+
+    async def version(self, request: Request) -> Response:
+        """Show one version: evidence, gates, builders, approvals, refusals."""
+        model, number = _version(request)
+        async with self._store.transaction() as book:
+            found = [version for version in await book.versions(model) if version.version.number == number]
+            approvals = [row for row in await book.approvals(model) if row["number"] == number]
+            refusals = [row for row in await book.refusals(model) if row["number"] == number]
+        if not found:
+            raise unknown_version(model, number)
+        (version,) = found
+        answer: dict[str, Any] = {
+            **version.fact.model_dump(mode="json"),
+            "stage": version.version.stage,
+            "judged_against": version.version.judged_against,
+            "approvals": approvals,
+            "refusals": refusals,
+            "event_id": version.event_id,
+            "correlation": version.correlation,
+            "recorded_time": version.recorded_time,
+        }
+        return JSONResponse(answer)
+
+    async def approve(self, request: Request) -> Response:
+        """Approve a version and, unless told not to, promote it; 409 names the rule that forbids it."""
+        principal = authenticate(request, self._principals, Right.APPROVE)
+        model, number = _version(request)
+        body = await _read(request, _Approve)
+        command = _command(principal, body)
+        async with self._store.transaction() as book:
+            desk = Desk(book, command, model)
+            facts = await desk.approve(number, onnx=body.onnx, comment=body.comment, promote=body.promote)
+        return _answer(facts)
+
+    async def promote(self, request: Request) -> Response:
+        """Put an approved version into production; 409 names the rule that forbids it."""
+        principal = authenticate(request, self._principals, Right.OPERATE)
+        model, number = _version(request)
+        command = _command(principal, await _read(request, _Body))
+        async with self._store.transaction() as book:
+            facts = await Desk(book, command, model).promote(number)
+        return _answer(facts)
+
+    async def roll_back(self, request: Request) -> Response:
+        """Put the version before, or the one named `to`, back into production."""
+        principal = authenticate(request, self._principals, Right.OPERATE)
+        body = await _read(request, _RollBack)
+        command = _command(principal, body)
+        async with self._store.transaction() as book:
+            facts = await Desk(book, command, request.path_params["model"]).roll_back(body.to)
+        return _answer(facts)
+
+
+async def _read(request: Request, kind: type[Body]) -> Body:
+    raw = await body_bytes(request)
+    if b"\\u0000" in raw:
+        raise Problem(400, "malformed_body", "the body holds the character U+0000, which is no text; leave it out")
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as fault:
+        raise Problem(400, "malformed_body", f"the body is not what this call takes: {faults(fault)}") from fault
+
+
+def _command(principal: Principal, body: _Body) -> Command:
+    return Command(body.command_id, principal, _recorded_us(principal, body.at))
+
+
+def _recorded_us(principal: Principal, at: str | None) -> int:
+    """Return when a command became known: now, or when a principal who may replay history says it was."""
+    if at is None:
+        return time.time_ns() // 1_000
+    if not allows(principal, Right.REPLAY):
+        raise Problem(
+            403, "not_allowed", f"{principal.name} has not the right 'replay', which `at` needs; leave it out"
+        )
+    try:
+        return parse(render(parse(at)))
+    except (ValueError, OverflowError) as fault:
+        raise Problem(400, "bad_instant", f"`at` is {at!r}, no RFC 3339 instant with an offset: {fault}") from fault
+
+
+def _version(request: Request) -> tuple[str, int]:
+    model, number = request.path_params["model"], request.path_params["version"]
+    if not (number.isascii() and number.isdecimal()) or len(number) > 9:
+        raise unknown_version(model, number)
+    return model, int(number)
+
+
+async def _owners(book: Book) -> dict[str, str]:
+    """Return the project of each model that is declared now."""
+    in_force = {project.definition_id for project in await book.projects()}
+    definitions = [known for known in await book.definitions() if known.definition_id in in_force]
+    return {model: known.project for known in definitions for model in known.content.models}
+
+
+def _in_force(project: Project) -> dict[str, str]:
+    return {
+        "project": project.name,
+        "definition_id": project.definition_id,
+        "applied_by": project.applied_by,
+        "recorded_time": project.recorded_time,
+    }
+
+
+def _summary(found: Registered) -> dict[str, object]:
+    version = found.version
+    return {
+        "version": version.number,
+        "stage": version.stage,
+        "onnx": version.onnx,
+        "cause": found.fact.cause,
+        "gates": {gate.name: gate.passed for gate in version.gates},
+        "auc": next((gate.figure for gate in version.gates if gate.name == "min_auc"), None),
+        "approved_by": list(version.approved_by),
+        "recorded_time": found.recorded_time,
+    }
+
+
+def _answer(facts: Sequence[Fact]) -> Response:
+    """Return what a command led to: a problem when it led to nothing but a refusal."""
+    by_kind = {type(fact): fact for fact in facts}
+    refused, deployed = by_kind.get(ChangeRefused), by_kind.get(DeploymentSet)
+    if isinstance(refused, ChangeRefused) and len(facts) == 1:
+        return problem(409, refused.rule, refused.reason)
+    promoted = by_kind.get(VersionPromoted)
+    first: Any = facts[0]
+    answer = {
+        "model": first.model,
+        "version": first.version,
+        "approved": VersionApproved in by_kind,
+        "promoted": promoted is not None,
+        "replaces": promoted.replaces if isinstance(promoted, VersionPromoted) else None,
+        "effective_from": deployed.effective_from if isinstance(deployed, DeploymentSet) else None,
+        "refused": {"rule": refused.rule, "reason": refused.reason} if isinstance(refused, ChangeRefused) else None,
+    }
+    return JSONResponse(answer)

@@ -1,0 +1,157 @@
+"""What serving asks of the world, what it answers, and why it may not."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Event
+from mainstem.events.errors import MainstemError, Rejected
+from mainstem.events.fence import Position
+from mainstem.events.ids import fingerprint
+from mainstem.serving.domain import Activation
+
+Partition = tuple[str, int]
+Floats = npt.NDArray[np.float64]
+Channel = Literal["stream", "http", "grpc"]
+#: (model, version, channel, partition of the prediction topic)
+TallyKey = tuple[str, int, str, int]
+
+#: Given a prediction topic and a feature topic: for each partition the highest feature offset that an earlier process
+#: published a prediction or a marker for, -1 for none. Raises Unavailable.
+Published = Callable[[str, str], Awaitable[Mapping[int, int]]]
+
+
+class BadQuestion(Rejected):
+    """The tensors of a question are not what the model takes."""
+
+
+class TooLarge(BadQuestion):
+    """The question is larger than one call may be."""
+
+
+class Unknown(MainstemError):
+    """No such model answers here, or not in this version."""
+
+
+class NotReady(MainstemError):
+    """The model is known but cannot answer now, or its answer could not be recorded."""
+
+
+class NoAnswer(MainstemError):
+    """The model gave something that is no probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A direct call; `rows` float64 [rows, inputs], NaN = missing."""
+
+    model: str
+    version: str | None
+    id: str
+    channel: Channel
+    rows: Floats
+    entity: str | None = None
+    traceparent: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says; `probabilities` float64 [rows, 2]: of the negative and of the positive class."""
+
+    model: str
+    version: int
+    id: str
+    probabilities: Floats
+    #: Position of the stream that the answer is recorded at.
+    position: str
+    #: The log time there, RFC 3339.
+    recorded: str
+    #: Id of the Predicted event of the first row; None when there are no rows.
+    prediction: str | None
+
+    def parameters(self) -> dict[str, str]:
+        """Return what the protocol carries beside the tensors."""
+        found = {"position": self.position, "recorded_time": self.recorded}
+        return found if self.prediction is None else {**found, "prediction_id": self.prediction}
+
+
+class Oracle(Protocol):
+    """Answers direct calls, whatever transport they came by."""
+
+    def answer(self, question: Question) -> Answer:
+        """Answer and record. Raises BadQuestion, Unknown, NotReady or NoAnswer; then nothing was recorded."""
+
+    def about(self, model: str, version: str | None) -> Activation:
+        """Return what answers for a model. Raises Unknown or NotReady."""
+
+    def faults(self) -> Mapping[str, str]:
+        """Return what keeps the server from being ready, by check; empty when it is."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many predictions, and the sum of the fingerprints of their ids (mod 2^63)."""
+
+    n: int = 0
+    fingerprint: int = 0
+
+    def count(self, ids: Iterable[bytes]) -> None:
+        """Count predictions by their ids."""
+        prints = [fingerprint(given) for given in ids]
+        self.n += len(prints)
+        self.fingerprint = (self.fingerprint + sum(prints)) % 2**63
+
+
+class Tallies(defaultdict[TallyKey, Tally]):
+    """Tallies by model, version, channel and partition."""
+
+    def __init__(self) -> None:
+        super().__init__(Tally)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that could not be scored, and why."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """What happened since the last checkpoint, all of it already acknowledged by the bus."""
+
+    positions: Mapping[Partition, Position] = field(default_factory=dict)
+    states: Mapping[Partition, bytes] = field(default_factory=dict)
+    tallies: Tallies = field(default_factory=Tallies)
+    parked: Sequence[Parked] = ()
+
+
+class Store(Protocol):
+    """Keeps positions, tallies and what was decided on deployments.
+
+    Every method raises Unavailable when nothing is known about what it did; it may then be called again.
+    """
+
+    async def save(self, progress: Progress) -> None:
+        """Store all of it or nothing."""
+
+    async def pending(self) -> list[Event]:
+        """Return the deployments that were neither activated nor refused, in the registry's order."""
+
+    async def approved(self, model: str, version: int, onnx: str) -> bool:
+        """Tell whether an approval of exactly this version and digest is known."""
+
+    async def record(self, verdict: Event) -> None:
+        """Store and publish a verdict on a deployment in one transaction; a second one on it changes nothing."""
+
+    async def activations(self) -> list[Activation]:
+        """Return all activations, for each model in the registry's order."""
+
+    async def feature_topics(self) -> dict[str, list[str]]:
+        """Return the models of the projects in force, by the feature topic they read."""

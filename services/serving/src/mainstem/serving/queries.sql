@@ -1,0 +1,40 @@
+-- name: set_project
+insert into project values ($1, $2, $3::jsonb)
+on conflict (name) do update set definition_id = excluded.definition_id, definition = excluded.definition;
+
+-- name: definitions
+select definition from project order by name;
+
+-- name: add_approval
+insert into approval values ($1, $2, $3) on conflict do nothing;
+
+-- name: is_approved
+select exists(select from approval where model = $1 and version = $2 and onnx = $3) as found;
+
+-- name: add_deployment
+insert into deployment values ($1, $2, $3, $4, $5::jsonb, $6::jsonb) on conflict do nothing;
+
+-- name: pending
+select envelope, fact from deployment d
+ where not exists(select from activation where deployment = d.id)
+   and not exists(select from refusal where deployment = d.id)
+ order by place, id;
+
+-- name: add_activation
+insert into activation values ($1, $2, $3, $4, $5, $6::jsonb) on conflict do nothing;
+
+-- name: add_refusal
+insert into refusal values ($1, $2, $3, $4, $5) on conflict do nothing;
+
+-- name: is_decided
+select exists(select from activation where deployment = $1) or exists(select from refusal where deployment = $1)
+    as found;
+
+-- name: activations
+select a.*, d.fact from activation a join deployment d on d.id = a.deployment order by a.model, d.place, d.id;
+
+-- name: add_tally
+insert into prediction_tally values ($1, $2, $3, $4, $5, $6)
+on conflict (model, version, channel, part) do update
+   set n = prediction_tally.n + excluded.n,
+       fingerprint = (prediction_tally.fingerprint::numeric + excluded.fingerprint) % 9223372036854775808;

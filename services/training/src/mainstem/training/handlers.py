@@ -1,0 +1,244 @@
+"""Requests in; runs performed step by step, each step recorded before the next begins."""
+
+import asyncio
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mainstem.events.envelope import Event, Fact, follow
+from mainstem.events.errors import MainstemError, Unavailable
+from mainstem.events.ids import child_id, content_id
+from mainstem.events.instants import render
+from mainstem.events.monitoring import RetrainingAsked
+from mainstem.events.training import RunCompleted, RunFailed, StepCompleted, TrainingRequested
+from mainstem.project.definition import ProjectDefinition
+from mainstem.project.model import ModelDefinition
+from mainstem.storage import Artifacts
+from mainstem.telemetry import logger
+from mainstem.training import engine
+from mainstem.training.domain import Ranges, Step, StepResult, code_digest, digest, next_step, outputs
+from mainstem.training.history import Dataset
+from mainstem.training.onnx_export import parity, scores, to_onnx
+from mainstem.training.ports import Incumbent, Run, Store
+
+SOURCE: Final = "/mainstem/training"
+_PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "pyarrow")
+
+_log = logger(__name__)
+
+#: Reads the log up to the cut of a run and returns its dataset; what it reads is its own business.
+ReadDataset = Callable[[Run, ModelDefinition, Ranges], Awaitable[Dataset]]
+
+
+def requested_by_alert(event: Event) -> Event | None:
+    """Return the request for a run that an alert's response leads to, or None for any other event."""
+    if not isinstance(event.fact, RetrainingAsked):
+        return None
+    fact = event.fact
+    request = TrainingRequested(
+        run=child_id(event.envelope.id, "run")[:16],
+        model=fact.model,
+        project=fact.project,
+        cut=fact.cut,
+        cause=fact.kind,
+        requested_by="monitoring",
+    )
+    return follow(event.envelope, request, source=SOURCE)
+
+
+class Performer:
+    """Performs runs one at a time. A run that was killed goes on after its last recorded step."""
+
+    def __init__(self, store: Store, artifacts: Artifacts, read: ReadDataset) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._read = read
+        self._code = code_digest(_sources())
+        self._environment = digest({"python": sys.version, **{name: version(name) for name in _PACKAGES}})
+        #: The estimator of the run in hand: artifacts hold no pickles, so a run that is resumed fits it again.
+        self._fitted: dict[str, Any] = {}
+
+    async def perform(self, run: Run) -> None:
+        """Do the next step of a run and record it; after the last one, record the run's end."""
+        definition = await self._store.definition(run.project)
+        model = definition.models[run.model]
+        incumbent = await self._store.incumbent(run.model)
+        step: Step | None = None
+        try:
+            step = next_step(run.completed)
+            if step is None:
+                await self._complete(run, definition.id, definition.feature_sets[model.feature_set].id)
+                return
+            result = await self._step(step, run, definition, incumbent)
+        except Unavailable:
+            raise
+        except (ValueError, MainstemError) as fault:
+            _log.exception("run failed", extra={"action": "run_failed", "run": run.run, "step": step})
+            fact = RunFailed(run=run.run, model=run.model, step=str(step), reason=str(fault))
+            await self._record(run, fact, "failed")
+            return
+        await self._record(run, _completed(run, result), result.step)
+
+    async def _step(
+        self, step: Step, run: Run, definition: ProjectDefinition, incumbent: Incumbent | None
+    ) -> StepResult:
+        before, model = outputs(run.completed), definition.models[run.model]
+        match step:
+            case Step.SNAPSHOT:
+                inputs: dict[str, str] = {}
+                out, figures = await self._snapshot(run, model)
+            case Step.FIT:
+                inputs = {"dataset": before["dataset"]}
+                out, figures = await asyncio.to_thread(self._fit, run, model, before)
+            case Step.EVALUATE:
+                inputs = {"dataset": before["dataset"], "onnx": before["onnx"]}
+                out, figures = await asyncio.to_thread(self._evaluate, definition, model, incumbent, before)
+            case Step.EXPORT:
+                inputs = {"dataset": before["dataset"], "onnx": before["onnx"]}
+                out, figures = await asyncio.to_thread(self._export, run, model, before)
+        return StepResult(step, inputs, out, self._code, self._environment, figures)
+
+    async def _snapshot(self, run: Run, model: ModelDefinition) -> tuple[dict[str, str], dict[str, Any]]:
+        """Freeze the dataset: rows and labels known at the cut, with the positions they come from."""
+        ranges = Ranges.at(run.cut_us, model.training_window, model.evaluation_window)
+        dataset = await self._read(run, model, ranges)
+        table = self._artifacts.put(_parquet(dataset, ranges))
+        held_out = int((dataset.recorded_us >= ranges.evaluation.start_us).sum())
+        figures = {"rows": len(dataset.y), "held_out": held_out, "unlabelled": dataset.unlabelled}
+        manifest = {
+            "model": run.model,
+            "cut": render(run.cut_us),
+            "fit": [render(ranges.fit.start_us), render(ranges.fit.end_us)],
+            "evaluation": [render(ranges.evaluation.start_us), render(ranges.evaluation.end_us)],
+            "positions": {f"{topic}/{part}": offset for (topic, part), offset in sorted(dataset.positions.items())},
+            "content": _logical(dataset),
+            "table": table,
+            **figures,
+        }
+        return {"dataset": self._artifacts.put(_json(manifest)), "table": table}, figures
+
+    def _fit(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+        x, y, _, held_out = self._table(before)
+        self._fitted = {run.run: engine.fit(x[~held_out], y[~held_out], model.estimator.params, model.seed)}
+        return {"onnx": self._artifacts.put(to_onnx(self._fitted[run.run]))}, {"rows": int((~held_out).sum())}
+
+    def _evaluate(
+        self, definition: ProjectDefinition, model: ModelDefinition, incumbent: Incumbent | None, before: dict[str, str]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        x, y, recorded_us, held_out = self._table(before)
+        x, y, recorded_us = x[held_out], y[held_out], recorded_us[held_out]
+        p = scores(self._artifacts.get(before["onnx"]), x)
+        chunks = engine.chunk_ids(recorded_us)
+        names = definition.feature_sets[model.feature_set].compiled.names
+        profile = self._artifacts.put(_json(engine.reference_profile(x, p, y, chunks, names)))
+        figures: dict[str, Any] = {"evaluation": asdict(engine.evaluate(y, p)), "incumbent": None}
+        if incumbent is not None:
+            p_old = scores(self._artifacts.get(incumbent.onnx), x)
+            paired = engine.delong_paired(y, p, p_old, model.gates.confidence)
+            figures["incumbent"] = {
+                "version": incumbent.version,
+                "onnx": incumbent.onnx,
+                "rows": len(y),
+                "confidence": model.gates.confidence,
+                **paired._asdict(),
+            }
+        return {"profile": profile}, figures
+
+    def _export(
+        self, run: Run, model: ModelDefinition, before: dict[str, str]
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        """Hold the exported model against the estimator; fit that again when the process is another one."""
+        x, y, _, held_out = self._table(before)
+        estimator = self._fitted.get(run.run)
+        if estimator is None:
+            estimator = engine.fit(x[~held_out], y[~held_out], model.estimator.params, model.seed)
+            if content_id(to_onnx(estimator)) != before["onnx"]:
+                raise ValueError("the same data and parameters gave another model; the environment has changed")
+        found = parity(estimator, self._artifacts.get(before["onnx"]), x[held_out])
+        self._fitted = {}
+        return {}, {"parity": asdict(found)}
+
+    async def _complete(self, run: Run, definition: str, feature_set: str) -> None:
+        by_step = {result.step: result for result in run.completed}
+        evidence = {**by_step[Step.EVALUATE].figures, **by_step[Step.EXPORT].figures, **by_step[Step.SNAPSHOT].figures}
+        out = outputs(run.completed)
+        fact = RunCompleted(
+            run=run.run,
+            model=run.model,
+            project=run.project,
+            cause=run.cause,
+            requested_by=run.requested_by,
+            definition=definition,
+            feature_set=feature_set,
+            dataset=out["dataset"],
+            onnx=out["onnx"],
+            profile=out["profile"],
+            evidence=evidence,
+        )
+        await self._record(run, fact, "completed")
+
+    async def _record(self, run: Run, fact: Fact, name: str) -> None:
+        _log.info("recorded", extra={"action": "run_step", "run": run.run, "step": name})
+        await self._store.record([follow(run.request, fact, source=SOURCE, name=name)])
+
+    def _table(self, before: dict[str, str]) -> tuple[Any, Any, Any, Any]:
+        """Return features, labels, recorded times and which rows are held out."""
+        table = pq.read_table(io.BytesIO(self._artifacts.get(before["table"])))
+        columns = [name for name in table.column_names if name.startswith("x")]
+        x = np.column_stack([table[name].to_numpy() for name in columns])
+        return x, table["y"].to_numpy(), table["recorded_us"].to_numpy(), table["held_out"].to_numpy()
+
+
+def _completed(run: Run, result: StepResult) -> StepCompleted:
+    return StepCompleted(
+        run=run.run,
+        model=run.model,
+        step=result.step.value,
+        inputs=dict(result.inputs),
+        outputs=dict(result.outputs),
+        figures=dict(result.figures),
+        code=result.code,
+        environment=result.environment,
+    )
+
+
+def _parquet(dataset: Dataset, ranges: Ranges) -> bytes:
+    columns = {
+        "id": dataset.ids,
+        "entity": dataset.entities,
+        "recorded_us": dataset.recorded_us,
+        "time_us": dataset.time_us,
+        **{f"x{number:03d}": dataset.x[:, number] for number in range(dataset.x.shape[1])},
+        "y": dataset.y,
+        "held_out": dataset.recorded_us >= ranges.evaluation.start_us,
+    }
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out, compression="zstd")
+    return out.getvalue()
+
+
+def _logical(dataset: Dataset) -> str:
+    """Return a digest of what the dataset says, whatever file format or library wrote it."""
+    state = hashlib.sha256("\n".join(dataset.ids).encode())
+    for array in (dataset.recorded_us, dataset.time_us, dataset.x, dataset.y):
+        state.update(np.ascontiguousarray(array).tobytes())
+    return f"sha256:{state.hexdigest()}"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sources() -> dict[str, bytes]:
+    folder = files("mainstem.training")
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".py")}

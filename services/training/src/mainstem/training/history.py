@@ -1,0 +1,182 @@
+"""What the log says up to a cut: feature rows and labels, read once and kept: the next run reads only what is new."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mainstem.bus.reader import LogReader
+from mainstem.events.catalogue import Record
+from mainstem.events.data import ProgressReached
+from mainstem.events.fence import Fence
+from mainstem.events.instants import parse, parse_all
+from mainstem.project.contract import SourceContract
+from mainstem.project.model import Label
+from mainstem.project.records import Decoder
+
+Partition = tuple[str, int]
+Headers = dict[str, bytes]
+
+_PROGRESS = ProgressReached.TYPE.encode()
+
+
+class _Row(msgspec.Struct):
+    entity: str
+    values: list[float | None]
+
+
+class _Accepted(msgspec.Struct):
+    record: msgspec.Raw
+
+
+class _Until(msgspec.Struct):
+    until: str
+
+
+_ROW = msgspec.json.Decoder(_Row)
+_ACCEPTED = msgspec.json.Decoder(_Accepted)
+_UNTIL = msgspec.json.Decoder(_Until)
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read of one topic, batch by batch, in the order of the partitions."""
+
+    ids: list[list[str]] = field(default_factory=list)
+    entities: list[list[str]] = field(default_factory=list)
+    recorded: list[NDArray[np.int64]] = field(default_factory=list)
+    times: list[NDArray[np.int64]] = field(default_factory=list)
+    values: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows recorded in a span whose label was recorded before the cut; sorted by recorded time, then id."""
+
+    ids: list[str]
+    entities: list[str]
+    recorded_us: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    x: NDArray[np.float64]
+    y: NDArray[np.int64]
+    unlabelled: int
+    #: Offset after the last record before the cut, by partition.
+    positions: dict[Partition, int]
+
+
+class History:
+    """Rows of one feature set and labels of one source, as the log has them."""
+
+    def __init__(self, feature_set: str, width: int, label: Label, contract: SourceContract, live: bool) -> None:
+        self._rows_topic = f"evt.feature.{feature_set}"
+        self._label_topic = f"evt.data.{label.source}"
+        self._width = width
+        self._label = label
+        self._decoder = Decoder(contract)
+        self._live = live
+        self._fence = Fence()
+        self._through: dict[Partition, int] = {}
+        self._ends: dict[Partition, list[tuple[int, int]]] = {}
+        self._rows = _Read()
+        self._labels = _Read()
+
+    async def read_until(self, bootstrap: str, cut_us: int) -> None:
+        """Read on until every partition has shown that nothing before the cut is still to come.
+
+        A source that announces progress shows it by a marker; a live one is taken to its end as it is now.
+        """
+        async with LogReader(bootstrap, [self._rows_topic, self._label_topic]) as reader:
+            await reader.start(self._fence.offsets())
+            ends = await reader.ends()
+            for place in ends:
+                self._through.setdefault(place, -(2**63))
+            while any(not self._complete(place, end, cut_us) for place, end in ends.items()):
+                self._take(await reader.poll())
+
+    def _complete(self, place: Partition, end: int, cut_us: int) -> bool:
+        if self._live:
+            return self._fence.offsets([place]).get(place, 0) >= end
+        return self._through[place] >= cut_us - 1
+
+    def _take(self, records: Sequence[Record]) -> None:
+        fresh, headers = self._fence.admit(records)
+        rows, labels = [], []
+        for record, found in zip(fresh, headers, strict=True):
+            if found.get("ce_type") == _PROGRESS:
+                place = (record.topic, record.partition)
+                self._through[place] = max(self._through[place], parse(_UNTIL.decode(record.value or b"").until))
+            elif record.topic == self._rows_topic:
+                rows.append((record, found))
+            else:
+                labels.append((record, found))
+        if rows:
+            decoded = [_ROW.decode(record.value or b"") for record, _ in rows]
+            values = np.array([row.values for row in decoded], np.float64).reshape(len(rows), self._width)
+            self._keep(self._rows, rows, [row.entity for row in decoded], values)
+        if labels:
+            payloads = [_ACCEPTED.decode(record.value or b"").record for record, _ in labels]
+            columns: dict[str, Any] = self._decoder.columns([bytes(payload) for payload in payloads])
+            values = np.asarray(columns[self._label.column], np.float64).reshape(-1, 1)
+            self._keep(self._labels, labels, list(columns[self._label.key]), values)
+
+    def _keep(
+        self,
+        read: _Read,
+        pairs: Sequence[tuple[Record, Headers]],
+        entities: list[str],
+        values: NDArray[np.float64],
+    ) -> None:
+        recorded = parse_all([found["ce_recordedtime"] for _, found in pairs])
+        read.ids.append([found["ce_id"].decode() for _, found in pairs])
+        read.entities.append(entities)
+        read.recorded.append(recorded)
+        read.times.append(parse_all([found["ce_time"] for _, found in pairs]))
+        read.values.append(values)
+        for (record, _), at in zip(pairs, recorded.tolist(), strict=True):
+            self._ends.setdefault((record.topic, record.partition), []).append((at, record.offset + 1))
+
+    def dataset(self, start_us: int, cut_us: int) -> Dataset:
+        """Return the rows recorded from `start_us` and before `cut_us`, each with the label known before `cut_us`."""
+        labels = self._labels_before(cut_us)
+        ids, entities = _flat(self._rows.ids), _flat(self._rows.entities)
+        recorded, times = _joined(self._rows.recorded), _joined(self._rows.times)
+        inside = np.flatnonzero((recorded >= start_us) & (recorded < cut_us)).tolist()
+        inside.sort(key=lambda i: (recorded[i], ids[i]))
+        known = [i for i in inside if entities[i] in labels]
+        values = np.concatenate(self._rows.values) if self._rows.values else np.empty((0, self._width))
+        return Dataset(
+            ids=[ids[i] for i in known],
+            entities=[entities[i] for i in known],
+            recorded_us=recorded[known],
+            time_us=times[known],
+            x=values[known],
+            y=np.array([labels[entities[i]] for i in known], np.int64),
+            unlabelled=len(inside) - len(known),
+            positions=self._positions(cut_us),
+        )
+
+    def _labels_before(self, cut_us: int) -> Mapping[str, int]:
+        """Return the last label of each entity recorded before the cut; a null decides nothing."""
+        recorded = _joined(self._labels.recorded)
+        entities = _flat(self._labels.entities)
+        values = np.concatenate(self._labels.values)[:, 0] if self._labels.values else np.empty(0)
+        order = np.argsort(recorded, kind="stable")
+        usable = order[(recorded[order] < cut_us) & ~np.isnan(values[order])]
+        return {entities[i]: int(values[i] > self._label.above) for i in usable.tolist()}
+
+    def _positions(self, cut_us: int) -> dict[Partition, int]:
+        return {
+            place: max((offset for at, offset in ends if at < cut_us), default=0) for place, ends in self._ends.items()
+        }
+
+
+def _flat(lists: Sequence[list[str]]) -> list[str]:
+    return list(chain.from_iterable(lists))
+
+
+def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *arrays])

@@ -1,0 +1,51 @@
+"""What training asks of the world."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mainstem.events.envelope import Envelope, Event
+from mainstem.project.definition import ProjectDefinition
+from mainstem.training.domain import StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as far as it is known; `request` is the envelope of the event that asked for it."""
+
+    run: str
+    model: str
+    project: str
+    cut_us: int
+    cause: str
+    requested_by: str
+    request: Envelope
+    completed: tuple[StepResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The version in production."""
+
+    version: int
+    onnx: str
+    feature_set: str
+
+
+class Store(Protocol):
+    """Keeps runs, their steps, and what is in production."""
+
+    async def next_run(self) -> Run | None:
+        """Return the unfinished run with the earliest cut, or None."""
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Append events to the outbox and fold them, all or nothing; an event that is there already changes nothing."""
+
+    async def definition(self, project: str) -> ProjectDefinition:
+        """Return the definition in force; raise Rejected when there is none."""
+
+    async def owner(self, model: str) -> str | None:
+        """Return the project that declares the model, or None."""
+
+    async def incumbent(self, model: str) -> Incumbent | None:
+        """Return the version in production, or None."""

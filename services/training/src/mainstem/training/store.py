@@ -1,0 +1,114 @@
+"""Training's store on PostgreSQL: every table is a fold of events."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.errors import Rejected
+from mainstem.events.instants import parse as parse_instant
+from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
+from mainstem.events.training import RunCompleted, RunFailed, StepCompleted, TrainingRequested
+from mainstem.project.definition import ProjectDefinition, parse
+from mainstem.storage import Database, Transaction, load
+from mainstem.training.domain import PLAN, Step, StepResult
+from mainstem.training.ports import Incumbent, Run
+
+SQL = load("mainstem.training")
+
+#: Tables that are folds of the log; `audit replay` rebuilds and compares them.
+PROJECTIONS = ("project", "run", "step", "version", "production")
+#: The topics whose facts they fold.
+TOPICS = ("evt.registry.project", "evt.registry.model", "evt.training.run")
+
+
+class PostgresStore:
+    """Keeps `Store`'s promises in one schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def next_run(self) -> Run | None:
+        """Return the unfinished run with the earliest cut, or None."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["next_run"])
+            if not rows:
+                return None
+            steps = {row["step"]: row for row in await tx.fetch(SQL["steps"], rows[0]["run"])}
+        row = rows[0]
+        return Run(
+            row["run"],
+            row["model"],
+            row["project"],
+            parse_instant(row["cut"]),
+            row["cause"],
+            row["requested_by"],
+            Envelope(**row["request"]),
+            tuple(_result(steps[step]) for step in PLAN if step in steps),
+        )
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Append events and fold them."""
+        async with self._database.transaction() as tx:
+            await tx.append(events)
+            for event in events:
+                await apply(tx, event)
+
+    async def definition(self, project: str) -> ProjectDefinition:
+        """Return the definition in force; raise Rejected when there is none."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["definition"], project)
+        if not rows:
+            raise Rejected(f"project {project!r} is not applied; run `mainstem project apply` first")
+        return parse(rows[0]["definition"])
+
+    async def owner(self, model: str) -> str | None:
+        """Return the project that declares the model, or None."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["owner"], model)
+        return rows[0]["name"] if rows else None
+
+    async def incumbent(self, model: str) -> Incumbent | None:
+        """Return the version in production, or None."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["incumbent"], model)
+        return Incumbent(*rows[0].values()) if rows else None
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """Return all runs, the earliest cut first."""
+        async with self._database.transaction() as tx:
+            return [dict(row) for row in await tx.fetch(SQL["runs"])]
+
+    async def steps(self, run: str) -> list[dict[str, Any]]:
+        """Return the completed steps of a run in the order of the plan."""
+        async with self._database.transaction() as tx:
+            found = {row["step"]: dict(row) for row in await tx.fetch(SQL["steps"], run)}
+        return [found[step] for step in PLAN if step in found]
+
+
+def _result(row: Any) -> StepResult:
+    return StepResult(Step(row["step"]), row["inputs"], row["outputs"], row["code"], row["environment"], row["figures"])
+
+
+async def apply(tx: Transaction, event: Event) -> None:
+    """Fold one event of TOPICS."""
+    match event.fact:
+        case ProjectApplied() as fact:
+            await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
+        case TrainingRequested() as fact:
+            asked = (fact.run, fact.model, fact.project, fact.cut, fact.cause, fact.requested_by)
+            # The origin is the outbox's business and not known when the event is folded at its birth.
+            await tx.execute(SQL["add_run"], *asked, {**asdict(event.envelope), "origin": None})
+        case StepCompleted() as fact:
+            step = (fact.run, fact.step, fact.inputs, fact.outputs, fact.figures, fact.code, fact.environment)
+            await tx.execute(SQL["add_step"], *step)
+        case RunCompleted() as fact:
+            await tx.execute(SQL["end_run"], fact.run, "completed", None)
+        case RunFailed() as fact:
+            await tx.execute(SQL["end_run"], fact.run, "failed", f"{fact.step}: {fact.reason}")
+        case VersionRegistered() as fact:
+            await tx.execute(SQL["add_version"], fact.model, fact.version, fact.onnx, fact.feature_set)
+        case VersionPromoted() as fact:
+            await tx.execute(SQL["set_production"], fact.model, fact.version)
+        case _:
+            return
