@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -149,5 +150,5 @@ def fold(
 def pieces(events: Sequence[Event], cuts: Sequence[int]) -> Iterator[Sequence[Event]]:
     """Cut a log."""
     edges = [0, *sorted(cuts), len(events)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield events[start:end]

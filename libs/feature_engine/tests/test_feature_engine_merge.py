@@ -1,5 +1,7 @@
 """The hold-back merge: the same order whatever order the polls bring."""
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,6 +100,10 @@ def test_offsets_must_rise():
         offer(merge, A, (6, 3))
 
 
+def test_a_merge_of_nothing_releases_nothing():
+    assert HoldBack([], ()).release().items == []
+
+
 def test_columns_must_be_equally_long():
     with pytest.raises(ValueError, match="1 arrivals, 1 offsets, 0 items"):
         HoldBack([A], {A}).offer(A, np.array([1]), np.array([1]), [])
@@ -126,26 +132,30 @@ def test_an_instant_is_reached_once_in_its_place_when_all_have_passed_it():
     merge.progress(A, 3)
     merge.progress(A, 6)
     merge.progress(B, 5)
-    assert merge.release().reached == [(3, 1)]
+    assert merge.release().reached == [(3, 1), (5, 2)]
     merge.progress(B, 6)
     assert merge.release().reached == [(6, 0)]
     assert merge.release().reached == []
 
 
-def deliver(logs, choose):
-    """Deliver three logs in an order that `choose` picks; return items and instants in one sequence."""
+def deliver(logs, turns):
+    """Deliver three logs, some lines of one at each turn; return items and instants in one sequence."""
     merge, at, out = HoldBack([A, B, C], {A, B, C}), [0, 0, 0], []
-    for turn in choose:
-        which = turn % 3
-        line, at[which] = (
-            logs[which][at[which] : at[which] + turn // 3 + 1],
-            min(at[which] + turn // 3 + 1, len(logs[which])),
-        )
-        for offset, (arrival, kind) in enumerate(line, start=at[which] - len(line)):
-            partition = (A, B, C)[which]
-            offer(merge, partition, (arrival, offset)) if kind == "record" else merge.progress(partition, arrival)
+    for turn in turns:
+        lines, which = divmod(turn, 3)
+        show(merge, (A, B, C)[which], logs[which][at[which] : at[which] + lines + 1], at[which])
+        at[which] += lines + 1
         out += sequence(merge.release())
     return out
+
+
+def show(merge, partition, lines, start):
+    """Offer records and markers one after another."""
+    for offset, (arrival, kind) in enumerate(lines, start):
+        if kind == "record":
+            offer(merge, partition, (arrival, offset))
+        else:
+            merge.progress(partition, arrival)
 
 
 def sequence(released):
@@ -170,13 +180,9 @@ def test_what_comes_out_is_every_completed_record_sorted(logs):
     merge = HoldBack([A, B, C], {A, B, C})
     expected = []
     for partition, log in zip((A, B, C), logs, strict=True):
-        floor = 0
-        for offset, (arrival, kind) in enumerate(log):
-            floor = max(floor, arrival + (kind == "marker"))
-            if kind == "record":
-                offer(merge, partition, (arrival, offset))
-                expected.append((floor, partition, offset))
-            else:
-                merge.progress(partition, arrival)
+        show(merge, partition, log, 0)
         merge.progress(partition, 100)
+        floors = accumulate((arrival + (kind == "marker") for arrival, kind in log), max)
+        lines = enumerate(zip(floors, log, strict=True))
+        expected += [(floor, partition, offset) for offset, (floor, (_, kind)) in lines if kind == "record"]
     assert merge.release().items == [f"{p[0]}{p[1]}:{offset}" for _, p, offset in sorted(expected)]

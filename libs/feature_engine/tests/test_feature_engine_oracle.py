@@ -77,27 +77,41 @@ def plain(name, columns):
     return float(value >= 10000) if name == "big" else value / 100 if name == "amount" else value
 
 
-def combine(op, rows, scale, now):
-    """The value of an aggregate over (age, position, value), all inside the window and not null."""
-    values = [value for _, _, value in rows]
-    if op in {"count", "distinct"}:
-        return len(values if op == "count" else set(values))
-    if op == "sum":
-        return sum(values) / scale
-    if not values or (op == "std" and len(values) < 2):
-        return math.nan
-    if op in {"last", "age"}:
-        age, _, value = min(rows, key=lambda row: (row[0], -row[1]))
-        return value / scale if op == "last" else age / SECOND
-    if op == "decay":
-        weights = [round(2**24 * 2.0 ** (-(age // (7 * SECOND)) * 7 / 20)) for age, _, _ in rows]
-        return sum(w * v for w, v in zip(weights, values, strict=True)) / (sum(weights) * scale)
-    if op == "mean":
-        return sum(values) / (len(values) * scale)
-    if op == "std":
-        n, total, squares = len(values), sum(values), sum(v * v for v in values)
-        return math.sqrt((n * squares - total * total) / (n * (n - 1) * scale * scale))
-    return (max if op == "max" else min)(values) / scale
+def total(rows, scale):
+    return sum(value for _, _, value in rows) / scale
+
+
+def mean(rows, scale):
+    return sum(value for _, _, value in rows) / (len(rows) * scale) if rows else math.nan
+
+
+def std(rows, scale):
+    n, first, second = len(rows), sum(v for _, _, v in rows), sum(v * v for _, _, v in rows)
+    return math.sqrt((n * second - first**2) / (n * (n - 1) * scale**2)) if n > 1 else math.nan
+
+
+def last(rows, scale):
+    return min(rows, key=lambda row: (row[0], -row[1]))[2] / scale if rows else math.nan
+
+
+def decayed(rows, scale):
+    weights = [round(2**24 * 2.0 ** (-(age // (7 * SECOND)) * 7 / 20)) for age, _, _ in rows]
+    above = sum(weight * value for weight, (_, _, value) in zip(weights, rows, strict=True))
+    return above / (sum(weights) * scale) if rows else math.nan
+
+
+COMBINE = {  # of rows of (age, position, value), all in the window and not null
+    "count": lambda rows, scale: len(rows),
+    "distinct": lambda rows, scale: len({value for _, _, value in rows}),
+    "sum": total,
+    "mean": mean,
+    "std": std,
+    "min": lambda rows, scale: min((value / scale for _, _, value in rows), default=math.nan),
+    "max": lambda rows, scale: max((value / scale for _, _, value in rows), default=math.nan),
+    "last": last,
+    "age": lambda rows, scale: min((age / SECOND for age, _, _ in rows), default=math.nan),
+    "decay": decayed,
+}
 
 
 def brute(log, position, is_late, names):
@@ -115,7 +129,7 @@ def brute(log, position, is_late, names):
             if name == source and 0 < now - at <= seconds * SECOND and not is_late[i]
             if c[key] is not None and c[key] == columns[key]
         ]
-        row.append(combine(op, [r for r in rows if r[2] is not None], scale, now))
+        row.append(COMBINE[op]([r for r in rows if r[2] is not None], scale))
     return [math.nan if is_late[position] and n in AGGREGATES else v for n, v in zip(names, row, strict=True)]
 
 

@@ -1,5 +1,6 @@
 """The parts below the fold: stored values, exact numbers, local clocks, durations."""
 
+import doctest
 import math
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -10,7 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.feature_engine import NULL, Batch, Engine, boolean, category, feature_set, fixed, stream, time
+from mainstem.feature_engine import (
+    NULL,
+    Batch,
+    Engine,
+    boolean,
+    category,
+    column_types,
+    feature_set,
+    fixed,
+    layout,
+    localtime,
+    stream,
+    time,
+)
 from mainstem.feature_engine.columns import Dictionary, encode_number
 from mainstem.feature_engine.durations import microseconds
 from mainstem.feature_engine.kernel import nearest, product, spread
@@ -157,3 +171,9 @@ def test_keys_meet_across_streams_by_the_name_of_the_column():
     columns = {"sent": {"who": ["b", "a", "a", "a"], "to": ["x", "y", "z", "y"]}, "pay": {"who": ["a", "c", None]}}
     batch = Batch(np.array([1, 1, 1, 1, 0, 0, 0], np.int8), np.arange(7), columns)
     assert Engine(Friends.compile()).process(batch).values[:, 0].tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize("module", [column_types, layout, localtime])
+def test_the_examples_in_the_docstrings_are_true(module):
+    result = doctest.testmod(module)
+    assert (result.failed, result.attempted > 0) == (0, True)

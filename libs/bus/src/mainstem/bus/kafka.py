@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -137,21 +137,20 @@ class KafkaSubscription:
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
         """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""
         return KafkaAckableMessage(
-            raw_message=cast("Any", _Polled(self._assignment, records)),
+            raw_message=cast("Any", records),
             body=b"",
-            headers={},
+            headers={"assignment": self._assignment},
             message_id="batch",
             correlation_id="batch",
             consumer=self._subscriber.consumer,
         )
 
     async def _on_message(self, message: Any) -> None:
-        polled: _Polled = message.raw_message
         async with self._busy:
-            if polled.assignment != self._assignment:
+            if message.headers["assignment"] != self._assignment:
                 return  # polled before the partitions changed hands: what is ours of it is read again
             self._handled = asyncio.get_running_loop().create_future()
-            await self._handover.put(polled.records)
+            await self._handover.put(message.raw_message)
             await self._handled
             await self._acknowledge()
 
@@ -177,13 +176,6 @@ class KafkaSubscription:
         except KafkaError:
             # The group moved on without us, or its coordinator is away; the stored positions are what counts.
             return
-
-
-class _Polled(NamedTuple):
-    """A batch, and which assignment of partitions it was polled under."""
-
-    assignment: int
-    records: Sequence[Record]
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -37,10 +37,11 @@ class LogReader:
 
     async def start(self, offsets: Mapping[Partition, int] | None = None) -> None:
         """Stand at `offsets`, else at the beginning. Raises Unavailable for a topic that is not there."""
-        await self._consumer.topics()  # all metadata, so that the next line knows every topic
+        # The consumer knows the partitions of assigned topics only; these are not assigned yet.
+        cluster = await self._consumer._client.fetch_all_metadata()
         partitions = []
         for topic in self._topics:
-            found = self._consumer.partitions_for_topic(topic)
+            found = cluster.partitions_for_topic(topic)
             if not found:
                 raise Unavailable(f"topic {topic} does not exist; apply the project that declares it")
             partitions += [TopicPartition(topic, number) for number in sorted(found)]

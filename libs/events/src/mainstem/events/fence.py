@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from mainstem.events.catalogue import Record
 
 Partition = tuple[str, int]
+
+#: Digits of the largest number of an origin.
+_DIGITS: Final = 19
 
 
 @dataclass(slots=True)
@@ -21,7 +25,7 @@ class Fence:
 
     Promise: of all records ever offered, each partition's in order, the first copy of each event is admitted and
     no second one, as long as writers keep the rule of ADR 1.
-    A record without an origin is admitted once by its offset.
+    A record without an origin, or with one that is none of ours, is admitted once by its offset.
     """
 
     def __init__(self, positions: Mapping[Partition, Position] | None = None) -> None:
@@ -51,7 +55,9 @@ class Fence:
         position.next_offset = record.offset + 1
         if origin is None:
             return True
-        stream, _, number = origin.decode().rpartition("/")
+        stream, _, number = origin.decode(errors="replace").rpartition("/")
+        if not (stream.isprintable() and number.isdecimal() and len(number) <= _DIGITS):
+            return True  # no origin of ours: a source writes what it likes
         seen = position.origins.get(stream, -1)
         if int(number) <= seen:
             return False

@@ -1,7 +1,6 @@
 """From values as they come to values as they are stored: one int64 each, NULL for what is missing or out of range."""
 
 from collections.abc import Callable, Iterable
-from itertools import filterfalse
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +24,38 @@ class Dictionary:
     """Numbers for texts, in order of first appearance; shared by the columns of one name, so that keys meet."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._numbers: dict[object, int] = {text: number for number, text in enumerate(texts)}
+        self._numbers: dict[object, int] = {None: NULL}
+        self._learn(texts)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._numbers) - 1
 
     @property
     def texts(self) -> list[str]:
         """The texts in order of their numbers."""
-        return [str(text) for text in self._numbers]
+        return [str(text) for text in self._numbers if text is not None]
+
+    def sort(self) -> Ints:
+        """Give the texts numbers in their own order; return the new number of each old one."""
+        old = self.texts
+        self._numbers = {None: NULL}
+        self._learn(sorted(old))
+        return self._look_up(old)
 
     def encode(self, values: Values) -> Ints:
         """Return the number of each text, NULL for None; new texts get the next numbers."""
-        for text in dict.fromkeys(filterfalse(self._numbers.__contains__, values)):
-            if text is not None:
-                self._numbers[text] = len(self._numbers)
-        lookup = self._numbers.get
-        return np.fromiter((lookup(text, NULL) for text in values), np.int64, len(values))
+        try:
+            return self._look_up(values)
+        except KeyError:
+            self._learn(values)
+            return self._look_up(values)
+
+    def _look_up(self, values: Values) -> Ints:
+        return np.fromiter(map(self._numbers.__getitem__, values), np.int64, len(values))
+
+    def _learn(self, texts: Iterable[object]) -> None:
+        for text in dict.fromkeys(texts):
+            self._numbers.setdefault(text, len(self))
 
 
 def encode_number(kind: ColumnType, values: Values) -> tuple[Ints, int]:

@@ -69,7 +69,10 @@ class Engine:
         return Rows(spine.at, values, np.sort(late))
 
     def snapshot(self) -> bytes:
-        """Return everything the engine knows; equal histories of calls give equal bytes."""
+        """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches."""
+        numbers = {name: dictionary.sort() for name, dictionary in self._dictionaries.items()}
+        for (_, key), index in self._indices.items():
+            index.renumber(numbers[key], numbers)
         header: snapshot.Header = {
             "feature_set": self.compiled.id,
             "applied": self.applied,
@@ -130,14 +133,14 @@ class Engine:
         at = events.at[told]
         values = [evaluate(term, events.columns[term.column][told]) for term in index.terms]
         texts = max((len(self._dictionaries[column]) for column in index.counted), default=0)
-        return Work(
-            query_at=spine.at[asked],
-            query_key=spine.columns[key][asked],
-            query_time=spine.times[asked],
-            update_at=at,
-            update_key=events.columns[key][told],
-            events=np.stack([events.times[told], *values, horizon[at]], axis=1),
-            tables=np.concatenate([index.weights, np.zeros(texts, np.int64)]),
+        return (
+            spine.at[asked],
+            spine.columns[key][asked],
+            spine.times[asked],
+            at,
+            events.columns[key][told],
+            np.stack([events.times[told], *values, horizon[at]], axis=1),
+            np.concatenate([index.weights, np.zeros(texts, np.int64)]),
         )
 
 

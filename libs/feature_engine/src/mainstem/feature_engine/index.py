@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.feature_engine import kernel
-from mainstem.feature_engine.column_types import ColumnType
+from mainstem.feature_engine.column_types import NULL, ColumnType
 from mainstem.feature_engine.definition import Aggregate
 from mainstem.feature_engine.kernel import Ints, Work
 from mainstem.feature_engine.layout import lay_out
@@ -33,15 +33,25 @@ class Index:
     def fold(self, work: Work, keys: int) -> NDArray[np.float64]:
         """Answer the queries and apply the updates of `work`, all of keys below `keys`; return a row for each query."""
         if keys > len(self._keys):
-            fresh = np.tile(self._template, (max(keys, 2 * len(self._keys)) - len(self._keys), 1))
-            self._keys = np.concatenate([self._keys, fresh])
-        out = np.empty((len(work.query_at), len(self.outputs)))
+            self._keys = self._rows(max(keys, 2 * len(self._keys)), np.arange(len(self._keys)))
+        out = np.empty((len(work[0]), len(self.outputs)))
         cursor = np.array([0, 0, self._used], np.int64)
         while not kernel.fold(self._plan, self._keys, self._pool, work, cursor, out):
-            fresh = np.zeros((max(_FIRST_SLOTS, len(self._pool)), self._pool.shape[1]), np.int64)
+            fresh = np.full((max(_FIRST_SLOTS, len(self._pool)), self._pool.shape[1]), NULL)
             self._pool = np.concatenate([self._pool, fresh])
         self._used = int(cursor[2])
         return out
+
+    def renumber(self, keys: Ints, categories: Mapping[str, Ints]) -> None:
+        """Give keys and categories other numbers: each array holds the new number of every old one."""
+        known = min(len(keys), len(self._keys))
+        self._keys = self._rows(len(keys), keys[:known])
+        floors = self._keys[:, self._keys.shape[1] - kernel.FLOOR * len(self.terms) + kernel.VALUE :: kernel.FLOOR]
+        for column, term in enumerate(self.terms):
+            if term.column in categories:
+                for values in (floors[:, column], self._pool[:, column + 1]):
+                    there = values != NULL
+                    values[there] = categories[term.column][values[there]]
 
     def arrays(self) -> list[Ints]:
         """Return the state: the rows of the keys and the pool."""
@@ -50,3 +60,9 @@ class Index:
     def restore(self, keys: Ints, pool: Ints) -> None:
         """Take over a state that `arrays` returned."""
         self._keys, self._pool, self._used = keys, pool, len(pool)
+
+    def _rows(self, count: int, places: Ints) -> Ints:
+        """Return that many rows, the first of the known ones at `places`."""
+        rows = np.tile(self._template, (count, 1))
+        rows[places] = self._keys[: len(places)]
+        return rows

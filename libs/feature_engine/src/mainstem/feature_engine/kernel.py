@@ -1,13 +1,12 @@
 """The fold: exact sliding windows over integers, in applied order.
 
 An index belongs to one (stream, key column). It keeps, for each key, a ring of events sorted by (event time, applied
-position) that all its windows share, and for each window the exact integer sums of what is inside.
-A query slides the windows of its key to [t - W, t), forwards or backwards, and reads the sums.
-Everything kept is an integer, so the order of adding and removing leaves no trace; one float64 division (and for the
-deviation one square root) makes the value.
+position) that all its windows share, and for each window the exact integer sums of what is inside. A query slides the
+windows of its key to [t - W, t), forwards or backwards, and reads the sums. All that is kept is integers, so adding and
+removing leave no trace; one float64 division (and a square root for the deviation) makes the value.
 
-All compiled functions live in this file: numba's cache notices a change of the file of a function, not of its callees.
-They take plain arrays, for every array taken out of a tuple costs two atomic operations:
+All compiled functions live in this file, and none takes a class of ours: numba's cache does not notice a change in a
+callee's file, and breaks if a class is gone. They take arrays, for taking one out of a tuple costs atomic operations:
 
 row       of a key: the fields below, heads of the windows, what the parts keep, floors of the columns
 pool      (slot, column): the rings of all keys; column 0 is the event time, the others are values
@@ -18,8 +17,6 @@ parts     what is kept of a window: (window, column, place in the row, sign); si
 features  what is asked for: the fields below
 tables    weights of decays by age in ticks, in units of 2**-24; then, for each category, a place to tick it off
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,24 +52,12 @@ ROWS, SUM, MEAN, STD, EXTREMUM, LAST, AGE, DECAY, DISTINCT = range(9)
 ALL = -1
 
 
-class Plan(NamedTuple):
-    """What an index computes; constant."""
+Plan = tuple[Ints, Ints, Ints]
+"""windows, parts, features."""
 
-    windows: Ints
-    parts: Ints
-    features: Ints
-
-
-class Work(NamedTuple):
-    """A batch as one index sees it: positions in the batch (rising), keys, and what to ask or to apply."""
-
-    query_at: Ints
-    query_key: Ints
-    query_time: Ints
-    update_at: Ints
-    update_key: Ints
-    events: Ints
-    tables: Ints
+Work = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]
+"""Of a batch as one index sees it: rising positions, keys and times of the queries; rising positions and keys of the
+events, and the events; tables."""
 
 
 @jit
@@ -82,9 +67,8 @@ def fold(plan: Plan, keys: Ints, pool: Ints, work: Work, cursor: Ints, out: NDAr
     Starts at `cursor` (next query, next update, slots of the pool in use) and leaves it where it stopped. Returns False
     if the pool is full: call again with a larger one. Keys must be below len(keys); `out` has a row for each query.
     """
-    windows, parts, features = plan.windows, plan.parts, plan.features
-    query_at, query_key, query_time = work.query_at, work.query_key, work.query_time
-    update_at, update_key, events, tables = work.update_at, work.update_key, work.events, work.tables
+    windows, parts, features = plan
+    query_at, query_key, query_time, update_at, update_key, events, tables = work
     q, u = cursor[0], cursor[1]
     while q < len(query_at) or u < len(update_at):
         if u == len(update_at) or (q < len(query_at) and query_at[q] <= update_at[u]):
@@ -94,7 +78,9 @@ def fold(plan: Plan, keys: Ints, pool: Ints, work: Work, cursor: Ints, out: NDAr
             q += 1
         else:
             row = keys[update_key[u]]
-            if not make_room(row, pool, windows, parts, events[u, -1]) and not widen(row, pool, cursor):
+            if full(row):
+                retire(row, pool, windows, parts, events[u, -1])
+            if full(row) and not widen(row, pool, cursor):
                 break
             insert(row, pool, windows, parts, events, u)
             u += 1
@@ -199,11 +185,9 @@ def distinct(row: Ints, pool: Ints, features: Ints, f: int, tables: Ints, mark: 
 
 
 @jit
-def make_room(row: Ints, pool: Ints, windows: Ints, parts: Ints, horizon: int) -> bool:
-    """Return whether the ring has a free slot, if need be after dropping what no query can reach any more."""
-    if row[END] - row[FIRST] == row[CAPACITY]:
-        retire(row, pool, windows, parts, horizon)
-    return bool(row[END] - row[FIRST] < row[CAPACITY])
+def full(row: Ints) -> bool:
+    """Return whether the ring of a key has no free slot."""
+    return bool(row[END] - row[FIRST] == row[CAPACITY])
 
 
 @jit
@@ -282,47 +266,34 @@ def span(windows: Ints) -> int:
 
 @jit
 def slide(row: Ints, pool: Ints, windows: Ints, parts: Ints, time: int) -> None:
-    """Make every window of the key [time - W, time)."""
+    """Make every window of the key [time - W, time); what is in a window stays between its head and the tail."""
     if time >= row[AT]:
-        advance_tail(row, pool, parts, time)
-        for window in range(len(windows)):
-            advance_head(row, pool, parts, window, time - windows[window])
-    else:
-        for window in range(len(windows)):
-            retreat_head(row, pool, parts, window, time - windows[window])
-        retreat_tail(row, pool, parts, time)
+        move_tail(row, pool, parts, time)
+    for window in range(len(windows)):
+        move_head(row, pool, parts, window, time - windows[window])
+    if time < row[AT]:
+        move_tail(row, pool, parts, time)
     row[AT] = time
 
 
 @jit
-def advance_tail(row: Ints, pool: Ints, parts: Ints, time: int) -> None:
-    """Let the events before `time` in."""
+def move_tail(row: Ints, pool: Ints, parts: Ints, time: int) -> None:
+    """Let the events before `time` into all windows, or put those at or after it out of all."""
     while row[TAIL] < row[END] and pool[slot(row, row[TAIL]), 0] < time:
         enter(row, pool, slot(row, row[TAIL]), parts, ALL, row[TAIL])
         row[TAIL] += 1
-
-
-@jit
-def retreat_tail(row: Ints, pool: Ints, parts: Ints, time: int) -> None:
-    """Put the events at or after `time` out again; the heads have gone back already."""
     while row[TAIL] > row[FIRST] and pool[slot(row, row[TAIL] - 1), 0] >= time:
         row[TAIL] -= 1
         leave(row, pool, slot(row, row[TAIL]), parts, ALL)
 
 
 @jit
-def advance_head(row: Ints, pool: Ints, parts: Ints, window: int, start: int) -> None:
-    """Put the events before `start` out."""
+def move_head(row: Ints, pool: Ints, parts: Ints, window: int, start: int) -> None:
+    """Put the events before `start` out of a window, or let those at or after it in again."""
     head = HEADS + window
     while row[head] < row[TAIL] and pool[slot(row, row[head]), 0] < start:
         leave(row, pool, slot(row, row[head]), parts, window)
         row[head] += 1
-
-
-@jit
-def retreat_head(row: Ints, pool: Ints, parts: Ints, window: int, start: int) -> None:
-    """Let the events at or after `start` in again."""
-    head = HEADS + window
     while row[head] > row[FIRST] and pool[slot(row, row[head] - 1), 0] >= start:
         row[head] -= 1
         enter(row, pool, slot(row, row[head]), parts, window, row[head])

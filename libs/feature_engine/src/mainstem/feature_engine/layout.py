@@ -55,8 +55,8 @@ def lay_out(aggregates: Sequence[Aggregate], columns: Mapping[str, ColumnType]) 
         start = free if a.op == "distinct" else table
         features.append([_OPS[a.op], column, window, place, parameter, _scale(a.term, columns), start])
     parts = [[window, column, place, sign] for (window, column, sign), place in zip(kept, places, strict=True)]
-    plan = Plan(_table(windows), _table(parts).reshape(-1, 4), _table(features))
-    return Layout(terms, plan, _table(list(chain.from_iterable(weights))), _template(plan, floors, len(terms)))
+    plan = (_table(windows), _table(parts).reshape(-1, 4), _table(features))
+    return Layout(terms, plan, _table(list(chain.from_iterable(weights))), _template(plan[1], floors, len(terms)))
 
 
 def decay_weights(half_life: int, horizon: int, tick: int) -> list[int]:
@@ -81,10 +81,10 @@ def _scale(term: Term | None, columns: Mapping[str, ColumnType]) -> int:
     return columns[term.column].scale if term is not None and term.comparison is None else 1
 
 
-def _template(plan: Plan, floors: int, columns: int) -> Ints:
+def _template(parts: Ints, floors: int, columns: int) -> Ints:
     row = np.zeros(floors + kernel.FLOOR * columns, np.int64)
     row[kernel.AT] = NEVER
-    row[plan.parts[plan.parts[:, 3] != 0, 2] + kernel.BEST] = NULL
+    row[parts[parts[:, 3] != 0, 2] + kernel.BEST] = NULL
     row[floors + kernel.TIME :: kernel.FLOOR] = NEVER
     row[floors + kernel.VALUE :: kernel.FLOOR] = NULL
     return row

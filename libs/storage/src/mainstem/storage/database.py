@@ -5,13 +5,14 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from typing import TypeAlias
 
 import asyncpg
 
 from mainstem.events.errors import Conflict, Unavailable
 from mainstem.storage.transaction import Transaction
 
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _PLATFORM = "mainstem.storage"
 #: What PostgreSQL and its client raise when the server is away, stopping or starting.
@@ -30,7 +31,7 @@ _LOST_RACE = (asyncpg.UniqueViolationError, asyncpg.SerializationError, asyncpg.
 class Database:
     """One schema of a PostgreSQL database. Make it with `open_database`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], schema: str) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", schema: str) -> None:
         self.schema = schema
         self._pool = pool
 
@@ -113,7 +114,7 @@ async def open_database(url: str, schema: str, package: str, *, wait_s: float = 
             return database
 
 
-async def _pool(url: str, schema: str) -> asyncpg.Pool[asyncpg.Record]:
+async def _pool(url: str, schema: str) -> "asyncpg.Pool[asyncpg.Record]":
     return await asyncpg.create_pool(
         url,
         min_size=1,
@@ -124,6 +125,6 @@ async def _pool(url: str, schema: str) -> asyncpg.Pool[asyncpg.Record]:
     )
 
 
-async def _readable_json(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _readable_json(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

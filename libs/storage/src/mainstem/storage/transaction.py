@@ -18,7 +18,7 @@ SQL = load("mainstem.storage", "sql/platform.sql")
 class Transaction:
     """A transaction of `Database.transaction`; its methods may be used until the block ends."""
 
-    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> None:
+    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
         self.connection = connection
         self._fence: Fence | None = None
         self._appended = False

@@ -1,1 +1,1 @@
-"""Shared test equipment: twins, batteries, brokers and databases for tests."""
+"""Equipment of the tests: records made by hand, waiting with a deadline, and the batteries that twins share."""

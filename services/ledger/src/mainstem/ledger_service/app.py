@@ -1,12 +1,12 @@
 """The ledger, put together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mainstem.bus.admin import topic_names
 from mainstem.events.catalogue import Record
 from mainstem.ledger_service.api import Api
-from mainstem.ledger_service.domain import belongs
+from mainstem.ledger_service.domain import Partition, belongs
 from mainstem.ledger_service.handlers import checkpoint_steadily, on_records
 from mainstem.ledger_service.settings import Settings
 from mainstem.ledger_service.store import PostgresStore
@@ -38,10 +38,19 @@ async def archive(resources: Resources, store: PostgresStore, changed: asyncio.E
         if await _topics(kafka) != known:
             changed.set()
 
+    async def positions() -> Mapping[Partition, int]:
+        found: dict[Partition, int] = {}
+
+        async def look() -> None:
+            found.update(await store.positions())
+
+        await steadily(look)
+        return found
+
     async def take(records: Sequence[Record]) -> None:
         await on_records(records, store=store, on_project=lambda: steadily(look_again))
 
-    subscription = resources.bus.subscribe("ledger", known, store.positions)
+    subscription = resources.bus.subscribe("ledger", known, positions)
     await subscription.run(lambda records: steadily(lambda: take(records)))
 
 

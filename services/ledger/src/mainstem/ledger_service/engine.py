@@ -1,8 +1,9 @@
 """The audit of the archive: every entry is read and hashed again, in the order of the leaves."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -20,6 +21,10 @@ from mainstem.ledger_service.domain import (
     offsets_of,
     unframe,
 )
+
+#: Hash, id key and place of an entry; None where there is none.
+_Marks = tuple[bytes | None, bytes | None, tuple[str, int, int] | None]
+_NONE: Final[_Marks] = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,14 @@ class Audit:
 
     def __init__(self) -> None:
         self._frontier = Frontier()
-        self._faults: list[Fault] = []
+        self._next_leaf = 0
         self._last_offsets: dict[Partition, int] = {}
-        self._checkpoints: Counter[bool] = Counter()
-        #: Roots at the ends of blocks, from the last checkpoint on.
-        self._roots: dict[int, str] = {0: Frontier().root().hex()}
+        self._faults: list[Fault] = []
+        #: Roots at the ends of blocks, from the size of the last checkpoint on.
+        self._roots: dict[int, str] = {}
+        self._agreed = 0
+        self._checkpoints = 0
+        self._broken = False
 
     @property
     def size(self) -> int:
@@ -68,16 +76,10 @@ class Audit:
 
     def take(self, block: Block) -> None:
         """Check the next block."""
-        if block.first_leaf != self.size:
-            self._fault(block.name, f"it should begin at leaf {self.size}: entries are missing, or there twice")
-        hashes = block.hashes
-        try:
-            frames = frames_of(block)
-        except Damaged as fault:
-            self._fault(block.name, f"its entries cannot be read ({fault}); restore these leaves from a backup")
-        else:
-            hashes = leaf_hashes(frames)
-            self._check_entries(block, frames, hashes)
+        if block.first_leaf != self._next_leaf:
+            self._fault(block.name, f"leaf {self._next_leaf} should come here: entries are missing, or there twice")
+        self._next_leaf = block.first_leaf + block.count
+        hashes = self._check_block(block)
         self._frontier = self._frontier.append(hashes[: len(hashes) // HASH_BYTES * HASH_BYTES])
         self._roots[self.size] = self._frontier.root().hex()
 
@@ -85,21 +87,30 @@ class Audit:
         """Compare with the stored tree and tell the verdict."""
         root = self._frontier.root().hex()
         if stored.size != self.size:
-            self._fault("the tree", f"it has {stored.size} entries, the archive {self.size}; the end was cut or added")
+            self._fault(
+                "the tree", f"it has {stored.size} entries, the archive {self.size}: some were cut off or added"
+            )
         elif stored.root().hex() != root:
-            self._fault("the tree", f"its root is {stored.root().hex()}, that of the entries {root}")
-        return Verdict(self.size, root, self._checkpoints.total(), tuple(self._faults))
+            self._fault("the tree", f"its root is {stored.root().hex()}, that of the entries is {root}")
+        return Verdict(self.size, root, self._checkpoints, tuple(self._faults))
 
-    def _check_entries(self, block: Block, frames: Sequence[bytes], hashes: bytes) -> None:
+    def _check_block(self, block: Block) -> bytes:
+        """Check the entries of a block and return their leaf hashes, the stored ones when they cannot be read."""
+        try:
+            frames = frames_of(block)
+        except Damaged as fault:
+            self._fault(block.name, f"these entries cannot be read: {fault}")
+            return block.hashes
+        hashes = leaf_hashes(frames)
         entries = [self._read(block, place, data) for place, data in enumerate(frames)]
-        if not self._is_sound(block, entries, hashes):
-            for place, entry in enumerate(entries):
-                self._check_entry(block, place, entry, hashes)
-        self._last_offsets[block.topic, block.part] = block.last_offset
+        stored, found = _stored(block), [_found(*pair) for pair in zip(_cut(hashes, HASH_BYTES), entries, strict=True)]
+        if stored != found:
+            self._name_differences(block, stored, found)
+        self._check_order(block)
         if block.topic == CheckpointPublished.TOPIC:
             for place, entry in enumerate(entries):
-                if entry is not None:
-                    self._check_checkpoint(_name(block, place), entry)
+                self._check_checkpoint(_name(block, place), entry)
+        return hashes
 
     def _read(self, block: Block, place: int, data: bytes) -> Entry | None:
         try:
@@ -108,20 +119,72 @@ class Audit:
             self._fault(_name(block, place), f"it cannot be read: {fault}")
             return None
 
-    def _is_sound(self, block: Block, entries: Sequence[Entry | None], hashes: bytes) -> bool:
-        """Check all entries at once, which is the case that has to be quick."""
+    def _name_differences(self, block: Block, stored: Sequence[_Marks], found: Sequence[_Marks]) -> None:
+        for place, (kept, now) in enumerate(zip_longest(stored, found)):
+            names = ("hash", "event id", "topic/partition/offset")
+            other = [name for name, one, two in zip(names, kept or _NONE, now or _NONE, strict=True) if one != two]
+            if other:
+                self._fault(_name(block, place), f"{' and '.join(other)} of its bytes: not what was stored beside them")
+
+    def _check_order(self, block: Block) -> None:
+        last = self._last_offsets.get((block.topic, block.part), -1)
         offsets = offsets_of(block)
-        before = self._last_offsets.get((block.topic, block.part), -1)
-        return (
-            None not in entries
-            and hashes == block.hashes
-            and block.first_offset == offsets[0] > before
-            and block.last_offset == offsets[-1]
-            and all(low < high for low, high in zip(offsets, offsets[1:], strict=False))
-            and all(
-                (entry.topic, entry.partition, entry.offset) == (block.topic, block.part, offset)
-                for entry, offset in zip(entries, offsets, strict=True)
-                if entry
-            )
-            and block.ids == b"".join(id_key(header(entry, "ce_id")) for entry in entries if entry)
-        )
+        if not offsets:
+            return  # said already: no entry has a place
+        if (block.first_offset, block.last_offset) != (offsets[0], offsets[-1]):
+            self._fault(block.name, f"its offsets are {offsets[0]} to {offsets[-1]}")
+        for place, (low, high) in enumerate(pairwise((last, *offsets))):
+            if low >= high:
+                self._fault(_name(block, place), f"offset {high} comes after offset {low} of its partition")
+        self._last_offsets[block.topic, block.part] = offsets[-1]
+
+    def _check_checkpoint(self, name: str, entry: Entry | None) -> None:
+        """Hold a checkpoint against the root of the entries at its size; only the first that differs is told."""
+        if entry is None or self._broken:
+            return
+        try:
+            fact = CheckpointPublished.model_validate_json(entry.value or b"")
+        except ValidationError as fault:
+            self._fault(name, f"it is no checkpoint: {fault}")
+        else:
+            self._compare_roots(name, fact)
+
+    def _compare_roots(self, name: str, fact: CheckpointPublished) -> None:
+        self._checkpoints += 1
+        root = self._roots.get(fact.size)
+        if root == fact.root:
+            self._roots = {size: root for size, root in self._roots.items() if size >= fact.size}
+            self._agreed = fact.size
+            return
+        self._broken = True
+        where = f"leaves {self._agreed} to {fact.size - 1}" if fact.size > self._agreed else name
+        published = f"the checkpoint at {name} has root {fact.root} over the first {fact.size} entries"
+        self._fault(where, f"{published}, they have {root}: an entry was changed together with its hash")
+
+    def _fault(self, where: str, what: str) -> None:
+        self._faults.append(Fault(where, what))
+
+
+def _stored(block: Block) -> list[_Marks]:
+    """Return what the columns say of each entry."""
+    places = [(block.topic, block.part, offset) for offset in offsets_of(block)]
+    return list(zip_longest(_cut(block.hashes, HASH_BYTES), _cut(block.ids, ID_BYTES), places))
+
+
+def _cut(data: bytes, width: int) -> list[bytes]:
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+def _found(leaf: bytes, entry: Entry | None) -> _Marks:
+    """Return what its bytes say of an entry."""
+    if entry is None:
+        return leaf, None, None
+    return leaf, id_key(header(entry, "ce_id")), (entry.topic, entry.partition, entry.offset)
+
+
+def _name(block: Block, place: int) -> str:
+    """Name an entry by what the columns say: its bytes may be the ones that were changed."""
+    offsets = offsets_of(block)
+    offset = offsets[place] if place < len(offsets) else "?"
+    event_id = block.ids[place * ID_BYTES : (place + 1) * ID_BYTES].hex()
+    return f"leaf {block.first_leaf + place} ({block.topic}/{block.part}/{offset}, event id {event_id})"

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from mainstem.auth import Principal, Principals, Right, allows
 from mainstem.events.envelope import Fact
 from mainstem.events.instants import parse, render
-from mainstem.events.registry import ChangeRefused, DeploymentSet, VersionApproved, VersionPromoted
+from mainstem.events.registry import ChangeRefused, DeploymentSet
 from mainstem.project.definition import faults
 from mainstem.project.definition import parse as parse_definition
 from mainstem.registry.handlers import (
@@ -29,31 +29,35 @@ from mainstem.runtime import Problem, authenticate, body_bytes, problem
 CommandId = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Body(BaseModel):
-    """What every command may carry: an id, and the time at which it became known (RFC 3339)."""
+class _Timed(BaseModel):
+    """What every command may say: the time at which it became known (RFC 3339)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    command_id: CommandId
     at: str | None = None
 
 
-class _Apply(_Body):
-    command_id: CommandId | None = None  # type: ignore[assignment]
+class _Apply(_Timed):
+    command_id: CommandId | None = None
     definition: dict[str, JsonValue]
 
 
-class _Approve(_Body):
+class _Change(_Timed):
+    command_id: CommandId
+
+
+class _Approve(_Change):
     onnx: str | None = None
     comment: str = Field(default="", max_length=2_000)
     promote: bool = True
 
 
-class _RollBack(_Body):
+class _RollBack(_Change):
     to: int | None = None
 
 
 Body = TypeVar("Body", bound=BaseModel)
+Outcome = TypeVar("Outcome", bound=Fact)
 
 
 class Api:
@@ -182,7 +186,7 @@ class Api:
         """Put an approved version into production; 409 names the rule that forbids it."""
         principal = authenticate(request, self._principals, Right.OPERATE)
         model, number = _version(request)
-        command = _command(principal, await _read(request, _Body))
+        command = _command(principal, await _read(request, _Change))
         async with self._store.transaction() as book:
             facts = await Desk(book, command, model).promote(number)
         return _answer(facts)
@@ -207,7 +211,7 @@ async def _read(request: Request, kind: type[Body]) -> Body:
         raise Problem(400, "malformed_body", f"the body is not what this call takes: {faults(fault)}") from fault
 
 
-def _command(principal: Principal, body: _Body) -> Command:
+def _command(principal: Principal, body: _Change) -> Command:
     return Command(body.command_id, principal, _recorded_us(principal, body.at))
 
 
@@ -216,9 +220,7 @@ def _recorded_us(principal: Principal, at: str | None) -> int:
     if at is None:
         return time.time_ns() // 1_000
     if not allows(principal, Right.REPLAY):
-        raise Problem(
-            403, "not_allowed", f"{principal.name} has not the right 'replay', which `at` needs; leave it out"
-        )
+        raise Problem(403, "not_allowed", f"{principal.name} has not the right 'replay'; leave `at` out")
     try:
         return parse(render(parse(at)))
     except (ValueError, OverflowError) as fault:
@@ -264,19 +266,17 @@ def _summary(found: Registered) -> dict[str, object]:
 
 def _answer(facts: Sequence[Fact]) -> Response:
     """Return what a command led to: a problem when it led to nothing but a refusal."""
-    by_kind = {type(fact): fact for fact in facts}
-    refused, deployed = by_kind.get(ChangeRefused), by_kind.get(DeploymentSet)
-    if isinstance(refused, ChangeRefused) and len(facts) == 1:
+    refused, deployed = _one(facts, ChangeRefused), _one(facts, DeploymentSet)
+    if refused and len(facts) == 1:
         return problem(409, refused.rule, refused.reason)
-    promoted = by_kind.get(VersionPromoted)
-    first: Any = facts[0]
     answer = {
-        "model": first.model,
-        "version": first.version,
-        "approved": VersionApproved in by_kind,
-        "promoted": promoted is not None,
-        "replaces": promoted.replaces if isinstance(promoted, VersionPromoted) else None,
-        "effective_from": deployed.effective_from if isinstance(deployed, DeploymentSet) else None,
-        "refused": {"rule": refused.rule, "reason": refused.reason} if isinstance(refused, ChangeRefused) else None,
+        "facts": [{"type": fact.TYPE, **fact.model_dump(mode="json")} for fact in facts],
+        "promoted": deployed is not None,
+        "effective_from": deployed.effective_from if deployed else None,
+        "refused": {"rule": refused.rule, "reason": refused.reason} if refused else None,
     }
     return JSONResponse(answer)
+
+
+def _one(facts: Sequence[Fact], kind: type[Outcome]) -> Outcome | None:
+    return next((fact for fact in facts if isinstance(fact, kind)), None)

@@ -1,37 +1,23 @@
 """The model at work: ONNX in, probabilities out; feature rows in, messages with predictions out."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
-import msgspec
 import numpy as np
 import onnxruntime
 import orjson
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    EPFail,
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    InvalidProtobuf,
-    NotImplemented,
-    RuntimeException,
-)
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
-from mainstem.events.catalogue import Record, encode
-from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Envelope, Event, Headers, Message, dataschema
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
-from mainstem.events.features import RowComputed
-from mainstem.events.ids import child_id
-from mainstem.events.instants import NEVER, parse, parse_all, render
-from mainstem.events.serving import Predicted
-from mainstem.serving.domain import NONE, Activation, LogTime, Places, Reached, route
-from mainstem.serving.ports import Answer, Channel, Floats, Parked, Question, Tallies
+from mainstem.serving.domain import NONE, Activation, LogTime, Reached, route
+from mainstem.serving.ports import Floats, NotReady, Parked, Partition, Tallies, Unknown
+from mainstem.serving.rows import Form, Row, inputs, pass_on, places, read_markers, read_rows
 from mainstem.telemetry import Tracer
 
-SOURCE = "/mainstem/serving"
 #: Name of the one input, float64 [rows, features], NaN = missing.
 INPUT = "features"
 #: Name of the one output, float64 [rows, 2]: probability of the negative and of the positive class.
@@ -39,3 +25,187 @@ OUTPUT = "probabilities"
 #: Past this many rows a tree ensemble changes its strategy and a run costs more per row.
 CHUNK = 64
 
+_UNLOADABLE = (
+    onnx_errors.Fail,
+    onnx_errors.InvalidArgument,
+    onnx_errors.InvalidGraph,
+    onnx_errors.InvalidProtobuf,
+    onnx_errors.NoModel,
+    onnx_errors.NotImplemented,
+    onnx_errors.RuntimeException,
+    RuntimeError,
+)
+
+
+class BadSignature(Rejected):
+    """The bytes are no ONNX model, or one with other inputs or outputs than the deployment says."""
+
+
+class NotLoaded(NotReady):
+    """A version that is in effect is not loaded; `activation` is the one."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__(f"model {activation.model} version {activation.version} is not loaded yet; try again")
+        self.activation = activation
+
+
+class Model:
+    """A loaded model. One thread: a hand-over to another costs more than the model itself."""
+
+    def __init__(self, onnx: bytes, width: int) -> None:
+        """Load the model and try it on one row; raise BadSignature when it does not take `width` inputs."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.width = width
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+            self._check_names()
+            probe = self.probabilities(np.zeros((1, width)))
+        except _UNLOADABLE as fault:
+            raise BadSignature(f"the model does not load and take {width} inputs: {fault}") from fault
+        if probe.dtype != np.float64 or probe.shape != (1, 2) or not np.isfinite(probe).all():
+            raise BadSignature(f"a row of zeros gives {probe.dtype} {probe.tolist()}, not two finite float64")
+
+    def probabilities(self, rows: Floats) -> Floats:
+        """Return float64 [rows, 2] for float64 [rows, width]; a row's result does not depend on the others."""
+        if len(rows) <= CHUNK:
+            return self._run(rows)
+        return np.concatenate([self._run(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)])
+
+    def _run(self, rows: Floats) -> Floats:
+        found: Floats = self._session.run([OUTPUT], {INPUT: rows})[0]
+        return found
+
+    def _check_names(self) -> None:
+        taken = [(i.name, i.type, i.shape[-1]) for i in self._session.get_inputs()]
+        if taken != [(INPUT, "tensor(double)", self.width)]:
+            raise BadSignature(f"the model takes {taken}, not one float64 {INPUT!r} of width {self.width}")
+        given = [output.name for output in self._session.get_outputs()]
+        if OUTPUT not in given:
+            raise BadSignature(f"the model gives {given}, not {OUTPUT!r}")
+
+
+class Board:
+    """What answers at this moment: the activations as they are stored, and the models that are loaded."""
+
+    def __init__(self) -> None:
+        #: Models that read a feature topic, by the topic.
+        self.readers: Mapping[str, Sequence[str]] = {}
+        self._activations: Mapping[str, Sequence[Activation]] = {}
+        self._models: dict[str, Model] = {}
+        self._forms: dict[str, Form] = {}
+
+    def swap(self, activations: Iterable[Activation]) -> None:
+        """Route by these activations from now on; for each model they come in their order."""
+        grouped = groupby(sorted(activations, key=lambda a: a.model), key=lambda a: a.model)
+        self._activations = {model: tuple(run) for model, run in grouped}
+
+    def load(self, onnx: str, model: Model) -> None:
+        """Make a loaded model known by its digest."""
+        self._models[onnx] = model
+
+    def of(self, model: str) -> Sequence[Activation]:
+        """Return the activations of a model in their order."""
+        return self._activations.get(model, ())
+
+    def model(self, activation: Activation) -> Model:
+        """Return the loaded model of an activation; raise NotLoaded."""
+        try:
+            return self._models[activation.onnx]
+        except KeyError:
+            raise NotLoaded(activation) from None
+
+    def form(self, activation: Activation) -> Form:
+        """Return how its predictions are written."""
+        return self._forms.setdefault(activation.deployment, Form(activation))
+
+    def live(self, model: str) -> Activation:
+        """Return the activation that answers direct calls: the last one. Raises Unknown."""
+        found = self.of(model)
+        if not found:
+            raise Unknown(f"no version of model {model!r} is deployed here; known: {sorted(self._activations)}")
+        return found[-1]
+
+    def missing(self) -> list[Activation]:
+        """Return the activations that answer direct calls but are not loaded."""
+        return [run[-1] for run in self._activations.values() if run[-1].onnx not in self._models]
+
+
+@dataclass(slots=True)
+class Scored:
+    """What a batch led to."""
+
+    messages: list[Message] = field(default_factory=list)
+    tallies: Tallies = field(default_factory=Tallies)
+    parked: list[Parked] = field(default_factory=list)
+    reached: dict[Partition, Reached] = field(default_factory=dict)
+    #: Rows that no version answers, by model.
+    unscored: Counter[str] = field(default_factory=Counter)
+
+
+class Scorer:
+    """Turns records of feature topics into messages for prediction topics: the same records give the same messages."""
+
+    def __init__(self, board: Board, tracer: Tracer) -> None:
+        self._board = board
+        self._tracer = tracer
+
+    def score(self, records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], log: LogTime) -> Scored:
+        """Score the rows and pass the markers on, each partition in its order. Raises NotLoaded."""
+        out = Scored()
+        order = sorted(range(len(records)), key=lambda i: (records[i].topic, records[i].partition, records[i].offset))
+        for place, run in groupby(order, key=lambda i: (records[i].topic, records[i].partition)):
+            indices = list(run)
+            reached = out.reached.get(place) or log.partitions.get(place, Reached())
+            out.reached[place] = self._score_partition(
+                [records[i] for i in indices], [headers[i] for i in indices], reached, out
+            )
+        return out
+
+    def _score_partition(
+        self, records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], reached: Reached, out: Scored
+    ) -> Reached:
+        rows = read_rows(records, headers, out.parked)
+        markers = read_markers(records, headers, out.parked)
+        for model in self._board.readers.get(records[0].topic, ()):
+            found = {index: pass_on(records[index], event, model) for index, event in markers.items()}
+            if rows:
+                found |= self._predict(model, rows, out)
+            out.messages += [found[index] for index in sorted(found)]
+        if rows:
+            newest = max(rows, key=lambda row: (row.recorded_us, row.index))
+            reached = reached.with_row(newest.recorded_us, newest.record.offset)
+        for event in markers.values():
+            reached = reached.with_marker(event.envelope.time_us)
+        return reached
+
+    def _predict(self, model: str, rows: Sequence[Row], out: Scored) -> dict[int, Message]:
+        """Return the messages with the predictions of a model, by the index of the row."""
+        activations = self._board.of(model)
+        chosen = route(activations, places(rows))
+        found: dict[int, Message] = {}
+        for number in np.unique(chosen).tolist():
+            picked = [rows[i] for i in np.flatnonzero(chosen == number).tolist()]
+            if number == NONE:
+                out.unscored[model] += len(picked)
+            else:
+                found |= self._predict_with(activations[number], picked, out)
+        return found
+
+    def _predict_with(self, activation: Activation, rows: Sequence[Row], out: Scored) -> dict[int, Message]:
+        model = self._board.model(activation)
+        rows, matrix = inputs(rows, model.width, out.parked)
+        if not rows:
+            return {}
+        scores = model.probabilities(matrix)[:, 1]
+        form = self._board.form(activation)
+        texts = orjson.dumps(scores.tolist())[1:-1].split(b",")
+        found, ids = {}, []
+        for row, score, finite in zip(rows, texts, np.isfinite(scores).tolist(), strict=True):
+            if not finite:
+                out.parked.append(Parked(row.record, f"{activation.model} {activation.version} gave no probability"))
+                continue
+            event_id, found[row.index] = form.from_row(row, score, self._tracer)
+            ids.append(event_id)
+        out.tallies[activation.model, activation.version, "stream", rows[0].record.partition].count(ids)
+        return found

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mainstem.cli.local.home import write_private
 
-ROLES = {"operator": ("operator", "replay"), "builder": ("builder",), "approver": ("approver",)}
+#: On a local platform everybody may replay history: say at which recorded time a command was given.
+ROLES = {name: (name, "replay") for name in ("operator", "builder", "approver")}
 
 
 def ensure(path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Records as a broker hands them over."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from mainstem.events.catalogue import encode
+from mainstem.events.envelope import Event, Message, begin
+from mainstem.events.registry import VersionApproved
+from mainstem.ledger_service.domain import Entry
+
+#: 2013-05-01T00:00:00Z
+MAY = 1_367_366_400_000_000
+
+Write = Callable[..., list[Entry]]
+
+
+def approval(number: int) -> Event:
+    fact = VersionApproved(model="delay", version=number, onnx="sha256:00", approved_by="ann")
+    return begin(fact, command_id=f"approve-{number}", source="/test", actor="ann", recorded_us=MAY + number)
+
+
+def as_entry(message: Message, partition: int, offset: int) -> Entry:
+    return Entry(message.topic, partition, offset, 1_000 + offset, message.key, message.value, message.headers)
+
+
+@pytest.fixture
+def write() -> Write:
+    """Return a maker of records of a partition: each number is the origin of the one at its place."""
+
+    def make(numbers: Sequence[int], *, first_offset: int = 0, partition: int = 0) -> list[Entry]:
+        messages = [encode(approval(number).at_origin(f"registry@1/{number}")) for number in numbers]
+        return [as_entry(message, partition, first_offset + i) for i, message in enumerate(messages)]
+
+    return make

@@ -1,0 +1,127 @@
+"""The audit passes what is as it was archived and names exactly what is not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from struct import pack
+
+import cramjam
+import pytest
+
+from mainstem.events.catalogue import encode, header
+from mainstem.events.envelope import begin
+from mainstem.events.ledger import CheckpointPublished
+from mainstem.ledger import Frontier, leaf_hashes
+from mainstem.ledger_service.domain import Block, Entry, cut, frames_of
+from mainstem.ledger_service.engine import Audit, Verdict
+
+Write = Callable[..., list[Entry]]
+MAY = 1_367_366_400_000_000
+
+
+@pytest.fixture
+def blocks(write: Write) -> list[Block]:
+    """Return four blocks of ten entries, the last but one followed by the checkpoint of all before it."""
+    archive: list[Block] = []
+    for first in (0, 10, 20):
+        archive += _cut(write(range(first, first + 10), first_offset=first), archive)
+    archive += _cut([_checkpoint(archive)], archive)
+    return archive + _cut(write(range(30, 40), first_offset=30), archive)
+
+
+def _cut(entries: list[Entry], before: Sequence[Block]) -> list[Block]:
+    return cut(entries, [header(entry, "ce_id") for entry in entries], sum(block.count for block in before))
+
+
+def _frontier(blocks: Sequence[Block]) -> Frontier:
+    return Frontier().append(b"".join(block.hashes for block in blocks))
+
+
+def _checkpoint(blocks: Sequence[Block]) -> Entry:
+    tree = _frontier(blocks)
+    fact = CheckpointPublished(ledger="mainstem", size=tree.size, root=tree.root().hex())
+    message = encode(begin(fact, command_id="1", source="/test", actor="/test", recorded_us=MAY))
+    return Entry(message.topic, 0, 0, 1_000, message.key, message.value, message.headers)
+
+
+def _audit(blocks: Sequence[Block], stored: Frontier | None = None) -> Verdict:
+    audit = Audit()
+    for block in blocks:
+        audit.take(block)
+    return audit.finish(stored or _frontier(blocks))
+
+
+def _with_frames(block: Block, frames: Sequence[bytes]) -> Block:
+    packed = b"".join(pack(">I", len(frame)) + frame for frame in frames)
+    return replace(block, frames=bytes(cramjam.zstd.compress(packed)))
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_an_undisturbed_archive_holds(blocks: list[Block]) -> None:
+    verdict = _audit(blocks)
+    assert verdict == Verdict(41, _frontier(blocks).root().hex(), 1, ())
+    assert verdict.holds
+
+
+@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("part", [0.03, 0.5, 0.99])
+def test_one_changed_byte_of_an_entry_is_named_exactly(blocks: list[Block], place: int, part: float) -> None:
+    frames = frames_of(blocks[1])
+    frames[place] = _flip(frames[place], int(len(frames[place]) * part))
+    faults = _audit([blocks[0], _with_frames(blocks[1], frames), *blocks[2:]], _frontier(blocks)).faults
+    event_id = blocks[1].ids[16 * place : 16 * place + 16].hex()
+    assert {f.where for f in faults if f.where.startswith("leaf ")} == {
+        f"leaf {10 + place} (evt.registry.model/0/{10 + place}, event id {event_id})"
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "at", "leaf", "what"),
+    [("hashes", 32 * 3, 13, "hash of"), ("ids", 16 * 4, 14, "event id of"), ("offsets", 8 * 9, 19, "offset of")],
+)
+def test_a_changed_column_is_named_with_the_entry(
+    blocks: list[Block], column: str, at: int, leaf: int, what: str
+) -> None:
+    damaged = replace(blocks[1], **{column: _flip(getattr(blocks[1], column), at)})
+    faults = _audit([blocks[0], damaged, *blocks[2:]], _frontier(blocks)).faults
+    assert any(fault.where.startswith(f"leaf {leaf} (") and what in fault.what for fault in faults)
+
+
+def test_an_entry_changed_together_with_its_hash_is_caught_by_the_next_checkpoint(blocks: list[Block]) -> None:
+    frames = frames_of(blocks[1])
+    frames[0] = frames[0].replace(b'"ann"', b'"bob"')
+    forged = replace(_with_frames(blocks[1], frames), hashes=leaf_hashes(frames))
+    (fault,) = _audit([blocks[0], forged, *blocks[2:]]).faults
+    assert fault.where == "leaves 0 to 29"
+    assert "checkpoint at leaf 30" in fault.what
+
+
+def test_entries_that_cannot_be_read_at_all_are_named_as_a_range(blocks: list[Block]) -> None:
+    (fault,) = _audit([blocks[0], replace(blocks[1], frames=b"?"), *blocks[2:]], _frontier(blocks)).faults
+    assert fault.where == "leaves 10 to 19 (evt.registry.model/0, offsets 10 to 19)"
+
+
+def test_a_block_that_was_taken_out_is_missed(blocks: list[Block]) -> None:
+    where = [fault.where for fault in _audit([blocks[0], *blocks[2:]], _frontier(blocks)).faults]
+    assert where[0] == blocks[2].name
+    assert "the tree" in where
+
+
+def test_blocks_cut_off_at_the_end_are_missed(blocks: list[Block]) -> None:
+    (fault,) = _audit(blocks[:-1], _frontier(blocks)).faults
+    assert fault.what.startswith("it has 41 entries, the archive 31")
+
+
+def test_an_offset_that_comes_twice_is_named(blocks: list[Block], write: Write) -> None:
+    again = _cut(write(range(39, 41), first_offset=39), blocks)
+    faults = _audit([*blocks, *again]).faults
+    assert [fault.what for fault in faults] == ["offset 39 comes after offset 39 of its partition"]
+
+
+@pytest.mark.parametrize("column", ["hashes", "ids", "offsets"])
+def test_columns_that_are_too_short_are_faults_and_no_crash(blocks: list[Block], column: str) -> None:
+    for cut_off in (1, len(getattr(blocks[1], column))):
+        damaged = replace(blocks[1], **{column: getattr(blocks[1], column)[:-cut_off]})
+        assert not _audit([blocks[0], damaged, *blocks[2:]], _frontier(blocks)).holds

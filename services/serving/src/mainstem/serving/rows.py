@@ -1,0 +1,218 @@
+"""Feature rows and markers as they are read, predictions as they are written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from mainstem.events.catalogue import Record, encode
+from mainstem.events.data import ProgressReached
+from mainstem.events.envelope import Event, Message, dataschema, read_envelope
+from mainstem.events.features import RowComputed
+from mainstem.events.ids import child_id
+from mainstem.events.instants import NEVER, parse, parse_all, render
+from mainstem.events.serving import Predicted
+from mainstem.serving.domain import Activation, Places
+from mainstem.serving.ports import Floats, Parked, Question
+from mainstem.telemetry import Tracer
+
+SOURCE = "/mainstem/serving"
+
+_ROW = RowComputed.TYPE.encode()
+_PROGRESS = ProgressReached.TYPE.encode()
+_FIXED = (
+    ("ce_specversion", b"1.0"),
+    ("content-type", b"application/json"),
+    ("ce_type", Predicted.TYPE.encode()),
+    ("ce_source", SOURCE.encode()),
+    ("ce_dataschema", dataschema(Predicted.TYPE).encode()),
+    ("ce_actor", SOURCE.encode()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A feature row whose inputs are still JSON."""
+
+    index: int
+    record: Record
+    headers: Mapping[str, bytes]
+    recorded_us: int
+    definition: str
+    entity: str
+    values: msgspec.Raw
+
+
+class _Payload(msgspec.Struct):
+    definition: str
+    entity: str
+    values: msgspec.Raw
+
+
+class _Until(msgspec.Struct):
+    until: str
+
+
+_decode_row = msgspec.json.Decoder(_Payload).decode
+_decode_values = msgspec.json.Decoder(list[list[float | None]]).decode
+_ASKED_HEADERS = ("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid")
+
+
+def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], parked: list[Parked]) -> list[Row]:
+    """Read what the rule and the message need of each row; what is no row of ours is parked."""
+    indices = [i for i, found in enumerate(headers) if found.get("ce_type") != _PROGRESS]
+    times = parse_all([headers[i].get("ce_recordedtime", b"") for i in indices]).tolist() if indices else []
+    rows = []
+    for index, recorded_us in zip(indices, times, strict=True):
+        record, found = records[index], headers[index]
+        if found.get("ce_type") != _ROW or recorded_us == NEVER or any(name not in found for name in _ASKED_HEADERS):
+            parked.append(Parked(record, "the headers are not those of a feature row; fix its writer"))
+            continue
+        try:
+            payload = _decode_row(record.value or b"")
+        except msgspec.MsgspecError as fault:
+            parked.append(Parked(record, f"the payload is no feature row: {fault}"))
+            continue
+        rows.append(Row(index, record, found, recorded_us, payload.definition, payload.entity, payload.values))
+    return rows
+
+
+def read_markers(
+    records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], parked: list[Parked]
+) -> dict[int, Event]:
+    """Return the markers by their index; their time is the one they announce."""
+    found = {}
+    for index, record in enumerate(records):
+        if headers[index].get("ce_type") != _PROGRESS:
+            continue
+        try:
+            until = msgspec.json.decode(record.value or b"", type=_Until).until
+            envelope = replace(read_envelope(record.headers), time_us=parse(until))
+        except (KeyError, ValueError, OverflowError) as fault:
+            parked.append(Parked(record, f"this is no progress marker: {fault!r}"))
+            continue
+        found[index] = Event(envelope, ProgressReached(until=until))
+    return found
+
+
+def pass_on(record: Record, event: Event, model: str) -> Message:
+    """Return a marker for the same partition of the model's prediction topic."""
+    origin = f"{record.topic}/{record.partition}/{record.offset}"
+    envelope = replace(
+        event.envelope,
+        id=child_id(origin, f"{ProgressReached.TYPE}:{model}"),
+        source=SOURCE,
+        actor=SOURCE,
+        causation=event.envelope.id,
+        origin=origin,
+    )
+    message = encode(Event(envelope, event.fact))
+    return Message(f"tel.prediction.{model}", message.key, message.value, message.headers, record.partition)
+
+
+def places(rows: Sequence[Row]) -> Places:
+    """Return what the rule of routing needs of the rows of one partition."""
+    known: dict[str, int] = {}
+    codes = [known.setdefault(row.definition, len(known)) for row in rows]
+    return Places(
+        rows[0].record.partition,
+        np.array([row.record.offset for row in rows], np.int64),
+        np.array([row.recorded_us for row in rows], np.int64),
+        np.array(codes, np.intp),
+        list(known),
+    )
+
+
+def inputs(rows: Sequence[Row], width: int, parked: list[Parked]) -> tuple[Sequence[Row], Floats]:
+    """Return the rows whose values are `width` numbers or nulls, and these as float64 [rows, width]."""
+    try:
+        return rows, _matrix(_decode_values(b"[" + b",".join([row.values for row in rows]) + b"]"), width)
+    except (ValueError, msgspec.MsgspecError) as fault:
+        if len(rows) == 1:
+            parked.append(Parked(rows[0].record, f"the values are not {width} numbers or nulls: {fault}"))
+            return (), np.empty((0, width))
+    parts = [inputs([row], width, parked) for row in rows]
+    return [row for some, _ in parts for row in some], np.concatenate([values for _, values in parts])
+
+
+def _matrix(values: Any, width: int) -> Floats:
+    """Return lists of numbers as an array, null as NaN; raise ValueError when a list is not `width` long."""
+    found = np.array(values, np.float64)
+    if found.shape != (len(values), width):
+        raise ValueError(f"the shape is {found.shape}")
+    return found
+
+
+class Form:
+    """How the predictions of one activation are written; what does not change is prepared once."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.topic = f"tel.prediction.{activation.model}"
+        self._head = orjson.dumps(
+            {
+                "model": activation.model,
+                "version": activation.version,
+                "onnx": activation.onnx,
+                "feature_definition": activation.feature_definition,
+            }
+        )[:-1]
+
+    def from_row(self, row: "Row", score: bytes, tracer: Tracer) -> tuple[bytes, Message]:
+        """Return id and message of the prediction on a feature row."""
+        record, headers = row.record, row.headers
+        cause = headers["ce_id"]
+        event_id = child_id(cause.decode(), Predicted.TYPE).encode()
+        origin = b"%b/%d/%d" % (record.topic.encode(), record.partition, record.offset)
+        out = [
+            *_FIXED,
+            ("ce_id", event_id),
+            ("ce_subject", record.key or origin),
+            ("ce_time", headers["ce_time"]),
+            ("ce_recordedtime", headers["ce_recordedtime"]),
+            ("ce_tenant", headers.get("ce_tenant", b"default")),
+            ("ce_correlationid", headers["ce_correlationid"]),
+            ("ce_causationid", cause),
+            ("ce_origin", origin),
+        ]
+        trace = tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": event_id.decode()})
+        if trace is not None:
+            out.append(("traceparent", trace))
+        value = b'%b,"channel":"stream","entity":%b,"row":"%b","position":"%b","features":%b,"score":%b}' % (
+            self._head,
+            orjson.dumps(row.entity),
+            cause,
+            origin,
+            row.values,
+            score,
+        )
+        return event_id, Message(self.topic, record.key, value, tuple(out), record.partition)
+
+    def from_question(self, question: Question, scores: Floats, recorded_us: int, position: str) -> list[Message]:
+        """Return the messages of a direct answer, one a row, without their origins."""
+        at, entity = render(recorded_us).encode(), question.entity
+        subject = (entity or position).encode()
+        shared = (
+            *_FIXED,
+            ("ce_subject", subject),
+            ("ce_time", at),
+            ("ce_recordedtime", at),
+            ("ce_tenant", b"default"),
+            ("ce_correlationid", question.id.encode()),
+            ("ce_causationid", question.id.encode()),
+            *(() if question.traceparent is None else (("traceparent", question.traceparent),)),
+        )
+        middle = orjson.dumps({"channel": question.channel, "entity": entity, "row": None, "position": position})[1:-1]
+        return [
+            Message(
+                self.topic,
+                subject,
+                b'%b,%b,"features":%b,"score":%b}'
+                % (self._head, middle, orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY), orjson.dumps(score)),
+                (*shared, ("ce_id", child_id(f"{question.id}/{index}", Predicted.TYPE).encode())),
+                partition=0,
+            )
+            for index, (row, score) in enumerate(zip(question.rows, scores.tolist(), strict=True))
+        ]
