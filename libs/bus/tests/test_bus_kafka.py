@@ -1,11 +1,24 @@
+"""What only the real broker can show, after the battery that its twin passes too."""
+
+import time
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 
+from mainstem.bus.admin import cluster_id, create_topics, topic_names
 from mainstem.bus.kafka import KafkaBus
-from mainstem.testkit.bus_contract import BusContract
+from mainstem.bus.reader import LogReader
+from mainstem.events.envelope import Message
+from mainstem.events.errors import Unavailable
+from mainstem.events.topics import ConcreteTopic
+from mainstem.testkit.bus_contract import APPEND_TIME, BusContract, Reader, numbered
+from mainstem.testkit.waiting import running, until
 
 pytestmark = pytest.mark.real
+
+#: Nobody listens there.
+NOWHERE = "127.0.0.1:9"
 
 
 @pytest.fixture
@@ -14,5 +27,108 @@ async def bus(kafka: str) -> AsyncIterator[KafkaBus]:
         yield bus
 
 
+@pytest.fixture
+async def topics(bus: KafkaBus) -> list[str]:
+    names = [f"kafka.{uuid4().hex}" for _ in range(2)]
+    await bus.create([ConcreteTopic(name, 2, APPEND_TIME) for name in names])
+    return names
+
+
 class TestKafkaBus(BusContract):
     pass
+
+
+async def test_a_new_list_of_topics_is_read_within_two_seconds(bus: KafkaBus, topics: list[str]) -> None:
+    first, second = Reader(), Reader({(topics[0], 0): 1})
+    await bus.publisher.publish([message for topic in topics for message in numbered(topic, 1)])
+    async with running(bus.subscribe("applied", topics[:1], first.positions).run(first.on_batch)):
+        await until(lambda: first.records)
+    async with running(bus.subscribe("applied", topics, second.positions).run(second.on_batch)):
+        await until(lambda: second.records, within_s=2)
+    assert [record.topic for record in second.records] == topics[1:]
+
+
+async def test_a_process_that_comes_back_is_given_its_partitions_at_once(kafka: str, topics: list[str]) -> None:
+    for first in range(2):
+        reader = Reader({(topics[0], 0): first})
+        # Leaving stops the client without leaving the group, as a killed process does.
+        async with KafkaBus(kafka, "test") as bus:
+            await bus.publisher.publish(numbered(topics[0], 1))
+            async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
+                await until(lambda reader=reader: reader.records, within_s=2)
+
+
+async def test_two_processes_share_the_partitions_and_lose_nothing(kafka: str, topics: list[str]) -> None:
+    one, other = Reader(), Reader()
+    topic = topics[0]
+    async with KafkaBus(kafka, "one", "1") as first, KafkaBus(kafka, "other", "2") as second:
+        subscriptions = [bus.subscribe(topic, [topic], Reader().positions) for bus in (first, second)]
+        async with running(subscriptions[0].run(one.on_batch)), running(subscriptions[1].run(other.on_batch)):
+            await until(lambda: [len(subscription.lag()) for subscription in subscriptions] == [1, 1])
+            await first.publisher.publish([*numbered(topic, 50, 0), *numbered(topic, 50, 1)])
+            await until(lambda: len({(r.partition, r.offset) for r in one.records + other.records}) == 100)
+    assert not {r.partition for r in one.records[-1:]} & {r.partition for r in other.records[-1:]}
+
+
+async def test_messages_larger_than_a_batch_keep_their_place(bus: KafkaBus, topics: list[str]) -> None:
+    large = Message(topics[0], None, bytes(10 << 20), (), 0)
+    reader = Reader()
+    await bus.publisher.publish([*numbered(topics[0], 2), large, *numbered(topics[0], 2, first=2)])
+    async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
+        await until(lambda: len(reader.records) == 5)
+    assert [len(value or b"") for value in reader.values()] == [1, 1, 10 << 20, 1, 1]
+
+
+async def test_a_message_that_the_topic_cannot_take_is_unavailable(bus: KafkaBus) -> None:
+    topic = ConcreteTopic(f"kafka.{uuid4().hex}", 1, {"max.message.bytes": "1000"})
+    await bus.create([topic])
+    incompressible = b"".join(uuid4().bytes for _ in range(200))
+    with pytest.raises(Unavailable, match="MessageSizeTooLarge"):
+        await bus.publisher.publish([Message(topic.name, None, incompressible, (), 0)])
+
+
+async def test_the_broker_stamps_records_with_the_time_it_appended_them(bus: KafkaBus, topics: list[str]) -> None:
+    reader, before = Reader(), time.time()
+    await bus.publisher.publish(numbered(topics[0], 1))
+    async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
+        await until(lambda: reader.records)
+    assert before - 1 < reader.records[0].timestamp / 1000 < time.time() + 1
+
+
+async def test_a_reader_without_a_group_reads_to_the_end_it_found(kafka: str, bus: KafkaBus, topics: list[str]) -> None:
+    await bus.publisher.publish([*numbered(topics[0], 30, 0), *numbered(topics[0], 20, 1)])
+    async with LogReader(kafka, topics) as reader:
+        await reader.start({(topics[0], 0): 10})
+        records = [record async for batch in reader.to_end() for record in batch]
+    assert sorted((r.partition, r.offset) for r in records) == [
+        *((0, offset) for offset in range(10, 30)),
+        *((1, offset) for offset in range(20)),
+    ]
+
+
+async def test_a_reader_of_an_unknown_topic_says_what_to_do(kafka: str) -> None:
+    async with LogReader(kafka, ["kafka.unknown"]) as reader:
+        with pytest.raises(Unavailable, match=r"kafka\.unknown does not exist; apply the project"):
+            await reader.start()
+
+
+async def test_the_broker_lists_topics_and_knows_itself(kafka: str, topics: list[str]) -> None:
+    assert set(topics) <= set(await topic_names(kafka))
+    assert await cluster_id(kafka) == await cluster_id(kafka)
+
+
+async def test_a_topic_that_the_broker_refuses_is_unavailable(kafka: str) -> None:
+    with pytest.raises(Unavailable, match="InvalidTopic"):
+        await create_topics(kafka, [ConcreteTopic("no topic at all", 1, {})])
+
+
+async def test_a_broker_that_is_away_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="does not answer"):
+        await cluster_id(NOWHERE)
+    with pytest.raises(Unavailable, match="did not create"):
+        await create_topics(NOWHERE, [])
+    with pytest.raises(Unavailable, match="does not list"):
+        await topic_names(NOWHERE)
+    with pytest.raises(Unavailable, match="does not answer"):
+        async with LogReader(NOWHERE, []):
+            pass

@@ -70,7 +70,7 @@ class Orders:
     shops = visit.by("item").distinct("shop", "10m")
     level = stock.by("shop").last("level", ttl="5m")
     level_age = stock.by("shop").age("level", ttl="2h")
-    top = stock.by("shop").max("level", "10m")
+    level_now = stock.by("shop").last("level", ttl="20s")
 
 
 def _maybe(rng: random.Random, value: object, chance: float = 0.15) -> object:
@@ -85,7 +85,7 @@ def _columns(rng: random.Random, name: str, now: int) -> dict[str, object]:
         return {"shop": shop, "item": item, "amount": amount, "rush": _maybe(rng, rng.random() < 0.5), "due": due}
     if name == "visit":
         return {"shop": shop, "item": item, "stars": _maybe(rng, float(rng.randrange(7)))}
-    return {"shop": shop, "level": _maybe(rng, rng.uniform(-1100, 1100), 0.4)}
+    return {"shop": shop, "level": _maybe(rng, float(rng.randrange(-1100, 1100)), 0.7)}
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,14 @@ def test_an_instant_is_reached_once_in_its_place_when_all_have_passed_it():
     assert merge.release().reached == []
 
 
+def test_an_instant_that_is_announced_again_is_not_reached_again():
+    merge = HoldBack([A], {A})
+    merge.progress(A, 5)
+    assert merge.release().reached == [(5, 0)]
+    merge.progress(A, 5)
+    assert merge.release().reached == []
+
+
 def deliver(logs, turns):
     """Deliver three logs, some lines of one at each turn; return items and instants in one sequence."""
     merge, at, out = HoldBack([A, B, C], {A, B, C}), [0, 0, 0], []

@@ -45,7 +45,7 @@ AGGREGATES = {  # feature: aggregate, stream, key, value, seconds
     "shops": ("distinct", "visit", "item", SHOP, 600),
     "level": ("last", "stock", "shop", LEVEL, 300),
     "level_age": ("age", "stock", "shop", LEVEL, 7200),
-    "top": ("max", "stock", "shop", LEVEL, 600),
+    "level_now": ("last", "stock", "shop", LEVEL, 20),
 }
 LOCAL = {
     "due_hour": ("America/New_York", lambda at: at.hour),

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import pymerkle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,14 +68,11 @@ def test_other_bytes_are_refused_or_are_the_frame_of_what_they_give(octets: byte
 
 
 @given(st.lists(records, max_size=30))
-def test_the_hashes_of_blocks_are_the_leaves_of_an_rfc_6962_tree(entries: list[Entry]) -> None:
+def test_blocks_give_back_every_record_and_hash_them_in_order(entries: list[Entry]) -> None:
     blocks = cut(entries, [None] * len(entries), 0)
-    tree = pymerkle.InmemoryTree()
-    for block in blocks:
-        for entry in entries_of(block):
-            tree.append_entry(frame(entry))
-    root = Frontier().append(b"".join(block.hashes for block in blocks)).root()
-    assert not entries or root == tree.get_state()
+    found = [entry for block in blocks for entry in entries_of(block)]
+    assert sorted(map(repr, found)) == sorted(map(repr, entries))
+    assert b"".join(block.hashes for block in blocks) == b"".join(leaf_hash(frame(entry)) for entry in found)
 
 
 def test_a_block_holds_one_partition_and_at_most_a_thousand_entries(write: Write) -> None:
@@ -129,8 +125,10 @@ def test_the_recorded_time_never_goes_back(write: Write) -> None:
 
 @pytest.mark.parametrize(
     ("topic", "ours"),
-    [("src.flights", True), ("evt.data.quarantine", True), ("state.deployment", True), ("tel.prediction.delay", True)]
-    + [("src.", False), ("evt.other", False), ("state.deployment.old", False), ("__consumer_offsets", False)],
+    [
+        *[("src.flights", True), ("evt.data.quarantine", True), ("state.deployment", True), ("tel.prediction.x", True)],
+        *[("src.", False), ("evt.other", False), ("state.deployment.old", False), ("__consumer_offsets", False)],
+    ],
 )
 def test_topics_of_the_catalogue_are_archived_and_no_others(topic: str, ours: bool) -> None:
     assert belongs(topic) is ours

@@ -1,5 +1,7 @@
 """What is decided and kept, the same in memory and on PostgreSQL."""
 
+import asyncio
+
 import pytest
 
 from mainstem.events.errors import Rejected
@@ -106,9 +108,7 @@ class Battery:
 
     async def test_a_name_that_another_project_owns_is_refused(self, world, define):
         await world.apply()
-        with pytest.raises(
-            Problem, match="owns source 'reading', source 'outcome', feature set 'gusts', model 'storm'"
-        ):
+        with pytest.raises(Problem, match=r"'weather' owns source 'reading', .*, feature set 'gusts', model 'storm'"):
             await world.apply(define("harbour"))
         assert not (await world.apply(define("harbour", mark="h_"))).unchanged
 
@@ -184,7 +184,9 @@ class Battery:
     async def test_a_version_below_a_gate_cannot_be_approved(self, world):
         await world.apply()
         await world.run(auc=0.6)
-        assert kinds(await world.approve()) == [ChangeRefused]
+        (refused,) = await world.approve()
+        assert refused.rule == "gates"
+        assert "AUC 0.6000 on 100 rows, at least 0.7000 is asked for" in refused.reason
         assert await world.stages() == ["refused"]
 
     async def test_another_digest_than_the_version_has_cannot_be_approved(self, world):
@@ -296,3 +298,17 @@ class TestOnPostgres(Battery):
 
         yield World(PostgresStore(database), log, people, define, run_of)
         await database.close()
+
+    async def test_of_two_approvals_at_once_one_goes_into_production(self, world):
+        await world.apply()
+        await world.run()
+        both = await asyncio.gather(world.approve(by="ann", command="a1"), world.approve(by="bea", command="b1"))
+        assert sorted(map(len, both)) == [1, 3]
+        assert [row[1:] for row in await world.refusals()] == [("approve", "stage")]
+
+    async def test_one_command_sent_twice_at_once_is_done_once(self, world):
+        await world.apply()
+        await world.run()
+        first, second = await asyncio.gather(world.approve(), world.approve())
+        assert first == second
+        assert len(await world.log()) == 5

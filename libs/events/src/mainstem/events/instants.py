@@ -12,7 +12,8 @@ NEVER: Final = -(2**63)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK: Final = timedelta(microseconds=1)
-_WIDTH: Final = 27  # 2013-05-01T04:00:00.000000Z
+#: Characters of an instant as `render` writes it.
+CANONICAL_WIDTH: Final = 27  # 2013-05-01T04:00:00.000000Z
 
 
 def render(instant_us: int) -> str:
@@ -30,9 +31,9 @@ def parse(text: str) -> int:
 
 def parse_all(texts: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """Return the microseconds of each text; NEVER where one cannot be read. The canonical form is read at once."""
-    canonical = len(texts) > 0 and all(len(text) == _WIDTH for text in texts)
+    canonical = len(texts) > 0 and all(len(text) == CANONICAL_WIDTH for text in texts)
     if canonical:
-        cells = np.array(texts, dtype=f"S{_WIDTH}").view(np.uint8).reshape(-1, _WIDTH)
+        cells = np.array(texts, dtype=f"S{CANONICAL_WIDTH}").view(np.uint8).reshape(-1, CANONICAL_WIDTH)
         read = _canonical(cells)
         if read is not None:
             return read

@@ -26,6 +26,10 @@ PARKED: Final = Counter("mainstem_records_parked", "Records parked", ["topic"], 
 LOG_TIME: Final = Gauge("mainstem_log_time_seconds", "Recorded time reached", registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
 PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
+#: Feature rows that no version answered. Grows for a deployed model: not in effect yet, or its feature set changed.
+UNSCORED: Final = Counter("mainstem_rows_unscored", "Rows without a version", ["model"], registry=REGISTRY)
+#: Bytes of answers that wait on disk for the log. Grows: the broker is away; at the cap direct calls get 503.
+SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", registry=REGISTRY)
 #: Seconds from question to answer.
 PREDICT_SECONDS: Final = Histogram(
     "mainstem_predict_seconds", "Time to answer", ["channel"], registry=REGISTRY, buckets=_SECONDS

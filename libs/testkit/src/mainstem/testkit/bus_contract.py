@@ -9,7 +9,6 @@ import pytest
 from mainstem.bus import Bus, Partition
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
-from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.waiting import running, until
 
@@ -170,8 +169,3 @@ class BusContract:
         await bus.create([ConcreteTopic(topic, 2, APPEND_TIME)])
         async with running(bus.subscribe(topic, [topic], reader.positions).run(reader.on_batch)):
             await until(lambda: reader.values() == [b"0"])
-
-    async def test_publishing_to_a_topic_that_does_not_exist_is_unavailable(self, bus: Bus) -> None:
-        """Topics are created from the catalogue, never by a typing error."""
-        with pytest.raises(Unavailable):
-            await asyncio.wait_for(bus.publisher.publish(numbered("contract.nowhere", 1)), 90)

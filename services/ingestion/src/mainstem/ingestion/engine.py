@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from mainstem.events.catalogue import Record, encode
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
 from mainstem.events.ids import child_id, fingerprint
-from mainstem.events.instants import NEVER, parse_all, render
+from mainstem.events.instants import CANONICAL_WIDTH, NEVER, parse_all, render
 from mainstem.ingestion.domain import Block, PartitionState
 from mainstem.ingestion.ports import Tally
 from mainstem.project.contract import SourceContract
@@ -40,6 +41,9 @@ _FIXED = (
     ("ce_actor", SOURCE.encode()),
 )
 
+#: What stands for an instant that was not given; see also NEVER, just below it.
+_ABSENT = NEVER + 1
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -51,8 +55,7 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """A record with what its headers say."""
 
     record: Record
@@ -61,6 +64,10 @@ class _Row:
     time_us: int
     recorded_us: int
     fault: Fault | None
+    #: The source's own text of the recorded time, where that counts and is in canonical form.
+    recorded_text: bytes | None
+    #: What the record is known by: its id, or where it stands.
+    known_by: str
 
 
 class Judge:
@@ -108,10 +115,12 @@ class Judge:
             if closed is not None:
                 self._close(closed, row, outcome)
             fault = row.fault or found
-            if fault is None and not state.seen.admit(fingerprint(_id(row).encode()), row.recorded_us):
+            mark = fingerprint(row.known_by.encode())
+            if fault is None and not state.seen.admit(mark, row.recorded_us):
                 fault = Fault(Reason.DUPLICATE_ID, None, f"id {row.id} was seen within the contract's `unique_within`")
             self._count(state, fault, outcome)
             if fault is None:
+                outcome.tally.count_accepted(mark)
                 self._accept(row, outcome)
                 for column, nulls in judgement.nulls.items():
                     _count_null(state, column, bool(nulls[index]))
@@ -125,16 +134,20 @@ class Judge:
         recorded = _times([headers.get("ce_recordedtime") for _, headers in pairs])
         rows = []
         for (record, headers), arrived_us, time, given in zip(pairs, appended, times, recorded, strict=True):
-            known_us = given if self.contract.replay and given not in (None, NEVER) else arrived_us
-            time_us = known_us if time in (None, NEVER) else time
+            replayed = self.contract.replay and given > _ABSENT
+            text = headers["ce_recordedtime"] if replayed else None
+            known_us = given if replayed else arrived_us
+            record_id = _record_id(record, headers)
             rows.append(
                 _Row(
                     record,
                     headers,
-                    _record_id(record, headers),
-                    time_us,
+                    record_id,
+                    time if time > _ABSENT else known_us,
                     known_us,
                     _header_fault(record, headers, time),
+                    text if text is not None and len(text) == CANONICAL_WIDTH else None,
+                    record_id or _origin(record),
                 )
             )
         return rows
@@ -149,15 +162,14 @@ class Judge:
 
     def _accept(self, row: _Row, outcome: Outcome) -> None:
         record, headers = row.record, row.headers
-        cause = _id(row)
+        cause = row.known_by
         accepted_id = child_id(cause, RecordAccepted.TYPE)
-        outcome.tally.count_accepted(accepted_id.encode())
         out = [
             *_FIXED,
             ("ce_id", accepted_id.encode()),
             ("ce_subject", record.key or b""),
             ("ce_time", headers.get("ce_time") or render(row.time_us).encode()),
-            ("ce_recordedtime", render(row.recorded_us).encode()),
+            ("ce_recordedtime", row.recorded_text or render(row.recorded_us).encode()),
             ("ce_correlationid", headers.get("ce_correlationid") or cause.encode()),
             ("ce_causationid", cause.encode()),
             ("ce_origin", _origin(record).encode()),
@@ -232,10 +244,6 @@ class _Until(msgspec.Struct):
     until: str
 
 
-def _id(row: _Row) -> str:
-    return row.id or _origin(row.record)
-
-
 def _record_id(record: Record, headers: dict[str, bytes]) -> str | None:
     """Return the id a record came with; plain JSON without headers is known by where it stands."""
     given = headers.get("ce_id")
@@ -244,7 +252,7 @@ def _record_id(record: Record, headers: dict[str, bytes]) -> str | None:
     return None if "ce_specversion" in headers else child_id(_origin(record), "record")
 
 
-def _header_fault(record: Record, headers: dict[str, bytes], time_us: int | None) -> Fault | None:
+def _header_fault(record: Record, headers: dict[str, bytes], time_us: int) -> Fault | None:
     size = len(record.value or b"")
     if size > MAX_RECORD_BYTES:
         return Fault(Reason.TOO_LARGE, None, f"{size} bytes, at most {MAX_RECORD_BYTES}")
@@ -255,13 +263,13 @@ def _header_fault(record: Record, headers: dict[str, bytes], time_us: int | None
     return None
 
 
-def _times(texts: Sequence[bytes | None]) -> list[int | None]:
-    """Return the instants of the texts that are there, all read at once."""
+def _times(texts: Sequence[bytes | None]) -> list[int]:
+    """Return the instants of the texts, all read at once; NEVER for one that cannot be read, _ABSENT for none."""
     present = [text for text in texts if text is not None]
     if len(present) == len(texts):
         return list(parse_all(present).tolist())
     read = iter(parse_all(present).tolist())
-    return [None if text is None else next(read) for text in texts]
+    return [_ABSENT if text is None else next(read) for text in texts]
 
 
 def _count_null(state: PartitionState, column: str, is_null: bool) -> None:
@@ -277,9 +285,8 @@ def _origin(record: Record, kind: str = "") -> str:
 def _from_record(record: Record, headers: dict[str, bytes], fact: Fact) -> Event:
     """Return an event caused by a record of a source."""
     cause = _record_id(record, headers) or _origin(record)
-    recorded = _times([headers.get("ce_recordedtime")])[0]
-    recorded_us = record.timestamp * 1000 if recorded in (None, NEVER) else recorded
-    assert recorded_us is not None  # noqa: S101  # one of the two is there
+    (recorded,) = _times([headers.get("ce_recordedtime")])
+    recorded_us = recorded if recorded > _ABSENT else record.timestamp * 1000
     return Event(
         Envelope(
             id=child_id(_origin(record), fact.TYPE),

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from mainstem.events.data import RecordQuarantined, RecordRedriven
 from mainstem.events.fence import Position
-from mainstem.events.ids import fingerprint
 from mainstem.project.definition import ProjectDefinition
 
 Partition = tuple[str, int]
@@ -16,16 +15,16 @@ _MOD = 2**63
 
 @dataclass(slots=True)
 class Tally:
-    """What came out of a partition: counts, and the sum of the fingerprints of the accepted ids (mod 2^63)."""
+    """What came out of a partition: counts, and the sum of the fingerprints of the accepted records' ids (mod 2^63)."""
 
     accepted: int = 0
     quarantined: int = 0
     fingerprint: int = 0
 
-    def count_accepted(self, accepted_id: bytes) -> None:
-        """Count an accepted event by its id."""
+    def count_accepted(self, mark: int) -> None:
+        """Count an accepted record by the fingerprint of what it is known by."""
         self.accepted += 1
-        self.fingerprint = (self.fingerprint + fingerprint(accepted_id)) % _MOD
+        self.fingerprint = (self.fingerprint + mark) % _MOD
 
 
 @dataclass(frozen=True, slots=True)

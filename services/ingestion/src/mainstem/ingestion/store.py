@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.data import ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Event
+from mainstem.events.ids import fingerprint
 from mainstem.events.registry import ProjectApplied
 from mainstem.ingestion.ports import Progress, Tally
 from mainstem.project.definition import ProjectDefinition, parse
@@ -64,7 +65,7 @@ async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
         kind = header(record, "ce_type")
         if kind == _ACCEPTED:
             tally = tallies.setdefault((record.topic.removeprefix("evt.data."), record.partition), Tally())
-            tally.count_accepted(header(record, "ce_id") or b"")
+            tally.count_accepted(fingerprint(header(record, "ce_causationid") or b""))
         elif kind != _PROGRESS:
             event = decode(record)
             match event.fact:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate, pairwise
-from struct import Struct, error, pack, unpack, unpack_from
+from struct import Struct, error, pack, unpack_from
 from typing import Final, NamedTuple
 
 import cramjam
@@ -266,7 +266,7 @@ def id_places(block: Block, key: bytes) -> list[int]:
 
 def offsets_of(block: Block) -> tuple[int, ...]:
     """Return the stored offsets of the entries."""
-    return unpack(f"<{len(block.offsets) // OFFSET_BYTES}q", block.offsets)
+    return unpack_from(f"<{len(block.offsets) // OFFSET_BYTES}q", block.offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,14 @@ def _judged(run: RunCompleted, incumbent: Registered | None, gates: Gates) -> li
     return domain.judge(evidence, incumbent.version if incumbent else None, gates)
 
 
+def _held_back(version: Version) -> Refusal | None:
+    """Name the gates that refused a version, so that the answer has their figures and not only its stage."""
+    if version.stage is not Stage.REFUSED:
+        return None
+    figures = "; ".join(gate.detail for gate in version.gates if not gate.passed)
+    return Refusal("gates", f"{version.label} did not pass: {figures}; start a new run")
+
+
 def _in_production(versions: Sequence[Registered]) -> Registered | None:
     return next((found for found in versions if found.version.stage is Stage.PRODUCTION), None)
 
@@ -210,7 +218,7 @@ class Desk:
         if await self._repeated(f"approve:{number}"):
             return self._facts
         found, principal = self._version(number), self._command.principal
-        decided = domain.approve(found.version, principal, onnx or found.version.onnx)
+        decided = _held_back(found.version) or domain.approve(found.version, principal, onnx or found.version.onnx)
         if isinstance(decided, Refusal):
             return await self._refuse(found, "approve", decided)
         await self._record(
@@ -277,7 +285,8 @@ class Desk:
         (definition,) = await self._book.definitions(found.fact.definition)
         incumbent = _in_production(self._versions)
         tier = definition.content.charter.risk.tier
-        decided = domain.promote(version, incumbent.version if incumbent else None, principal, tier)
+        now = incumbent.version if incumbent else None
+        decided = _held_back(version) or domain.promote(version, now, principal, tier)
         if isinstance(decided, Refusal):
             await self._refuse(found, "promote", decided)
         else:

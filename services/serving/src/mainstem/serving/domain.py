@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from struct import Struct
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 #: Stands for "no version" in what `route` returns.
 NONE = -1
+
+_REACHED = Struct("<qqq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,15 @@ class Reached:
     def with_marker(self, until_us: int) -> "Reached":
         """Return what is reached after a progress marker."""
         return Reached(max(self.log_us, until_us), self.row_us, self.row_offset)
+
+    def dump(self) -> bytes:
+        """Return the state as bytes; `load` reads them."""
+        return _REACHED.pack(self.log_us, self.row_us, self.row_offset)
+
+    @classmethod
+    def load(cls, state: bytes) -> Self:
+        """Return what `dump` gave."""
+        return cls(*_REACHED.unpack(state))
 
 
 @dataclass(slots=True)

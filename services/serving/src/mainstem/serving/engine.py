@@ -68,9 +68,11 @@ class Model:
 
     def probabilities(self, rows: Floats) -> Floats:
         """Return float64 [rows, 2] for float64 [rows, width]; a row's result does not depend on the others."""
-        if len(rows) <= CHUNK:
+        if 0 < len(rows) <= CHUNK:
             return self._run(rows)
-        return np.concatenate([self._run(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)])
+        return np.concatenate(
+            [np.empty((0, 2))] + [self._run(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
+        )
 
     def _run(self, rows: Floats) -> Floats:
         found: Floats = self._session.run([OUTPUT], {INPUT: rows})[0]
@@ -141,6 +143,14 @@ class Scored:
     reached: dict[Partition, Reached] = field(default_factory=dict)
     #: Rows that no version answers, by model.
     unscored: Counter[str] = field(default_factory=Counter)
+
+    def add(self, later: "Scored") -> None:
+        """Add what the next records led to."""
+        self.messages += later.messages
+        self.tallies.add(later.tallies)
+        self.parked += later.parked
+        self.reached |= later.reached
+        self.unscored += later.unscored
 
 
 class Scorer:

@@ -1,7 +1,7 @@
 """What serving asks of the world, what it answers, and why it may not."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -113,6 +113,13 @@ class Tallies(defaultdict[TallyKey, Tally]):
     def __init__(self) -> None:
         super().__init__(Tally)
 
+    def add(self, other: "Tallies") -> None:
+        """Add other tallies to these."""
+        for key, tally in other.items():
+            mine = self[key]
+            mine.n += tally.n
+            mine.fingerprint = (mine.fingerprint + tally.fingerprint) % 2**63
+
 
 @dataclass(frozen=True, slots=True)
 class Parked:
@@ -126,10 +133,16 @@ class Parked:
 class Progress:
     """What happened since the last checkpoint, all of it already acknowledged by the bus."""
 
-    positions: Mapping[Partition, Position] = field(default_factory=dict)
+    positions: dict[Partition, Position] = field(default_factory=dict)
     states: Mapping[Partition, bytes] = field(default_factory=dict)
     tallies: Tallies = field(default_factory=Tallies)
-    parked: Sequence[Parked] = ()
+    parked: list[Parked] = field(default_factory=list)
+
+    def add(self, tallies: Tallies, parked: Iterable[Parked], positions: Mapping[Partition, Position]) -> None:
+        """Add what came of a batch, and where it ended."""
+        self.tallies.add(tallies)
+        self.parked.extend(parked)
+        self.positions |= positions
 
 
 class Store(Protocol):
@@ -139,7 +152,7 @@ class Store(Protocol):
     """
 
     async def save(self, progress: Progress) -> None:
-        """Store all of it or nothing."""
+        """Store all of it or nothing; what was stored already, told by its positions, is not added again."""
 
     async def pending(self) -> list[Event]:
         """Return the deployments that were neither activated nor refused, in the registry's order."""

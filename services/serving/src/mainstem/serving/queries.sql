@@ -38,3 +38,8 @@ insert into prediction_tally values ($1, $2, $3, $4, $5, $6)
 on conflict (model, version, channel, part) do update
    set n = prediction_tally.n + excluded.n,
        fingerprint = (prediction_tally.fingerprint::numeric + excluded.fingerprint) % 9223372036854775808;
+
+-- name: stored_positions
+-- Locked, so that two processes that both think they own a partition wait for each other.
+select topic, part, next_offset from position
+ where (topic, part) in (select * from unnest($1::text[], $2::int[])) order by topic, part for update;

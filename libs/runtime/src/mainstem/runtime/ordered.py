@@ -1,0 +1,131 @@
+"""Records of several topics, each once (ADR 1), in the one order in which they became known (ADR 2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mainstem.events.catalogue import Record
+from mainstem.events.data import ProgressReached
+from mainstem.events.fence import Fence, Position
+from mainstem.events.instants import NEVER, parse_all
+from mainstem.feature_engine import HoldBack, Released
+
+Partition = tuple[str, int]
+Headers = dict[str, bytes]
+#: A record with its headers by name.
+Item = tuple[Record, Headers]
+
+_PROGRESS = ProgressReached.TYPE.encode()
+
+
+class _Until(msgspec.Struct):
+    until: str
+
+
+_UNTIL = msgspec.json.Decoder(_Until)
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far one partition was applied."""
+
+    position: Position = field(default_factory=Position)
+    floor: int = NEVER
+
+
+class OrderedReader:
+    """The applied order of some partitions; `announced` says of each whether its source announces progress.
+
+    Promise: what `advance` gives, one call after another, is a function of what the partitions hold alone, whatever
+    the polls, wherever the state was stored and restored (for sources that announce progress). Positions are those of
+    what was applied: what is still held back is not in the state and must be read again.
+    """
+
+    def __init__(self, announced: Mapping[Partition, bool]) -> None:
+        self._live = [place for place, announces in announced.items() if not announces]
+        self._places = {place: _Place() for place in announced}
+        self._merge: HoldBack[Item] = HoldBack(list(announced), {place for place in announced if announced[place]})
+        self._fence = Fence()
+
+    @property
+    def live(self) -> bool:
+        """Tell whether a partition among them announces no progress."""
+        return bool(self._live)
+
+    @property
+    def positions(self) -> dict[Partition, Position]:
+        """Return how far each partition was applied."""
+        return {place: replace(at.position, origins=dict(at.position.origins)) for place, at in self._places.items()}
+
+    def offsets(self) -> dict[Partition, int]:
+        """Return where to go on reading each partition."""
+        return {place: at.position.next_offset for place, at in self._places.items()}
+
+    def offer(self, records: Sequence[Record]) -> int:
+        """Take records, each partition's in order, and return how many of them were new."""
+        fresh, headers = self._fence.admit(records)
+        pairs = sorted(zip(fresh, headers, strict=True), key=lambda pair: (pair[0].topic, pair[0].partition))
+        for place, of_place in groupby(pairs, key=lambda pair: (pair[0].topic, pair[0].partition)):
+            for marker, run in groupby(of_place, key=lambda pair: pair[1].get("ce_type") == _PROGRESS):
+                if marker:
+                    self._pass(place, list(run))
+                else:
+                    self._hold(place, list(run))
+        return len(fresh)
+
+    def _pass(self, place: Partition, run: list[Item]) -> None:
+        """Take markers. One behind what was applied says nothing, and is not taken for news after a restart."""
+        for until in parse_all([_until(record) for record, _ in run]).tolist():
+            if until != NEVER and until + 1 >= self._places[place].floor:
+                self._merge.progress(place, until)
+
+    def _hold(self, place: Partition, run: list[Item]) -> None:
+        """Hold records back; one whose recorded time cannot be read counts as recorded with the one before it."""
+        arrivals = parse_all([headers.get("ce_recordedtime", b"") for _, headers in run])
+        offsets = np.fromiter((record.offset for record, _ in run), np.int64, len(run))
+        self._merge.offer(place, np.maximum(arrivals, self._places[place].floor), offsets, run)
+
+    def drained(self, lag: Mapping[Partition, int]) -> None:
+        """Note which live partitions were read to their end."""
+        for place in self._live:
+            if lag.get(place) == 0:
+                self._merge.drained(place)
+
+    def advance(self) -> Released[Item]:
+        """Return what nothing can precede any more; from now on it counts as applied."""
+        released = self._merge.release()
+        for (record, headers), arrival in zip(released.items, released.arrivals.tolist(), strict=True):
+            at = self._places[record.topic, record.partition]
+            at.floor = arrival
+            at.position.next_offset = record.offset + 1
+            origin = headers.get("ce_origin")
+            if origin is not None:
+                stream, _, number = origin.decode().rpartition("/")
+                at.position.origins[stream] = int(number)
+        return released
+
+    def snapshot(self) -> list[Any]:
+        """Return how far everything was applied, as values for a snapshot."""
+        return [
+            (topic, part, at.position.next_offset, at.position.origins, at.floor)
+            for (topic, part), at in self._places.items()
+        ]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Go on where a reader stood when it gave `state`; partitions that are not read any more are left out."""
+        for topic, part, next_offset, origins, floor in state:
+            if (topic, part) in self._places:
+                self._places[topic, part] = _Place(Position(next_offset, origins), floor)
+        self._fence = Fence(self.positions)
+
+
+def _until(record: Record) -> bytes:
+    """Return what a marker announces; nothing when it is no marker after all."""
+    try:
+        return _UNTIL.decode(record.value or b"").until.encode()
+    except msgspec.MsgspecError:
+        return b""

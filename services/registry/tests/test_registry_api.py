@@ -1,0 +1,205 @@
+"""The registry over HTTP."""
+
+import json
+
+import httpx
+import pytest
+
+from mainstem.auth import Principals
+from mainstem.registry.api import Api
+from mainstem.registry.handlers import on_run
+from mainstem.registry.memory import MemoryStore
+from mainstem.runtime.health import Health
+from mainstem.runtime.http import application
+
+
+class Registry:
+    """The application, and callers by name."""
+
+    def __init__(self, people, store):
+        self.store = store
+        lines = [{"name": p.name, "roles": sorted(p.roles), "token": f"token-of-{p.name:>10}"} for p in people.values()]
+        api = Api(store, Principals.parse(json.dumps(lines)), self.create)
+        transport = httpx.ASGITransport(application(Health(), api.routes()))
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://registry")
+
+    async def create(self, topics):
+        """Accept all topics."""
+
+    async def get(self, path):
+        return await self.client.get(path)
+
+    async def post(self, path, by=None, **body):
+        headers = {"authorization": f"Bearer token-of-{by:>10}"} if by else {}
+        return await self.client.post(path, json=body, headers=headers)
+
+    async def take(self, event):
+        async with self.store.transaction() as book:
+            await on_run(book, event)
+
+
+@pytest.fixture
+async def registry(people):
+    made = Registry(people, MemoryStore())
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture
+def document(define):
+    return define().model_dump(mode="json")
+
+
+@pytest.fixture
+async def candidate(registry, define, run_of):
+    """Return the path of a version that may be approved."""
+    definition = define()
+    await registry.post("/v1/projects", "dana", definition=definition.model_dump(mode="json"))
+    await registry.take(run_of(definition))
+    return "/v1/models/storm/versions/1"
+
+
+async def test_a_definition_is_applied_once(registry, document, define):
+    first = await registry.post("/v1/projects", "dana", definition=document)
+    again = await registry.post("/v1/projects", "dana", definition=document)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert [answer.json()["unchanged"] for answer in (first, again)] == [False, True]
+    assert first.json()["definition_id"] == define().id
+
+
+async def test_a_project_is_listed_and_shown_as_it_was_applied(registry, document, define):
+    await registry.post("/v1/projects", "dana", definition=document)
+    (listed,) = (await registry.get("/v1/projects")).json()["projects"]
+    shown = (await registry.get("/v1/projects/weather")).json()
+    assert shown == listed | {"definition": document}
+
+
+async def test_what_is_no_definition_is_refused_with_every_fault(registry, document):
+    del document["serving"], document["monitoring"]
+    answer = await registry.post("/v1/projects", "dana", definition=document)
+    assert answer.status_code == 422
+    assert "monitoring: Field required; apply" in answer.json()["detail"]
+    assert "serving: Field required" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("by", "status"), [(None, 401), ("ann", 403), ("olga", 403)])
+async def test_only_a_builder_applies_projects(registry, document, by, status):
+    assert (await registry.post("/v1/projects", by, definition=document)).status_code == status
+
+
+async def test_a_name_of_another_project_is_a_conflict(registry, document, define):
+    await registry.post("/v1/projects", "dana", definition=document)
+    answer = await registry.post("/v1/projects", "dana", definition=define("harbour").model_dump(mode="json"))
+    assert (answer.status_code, answer.json()["type"]) == (409, "mainstem:name_taken")
+
+
+async def test_the_platforms_own_topics_cannot_be_taken(registry, define):
+    document = json.loads(define().model_dump_json().replace('"outcome"', '"quarantine"'))
+    answer = await registry.post("/v1/projects", "dana", definition=document)
+    assert (answer.status_code, answer.json()["type"]) == (409, "mainstem:name_reserved")
+
+
+async def test_an_approval_answers_with_what_it_led_to(registry, candidate):
+    answer = (await registry.post(f"{candidate}/approve", "ann", command_id="a1", comment="good")).json()
+    names = ["version_approved", "version_promoted", "deployment_set"]
+    assert [fact["type"] for fact in answer["facts"]] == [f"mainstem.registry.{name}.v1" for name in names]
+    assert answer["promoted"]
+    assert answer["refused"] is None
+
+
+async def test_an_approval_by_a_builder_is_a_conflict_that_names_the_rule(registry, candidate):
+    answer = await registry.post(f"{candidate}/approve", "rob", command_id="a1")
+    assert (answer.status_code, answer.json()["type"]) == (409, "mainstem:separation_of_duties")
+    assert answer.json()["detail"] == "rob touched its run; ask an approver who did not"
+
+
+async def test_a_repeated_approval_has_the_same_answer(registry, candidate):
+    answers = [await registry.post(f"{candidate}/approve", "ann", command_id="a1") for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+
+
+async def test_a_promotion_without_an_approval_is_a_conflict(registry, candidate):
+    answer = await registry.post(f"{candidate}/promote", "olga", command_id="p1")
+    assert (answer.status_code, answer.json()["type"]) == (409, "mainstem:approvals")
+
+
+async def test_a_decision_can_be_recorded_at_a_time_by_who_may_replay(registry, candidate):
+    await registry.post(f"{candidate}/approve", "ann", command_id="a1", promote=False)
+    answer = await registry.post(f"{candidate}/promote", "olga", command_id="p1", at="2013-05-04T02:00:00+02:00")
+    assert answer.json()["effective_from"] == "2013-05-04T00:00:00.000000Z"
+
+
+async def test_nobody_else_may_say_the_time(registry, candidate):
+    answer = await registry.post(f"{candidate}/approve", "ann", command_id="a1", at="2013-05-04T00:00:00Z")
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2013-05-04T00:00:00", "0001-01-01T00:00:00+14:00"])
+async def test_a_time_that_is_no_instant_is_refused(registry, candidate, at):
+    answer = await registry.post(f"{candidate}/promote", "olga", command_id="p1", at=at)
+    assert (answer.status_code, answer.json()["type"]) == (400, "mainstem:bad_instant")
+
+
+NO_BODIES = [
+    {},
+    {"command_id": ""},
+    {"command_id": "x\0"},
+    {"command_id": "\ud800"},
+    {"command_id": "c", "force": True},
+]
+
+
+@pytest.mark.parametrize("body", NO_BODIES)
+async def test_a_body_that_the_call_does_not_take_is_refused(registry, candidate, body):
+    raw = json.dumps(body).encode()
+    headers = {"authorization": f"Bearer token-of-{'olga':>10}"}
+    answer = await registry.client.post(f"{candidate}/promote", content=raw, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (400, "mainstem:malformed_body")
+
+
+@pytest.mark.parametrize("number", ["2", "-1", "one", "²", "9" * 30])
+async def test_a_version_that_is_not_there_is_not_found(registry, candidate, number):
+    path = f"/v1/models/storm/versions/{number}"
+    answers = [await registry.get(path), await registry.post(f"{path}/approve", "ann", command_id="a1")]
+    assert [answer.status_code for answer in answers] == [404, 404]
+
+
+async def test_models_are_listed_with_how_their_versions_stand(registry, candidate):
+    before = (await registry.get("/v1/models")).json()["models"]
+    await registry.post(f"{candidate}/approve", "ann", command_id="a1")
+    after = (await registry.get("/v1/models")).json()["models"]
+    row = {"model": "storm", "project": "weather", "versions": 1}
+    assert before == [row | {"production": None, "candidates": [1]}]
+    assert after == [row | {"production": 1, "candidates": []}]
+
+
+async def test_a_model_is_shown_with_versions_deployment_and_refusals(registry, candidate):
+    await registry.post(f"{candidate}/promote", "olga", command_id="p1")
+    await registry.post(f"{candidate}/approve", "ann", command_id="a1")
+    shown = (await registry.get("/v1/models/storm")).json()
+    (version,) = shown["versions"]
+    assert (version["stage"], version["auc"], version["approved_by"]) == ("production", 0.8, ["ann"])
+    assert shown["deployment"]["features"] == ["wind", "windy"]
+    assert [refusal["rule"] for refusal in shown["refusals"]] == ["approvals"]
+
+
+async def test_a_version_is_shown_with_its_evidence_and_who_decided(registry, candidate):
+    await registry.post(f"{candidate}/approve", "ann", command_id="a1", comment="good")
+    shown = (await registry.get(candidate)).json()
+    assert (shown["stage"], shown["builders"]) == ("production", ["dana", "rob"])
+    assert shown["evidence"]["evaluation"] == {"n": 100, "auc": 0.8, "ece": 0.01}
+    assert [gate["name"] for gate in shown["gates"]] == ["min_auc", "not_worse_than_incumbent", "calibration", "parity"]
+    assert [(row["approved_by"], row["comment"]) for row in shown["approvals"]] == [("ann", "good")]
+
+
+@pytest.mark.parametrize("path", ["/v1/projects/none", "/v1/models/none"])
+async def test_what_nobody_applied_is_not_found(registry, path):
+    assert (await registry.get(path)).status_code == 404
+
+
+async def test_a_rollback_goes_back_to_the_version_before(registry, candidate, define, run_of):
+    await registry.post(f"{candidate}/approve", "ann", command_id="a1")
+    await registry.take(run_of(define(), 2, against="sha256:1"))
+    await registry.post("/v1/models/storm/versions/2/approve", "ann", command_id="a2")
+    answer = await registry.post("/v1/models/storm/rollback", "olga", command_id="r1")
+    assert [(fact["version"], fact.get("replaces")) for fact in answer.json()["facts"]] == [(1, 2), (1, None)]

@@ -1,0 +1,136 @@
+"""The registry as a process, on the real Kafka and PostgreSQL."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mainstem.bus.kafka import KafkaBus
+from mainstem.bus.reader import LogReader
+from mainstem.cli.local.platform import Platform
+from mainstem.events.catalogue import decode, encode
+from mainstem.registry.store import PROJECTIONS, TOPICS, apply
+from mainstem.storage import open_database
+
+pytestmark = pytest.mark.real
+
+CACHE = Path(__file__).parents[3] / ".mainstem" / "cache"
+#: One table after the other, each as a sorted list of its rows.
+ROWS = "select coalesce(array_agg(t::text order by t::text), '{{}}') as rows from {} t"
+
+
+@pytest.fixture(scope="module")
+async def platform(tmp_path_factory):
+    root = tmp_path_factory.mktemp("registry")
+    async with Platform(root, fast=True, services=["registry"], cache=CACHE) as platform:
+        yield platform
+
+
+@pytest.fixture
+async def client(platform):
+    async with httpx.AsyncClient(base_url=platform.env["MAINSTEM_REGISTRY_URL"], timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def tokens(platform):
+    return {line["name"]: line["token"] for line in json.loads(platform.home.principals.read_text())}
+
+
+@pytest.fixture
+def post(client, tokens):
+    async def call(path, by, **body):
+        return await client.post(path, json=body, headers={"authorization": f"Bearer {tokens[by]}"})
+
+    return call
+
+
+async def publish(platform, event):
+    async with KafkaBus(platform.env["MAINSTEM_KAFKA"], "registry-test") as bus:
+        await bus.publisher.publish([encode(event)])
+
+
+async def registered(platform, run):
+    """Return the version that `run` led to as soon as it is published."""
+    async with asyncio.timeout(20), LogReader(platform.env["MAINSTEM_KAFKA"], ["evt.registry.model"]) as reader:
+        await reader.start()
+        while True:
+            for event in map(decode, await reader.poll()):
+                if getattr(event.fact, "run", None) == run.fact.run:
+                    return event.fact
+
+
+async def published(platform, count):
+    """Return the events of the registry's topics, topic by topic, once there are `count`."""
+    async with asyncio.timeout(20):
+        while True:
+            events = [event for topic in TOPICS for event in await of_topic(platform, topic)]
+            if len(events) >= count:
+                return events
+
+
+async def of_topic(platform, topic):
+    async with LogReader(platform.env["MAINSTEM_KAFKA"], [topic]) as reader:
+        await reader.start()
+        return [decode(record) async for batch in reader.to_end() for record in batch]
+
+
+async def tables(database):
+    async with database.transaction() as tx:
+        return {name: (await tx.fetch(ROWS.format(name)))[0]["rows"] for name in PROJECTIONS}
+
+
+async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_table(platform, post, define, run_of):
+    definition = define()
+    good, bad = run_of(definition), run_of(definition, 2, auc=0.6, against="sha256:1")
+    applied = await post("/v1/projects", "builder", definition=definition.model_dump(mode="json"))
+    await publish(platform, good)
+    assert (await registered(platform, good)).stage == "candidate"
+    refused = await post("/v1/models/storm/versions/1/promote", "operator", command_id="p0")
+    approved = await post("/v1/models/storm/versions/1/approve", "approver", command_id="a1")
+    await publish(platform, bad)
+    assert (await registered(platform, bad)).stage == "refused"
+    assert [answer.status_code for answer in (applied, refused, approved)] == [201, 409, 200]
+    assert await rebuilt(platform, await published(platform, 7)) == await live(platform)
+
+
+async def live(platform):
+    database = await open_database(platform.env["MAINSTEM_DATABASE_URL"], "registry", "mainstem.registry")
+    found = await tables(database)
+    await database.close()
+    assert all(found.values())
+    return found
+
+
+async def rebuilt(platform, events):
+    """Return the tables that an empty schema holds after `events`."""
+    database = await open_database(platform.env["MAINSTEM_DATABASE_URL"], "rebuilt", "mainstem.registry")
+    async with database.transaction() as tx:
+        for event in events:
+            await apply(tx, event)
+    found = await tables(database)
+    await database.close()
+    return found
+
+
+async def test_a_killed_registry_goes_on_where_it_was(platform, post, define, run_of):
+    definition = define("harbour", mark="h_")
+    run, document = run_of(definition), definition.model_dump(mode="json")
+    await post("/v1/projects", "builder", definition=document, command_id="h1")
+    platform.kill("registry")
+    await publish(platform, run)
+    assert (await registered(platform, run)).stage == "candidate"
+    await platform.ready("registry")
+    again = await post("/v1/projects", "builder", definition=document, command_id="h1")
+    assert (again.status_code, again.json()["unchanged"]) == (201, False)
+
+
+async def test_a_run_of_an_unknown_definition_is_parked_and_the_next_one_is_taken(platform, post, define, run_of):
+    definition = define("park", mark="p_")
+    await post("/v1/projects", "builder", definition=definition.model_dump(mode="json"))
+    run = run_of(definition, 2)
+    await publish(platform, run_of(define("park", mark="p_", max_iter=99)))
+    await publish(platform, run)
+    assert (await registered(platform, run)).version == 1

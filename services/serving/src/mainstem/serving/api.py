@@ -1,0 +1,142 @@
+"""HTTP: the Open Inference Protocol v2."""
+
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+from importlib.metadata import version
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mainstem.events.errors import MainstemError
+from mainstem.runtime import Problem, body_bytes
+from mainstem.runtime.http import MAX_BODY_BYTES
+from mainstem.serving import wire
+from mainstem.serving.ports import BadQuestion, NoAnswer, NotReady, Oracle, Question, TooLarge, Unknown
+from mainstem.telemetry import metrics
+
+_STATUS: dict[type[MainstemError], int] = {TooLarge: 413, BadQuestion: 400, Unknown: 404, NotReady: 503, NoAnswer: 500}
+#: A smaller answer travels faster than it is compressed.
+_COMPRESS_FROM = 1024
+#: `zlib` takes both of its own forms, with either header.
+_ANY_HEADER = 47
+_GZIP_HEADER = 31
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """The routes, and what answers them."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle = oracle
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        served: list[tuple[str, Endpoint, str]] = [
+            ("/v2", self.server, "GET"),
+            ("/v2/", self.server, "GET"),
+            ("/v2/health/live", self.live, "GET"),
+            ("/v2/health/ready", self.ready, "GET"),
+        ]
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            served += [(model, self.model, "GET"), (f"{model}/ready", self.model_ready, "GET")]
+            served.append((f"{model}/infer", self.infer, "POST"))
+        routes = [Route(path, _spoken(endpoint), methods=[method]) for path, endpoint, method in served]
+        return [*routes, Route("/v2/{rest:path}", _spoken(self.nothing), methods=["GET", "POST"])]
+
+    async def live(self, _: Request) -> Response:
+        """Tell that the process answers."""
+        return JSONResponse({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Tell whether every model in effect can answer."""
+        faults = self._oracle.faults()
+        if faults:
+            raise NotReady("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
+        return JSONResponse({"ready": True})
+
+    async def server(self, _: Request) -> Response:
+        """Tell who this is and which extensions it speaks."""
+        return JSONResponse(
+            {"name": "mainstem", "version": version("mainstem-serving"), "extensions": list(wire.EXTENSIONS)}
+        )
+
+    async def model(self, request: Request) -> Response:
+        """Tell inputs and outputs of a model."""
+        return JSONResponse(wire.metadata(self._oracle.about(*_asked_model(request))))
+
+    async def model_ready(self, request: Request) -> Response:
+        """Tell whether a model answers."""
+        return JSONResponse({"name": self._oracle.about(*_asked_model(request)).model, "ready": True})
+
+    async def infer(self, request: Request) -> Response:
+        """Answer."""
+        model, asked_version = _asked_model(request)
+        body = _decompressed(await body_bytes(request), request.headers.get("content-encoding"))
+        with metrics.PREDICT_SECONDS.labels("http").time():
+            width = len(self._oracle.about(model, asked_version).features)
+            asked = wire.read(body, request.headers.get(wire.JSON_LENGTH), width)
+            trace = request.headers.get("traceparent")
+            answer = self._oracle.answer(
+                Question(
+                    model,
+                    asked_version,
+                    asked.id or uuid4().hex,
+                    "http",
+                    asked.rows,
+                    asked.entity,
+                    None if trace is None else trace.encode(),
+                )
+            )
+            content, headers = wire.write(answer, raw=asked.raw)
+        return _compressed(content, headers, request.headers.get("accept-encoding", ""))
+
+    async def nothing(self, request: Request) -> Response:
+        """Say that there is nothing at this path, in the protocol's own words."""
+        raise Unknown(f"{request.method} {request.url.path} is not served; see GET /v2 for what is")
+
+
+def _spoken(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with its errors in the form that clients of the protocol read."""
+
+    @wraps(endpoint)
+    async def spoken(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except tuple(_STATUS) as fault:
+            status = next(status for kind, status in _STATUS.items() if isinstance(fault, kind))
+            return JSONResponse({"error": str(fault)}, status)
+        except Problem as fault:
+            return JSONResponse({"error": str(fault)}, fault.status)
+
+    return spoken
+
+
+def _asked_model(request: Request) -> tuple[str, str | None]:
+    return request.path_params["model"], request.path_params.get("version")
+
+
+def _decompressed(body: bytes, encoding: str | None) -> bytes:
+    if encoding in (None, "", "identity"):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise BadQuestion(f"content encoding {encoding!r} is not taken; send gzip, deflate or none")
+    stream = zlib.decompressobj(_ANY_HEADER)
+    try:
+        content = stream.decompress(body, MAX_BODY_BYTES)
+    except zlib.error as fault:
+        raise BadQuestion(f"the body is not {encoding}: {fault}") from fault
+    if not stream.eof:
+        raise TooLarge(f"the body is cut short, or has more than {MAX_BODY_BYTES} bytes when unpacked")
+    return content
+
+
+def _compressed(content: bytes, headers: dict[str, str], accepted: str) -> Response:
+    if ("gzip" not in accepted and "deflate" not in accepted) or len(content) < _COMPRESS_FROM:
+        return Response(content, headers=headers)
+    if "gzip" in accepted:
+        return Response(zlib.compress(content, 1, _GZIP_HEADER), headers={**headers, "content-encoding": "gzip"})
+    return Response(zlib.compress(content, 1), headers={**headers, "content-encoding": "deflate"})

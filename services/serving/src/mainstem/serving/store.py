@@ -1,0 +1,156 @@
+"""Serving's store on PostgreSQL."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mainstem.events.catalogue import Record, decode
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.instants import parse
+from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved
+from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.project.definition import parse as parse_definition
+from mainstem.serving.domain import Activation
+from mainstem.serving.ports import Progress, Tallies
+from mainstem.serving.rows import count
+from mainstem.storage import Database, Transaction, load
+
+SQL = load("mainstem.serving")
+
+_PREDICTIONS = "tel.prediction."
+
+#: Tables that are folds of the log; `audit replay` rebuilds and compares them.
+PROJECTIONS = ("project", "approval", "deployment", "activation", "refusal", "prediction_tally")
+#: The topics whose facts they fold.
+TOPICS = (
+    "state.deployment",
+    "evt.registry.model",
+    "evt.registry.project",
+    "evt.serving.deployment",
+    "tel.prediction.*",
+)
+
+
+class PostgresStore:
+    """Keeps `Store`'s promises in one schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, progress: Progress) -> None:
+        """Store positions, states and tallies in one transaction, once."""
+        places = sorted(progress.positions)
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["stored_positions"], [p[0] for p in places], [p[1] for p in places])
+            stored = {(row["topic"], row["part"]): row["next_offset"] for row in rows}
+            if stored == {place: progress.positions[place].next_offset for place in places}:
+                return
+            await add_tallies(tx, progress.tallies)
+            for parked in progress.parked:
+                await tx.park(parked.record, parked.reason)
+            await tx.save_positions(progress.positions, progress.states)
+
+    async def pending(self) -> list[Event]:
+        """Return the deployments without a verdict."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["pending"])
+        return [Event(Envelope(**row["envelope"]), DeploymentSet.model_validate(row["fact"])) for row in rows]
+
+    async def approved(self, model: str, version: int, onnx: str) -> bool:
+        """Tell whether this version and digest was approved."""
+        async with self._database.transaction() as tx:
+            (row,) = await tx.fetch(SQL["is_approved"], model, version, onnx)
+        return bool(row["found"])
+
+    async def record(self, verdict: Event) -> None:
+        """Append a verdict and fold it; one on a deployment that has a verdict changes nothing."""
+        async with self._database.transaction() as tx:
+            (row,) = await tx.fetch(SQL["is_decided"], verdict.envelope.causation)
+            if not row["found"]:
+                await tx.append([verdict])
+                await apply(tx, verdict)
+
+    async def activations(self) -> list[Activation]:
+        """Return all activations."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["activations"])
+        return [
+            Activation(
+                row["deployment"],
+                row["model"],
+                row["version"],
+                row["onnx"],
+                row["fact"]["feature_set"],
+                row["fact"]["feature_definition"],
+                tuple(row["fact"]["features"]),
+                parse(row["effective_from"]),
+                {int(number): offset for number, offset in row["from_offsets"].items()},
+            )
+            for row in rows
+        ]
+
+    async def feature_topics(self) -> dict[str, list[str]]:
+        """Return the models by the feature topic they read."""
+        async with self._database.transaction() as tx:
+            definitions = [parse_definition(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+        found: dict[str, list[str]] = {}
+        for definition in definitions:
+            for name, model in definition.models.items():
+                found.setdefault(f"evt.feature.{model.feature_set}", []).append(name)
+        return found
+
+
+async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
+    """Fold records of TOPICS, as a replay of the log meets them. Raises Undecodable."""
+    tallies = Tallies()
+    for record in records:
+        if record.topic.startswith(_PREDICTIONS):
+            count(record, tallies)
+        else:
+            await apply(tx, decode(record))
+    await add_tallies(tx, tallies)
+
+
+async def apply(tx: Transaction, event: Event) -> None:
+    """Fold one fact; other facts of the topics change nothing."""
+    cause = event.envelope.causation
+    match event.fact:
+        case ProjectApplied() as fact:
+            await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
+        case VersionApproved() as fact:
+            await tx.execute(SQL["add_approval"], fact.model, fact.version, fact.onnx)
+        case DeploymentSet() as fact:
+            await fold_deployment(tx, event.envelope, fact)
+        case DeploymentActivated() as fact:
+            await tx.execute(
+                SQL["add_activation"],
+                cause,
+                fact.model,
+                fact.version,
+                fact.onnx,
+                fact.effective_from,
+                fact.from_offsets,
+            )
+        case DeploymentRefused() as fact:
+            await tx.execute(SQL["add_refusal"], cause, fact.model, fact.version, fact.rule, fact.reason)
+        case _:
+            return
+
+
+async def fold_deployment(tx: Transaction, envelope: Envelope, fact: DeploymentSet) -> None:
+    """Fold DeploymentSet; its place is its number in the outbox of the registry, 0 for one that has none."""
+    place = int((envelope.origin or "/0").rpartition("/")[2])
+    await tx.execute(
+        SQL["add_deployment"],
+        envelope.id,
+        fact.model,
+        fact.version,
+        place,
+        dataclasses.asdict(envelope),
+        fact.model_dump(),
+    )
+
+
+async def add_tallies(tx: Transaction, tallies: Tallies) -> None:
+    """Fold predictions, counted by model, version, channel and partition."""
+    for (model, version, channel, part), tally in sorted(tallies.items()):
+        await tx.execute(SQL["add_tally"], model, version, channel, part, tally.n, tally.fingerprint)
