@@ -57,11 +57,8 @@ class KafkaPublisher:
                 continue
             waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
             batch = self._producer.create_batch()
-            if not _added(batch, m):
-                # One message larger than a batch travels alone.
-                waiting.append(await self._producer.send(topic, m.value, m.key, partition, headers=list(m.headers)))
-        if batch.record_count():
-            waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+            _added(batch, m)  # whatever its size: an empty batch takes any message
+        waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
         return waiting
 
 
@@ -210,7 +207,7 @@ async def _as_it_is(message: Any) -> Any:
 
 
 class KafkaBus:
-    """One process's connection to Kafka. Use `async with`."""
+    """One process's connection to Kafka. Use `async with`; entering raises Unavailable when no broker answers."""
 
     def __init__(self, bootstrap: str, client: str, instance: str = "0") -> None:
         self._bootstrap = bootstrap
@@ -229,8 +226,12 @@ class KafkaBus:
         self.publisher = KafkaPublisher(self._producer)
 
     async def __aenter__(self) -> "KafkaBus":
-        await self._producer.start()
-        await self._broker.start()
+        try:
+            await self._producer.start()
+            await self._broker.start()
+        except KafkaError as fault:
+            await self._producer.stop()
+            raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {fault}") from fault
         return self
 
     async def __aexit__(self, *_: object) -> None:

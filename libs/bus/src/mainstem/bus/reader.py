@@ -29,6 +29,7 @@ class LogReader:
         try:
             await self._consumer.start()
         except KafkaError as fault:
+            await self._consumer.stop()
             raise Unavailable(f"Kafka does not answer: {fault}") from fault
         return self
 

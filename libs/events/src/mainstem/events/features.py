@@ -33,5 +33,7 @@ class OrderJournalled(Fact):
     number: int = Field(description="Number of this entry of the journal, from 0, without gaps.")
     until: str = Field(description="Recorded time up to which the order is complete (RFC 3339).")
     applied: int = Field(description="Records applied since the first, this entry included.")
-    topics: list[str] = Field(description="Topics that the runs refer to by index.")
-    runs: list[tuple[int, int, int, int]] = Field(description="(topic index, partition, first offset, last offset).")
+    topics: list[str] = Field(description="Source topics that the runs refer to by index.")
+    runs: list[tuple[int, int, int, int]] = Field(
+        description="(topic index, partition, first offset, last offset) of the source records."
+    )

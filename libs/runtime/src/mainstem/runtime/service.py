@@ -50,7 +50,7 @@ async def open_resources(name: str, package: str, settings: ServiceSettings) -> 
     """Open broker, database and stores of the service `name`; close them in reverse order.
 
     The topics that exist before any project does are created here, so that services may start in any order.
-    Raises Unavailable when broker or database do not answer within a minute.
+    Raises Unavailable when the database does not answer within a minute, or then the broker at once.
     """
     configure(settings.log_level)
     database = await open_database(settings.database_url, name, package)

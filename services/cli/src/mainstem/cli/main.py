@@ -6,7 +6,10 @@ from mainstem.cli.commands import platform
 from mainstem.cli.lazy import lazy_group
 
 #: Groups of commands: name to (module that holds the Typer `app`, line of help).
-GROUPS: dict[str, tuple[str, str]] = {}
+GROUPS: dict[str, tuple[str, str]] = {
+    "project": ("mainstem.cli.commands.project", "Validate a project folder; put its definition in force."),
+    "model": ("mainstem.cli.commands.model", "Versions of models: look, approve, promote, roll back."),
+}
 
 app = typer.Typer(
     cls=lazy_group(GROUPS),

@@ -10,11 +10,11 @@ from mainstem.events.catalogue import Record, encode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
 from mainstem.events.features import OrderJournalled, RowComputed
-from mainstem.events.fence import Fence
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
-from mainstem.features.engine import Applied, Fold, Headers
+from mainstem.features.engine import Applied, Fold
 from mainstem.features.ports import Partition, Progress, RowTally, Store
+from mainstem.runtime.ordered import Headers
 from mainstem.telemetry import Tracer, metrics
 
 SOURCE = "/mainstem/features"
@@ -35,7 +35,6 @@ class Computing:
 
     def __init__(self, fold: Fold, partitions: int, tracer: Tracer) -> None:
         self._fold = fold
-        self._fence = Fence(fold.positions)
         self._partitions = partitions
         self._tracer = tracer
         self._name = fold.compiled.name
@@ -51,9 +50,8 @@ class Computing:
     ) -> None:
         """Fold a batch and publish the rows it completes; with no records, those that waited for a live source."""
         async with self._one_at_a_time:
-            fresh, headers = self._fence.admit(records)
-            metrics.FENCED.inc(len(records) - len(fresh))
-            self._fold.offer(fresh, headers)
+            fresh = self._fold.offer(records)
+            metrics.FENCED.inc(len(records) - fresh)
             self._fold.drained(lag)
             applied = self._fold.advance()
             await publisher.publish(self._messages(applied))
@@ -95,7 +93,8 @@ class Computing:
             ("ce_recordedtime", headers["ce_recordedtime"]),
             ("ce_correlationid", headers["ce_correlationid"]),
             ("ce_causationid", headers["ce_id"]),
-            ("ce_origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
+            # The spine record's own origin: however often it is delivered, its row has one place.
+            ("ce_origin", headers["ce_origin"]),
         ]
         trace = self._tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": row_id})
         if trace is not None:

@@ -8,8 +8,9 @@ import numpy as np
 from typing_extensions import override
 
 from mainstem.bus import Publisher
+from mainstem.bus.reader import LogReader
 from mainstem.bus.spool import Spool, SpoolFull
-from mainstem.events.catalogue import Record
+from mainstem.events.catalogue import Record, header
 from mainstem.events.envelope import Event, Fact, follow
 from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import parse, render
@@ -45,6 +46,7 @@ _POLL_S = 0.25
 _RELOAD_S = 1.0
 #: Direct calls are answered between slices of the stream.
 _SLICE = 256
+_FIRST_STRETCH = 1_000
 
 _log = logger(__name__)
 
@@ -163,7 +165,17 @@ class Stream:
 class Deployments:
     """Decides on what the registry deployed: verifies it, activates it from a position on, or refuses it."""
 
-    def __init__(self, store: Store, board: Board, loader: Loader, stream: Stream, published: Published) -> None:
+    def __init__(
+        self,
+        store: Store,
+        board: Board,
+        loader: Loader,
+        stream: Stream,
+        published: Published,
+        *,
+        wait_s: float = APPROVAL_WAIT_S,
+    ) -> None:
+        self._wait_s = wait_s
         self._store = store
         self._board = board
         self._loader = loader
@@ -221,7 +233,7 @@ class Deployments:
 
     def _may_wait(self, deployment: str) -> bool:
         now = asyncio.get_running_loop().time()
-        return now - self._first_seen.setdefault(deployment, now) < APPROVAL_WAIT_S
+        return now - self._first_seen.setdefault(deployment, now) < self._wait_s
 
     async def _refuse(self, event: Event, wanted: DeploymentSet, rule: str, reason: str) -> bool:
         _log.error("refused: %s", reason, extra={"action": "refused", "model": wanted.model, "rule": rule})
@@ -302,6 +314,30 @@ class Answers(Oracle):
             render(recorded_us),
             dict(messages[0].headers)["ce_id"].decode() if messages else None,
         )
+
+
+async def last_published(bootstrap: str, topic: str, cause: str) -> dict[int, int]:
+    """Return for each partition of `topic` the highest offset of `cause` that an event was derived from, -1 for none.
+
+    Reads backwards in growing stretches, since direct answers may stand behind the last one. Raises Unavailable.
+    """
+    stream, back = f"{cause}/".encode(), _FIRST_STRETCH
+    async with LogReader(bootstrap, [topic]) as reader:
+        await reader.start()
+        ends = await reader.ends()
+        while True:
+            starts = {place: max(0, end - back) for place, end in ends.items()}
+            await reader.start(starts)
+            found = {number: -1 for _, number in ends}
+            async for records in reader.to_end():
+                for record in records:
+                    origin = header(record, "ce_origin") or b""
+                    if origin.startswith(stream):
+                        offset = int(origin.rpartition(b"/")[2])
+                        found[record.partition] = max(offset, found[record.partition])
+            if all(found[place[1]] >= 0 or start == 0 for place, start in starts.items()):
+                return found
+            back *= 8
 
 
 async def forever(every_s: float, work: Callable[[], Awaitable[None]]) -> None:

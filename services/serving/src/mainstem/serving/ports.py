@@ -5,14 +5,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Event
-from mainstem.events.errors import MainstemError, Rejected
+from mainstem.events.envelope import Event, Message
+from mainstem.events.errors import MainstemError, Rejected, Undecodable
 from mainstem.events.fence import Position
 from mainstem.events.ids import fingerprint
+from mainstem.events.serving import Predicted
 from mainstem.serving.domain import Activation
 
 Partition = tuple[str, int]
@@ -20,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
 #: (model, version, channel, partition of the prediction topic)
 TallyKey = tuple[str, int, str, int]
+
+_PREDICTED = Predicted.TYPE.encode()
 
 #: Given a prediction topic and a feature topic: for each partition the highest feature offset that an earlier process
 #: published a prediction or a marker for, -1 for none. Raises Unavailable.
@@ -93,6 +97,15 @@ class Oracle(Protocol):
         """Return what keeps the server from being ready, by check; empty when it is."""
 
 
+class _Counted(msgspec.Struct):
+    model: str
+    version: int
+    channel: str
+
+
+_decode_counted = msgspec.json.Decoder(_Counted).decode
+
+
 @dataclass(slots=True)
 class Tally:
     """How many predictions, and the sum of the fingerprints of their ids (mod 2^63)."""
@@ -112,6 +125,22 @@ class Tallies(defaultdict[TallyKey, Tally]):
 
     def __init__(self) -> None:
         super().__init__(Tally)
+
+    @classmethod
+    def of(cls, events: Iterable[Record | Message]) -> "Tallies":
+        """Return the tallies of events of prediction topics; markers are not counted. Raises Undecodable."""
+        tallies = cls()
+        for event in events:
+            headers = dict(event.headers)
+            if headers.get("ce_type") != _PREDICTED:
+                continue
+            try:
+                found = _decode_counted(event.value or b"")
+                key = (found.model, found.version, found.channel, event.partition or 0)
+                tallies[key].count([headers["ce_id"]])
+            except (KeyError, msgspec.MsgspecError) as fault:
+                raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
+        return tallies
 
     def add(self, other: "Tallies") -> None:
         """Add other tallies to these."""

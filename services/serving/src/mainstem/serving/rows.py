@@ -11,13 +11,12 @@ import orjson
 from mainstem.events.catalogue import Record, encode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event, Message, dataschema, read_envelope
-from mainstem.events.errors import Undecodable
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.events.serving import Predicted
 from mainstem.serving.domain import Activation, Places
-from mainstem.serving.ports import Floats, Parked, Question, Tallies
+from mainstem.serving.ports import Floats, Parked, Question
 from mainstem.telemetry import Tracer
 
 SOURCE = "/mainstem/serving"
@@ -58,13 +57,6 @@ class _Until(msgspec.Struct):
     until: str
 
 
-class _Counted(msgspec.Struct):
-    model: str
-    version: int
-    channel: str
-
-
-_decode_counted = msgspec.json.Decoder(_Counted).decode
 _decode_row = msgspec.json.Decoder(_Payload).decode
 _decode_values = msgspec.json.Decoder(list[list[float | None]]).decode
 _ASKED_HEADERS = ("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid")
@@ -153,18 +145,6 @@ def _matrix(values: Any, width: int) -> Floats:
     if found.shape != (len(values), width):
         raise ValueError(f"the shape is {found.shape}")
     return found
-
-
-def count(event: Record | Message, tallies: Tallies) -> None:
-    """Count an event of a prediction topic; markers are not counted. Raises Undecodable."""
-    headers = dict(event.headers)
-    if headers.get("ce_type") != _PREDICTED:
-        return
-    try:
-        found = _decode_counted(event.value or b"")
-        tallies[found.model, found.version, found.channel, event.partition or 0].count([headers["ce_id"]])
-    except (KeyError, msgspec.MsgspecError) as fault:
-        raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
 
 
 class Form:

@@ -11,7 +11,6 @@ from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
 from mainstem.serving.domain import Activation
 from mainstem.serving.ports import Progress, Tallies
-from mainstem.serving.rows import count
 from mainstem.storage import Database, Transaction, load
 
 SQL = load("mainstem.serving")
@@ -101,13 +100,10 @@ class PostgresStore:
 
 async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
     """Fold records of TOPICS, as a replay of the log meets them. Raises Undecodable."""
-    tallies = Tallies()
     for record in records:
-        if record.topic.startswith(_PREDICTIONS):
-            count(record, tallies)
-        else:
+        if not record.topic.startswith(_PREDICTIONS):
             await apply(tx, decode(record))
-    await add_tallies(tx, tallies)
+    await add_tallies(tx, Tallies.of(r for r in records if r.topic.startswith(_PREDICTIONS)))
 
 
 async def apply(tx: Transaction, event: Event) -> None:

@@ -34,6 +34,17 @@ from mainstem.training.ports import Incumbent, Run, Store
 SOURCE: Final = "/mainstem/training"
 _PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "pyarrow")
 
+#: What each step reads of what the steps before it wrote.
+_READS: Final[dict[Step, tuple[str, ...]]] = {
+    Step.SNAPSHOT: (),
+    Step.FIT: ("dataset",),
+    Step.EVALUATE: ("dataset", "onnx"),
+    Step.EXPORT: ("dataset", "onnx"),
+}
+
+#: Content addresses by name, and figures.
+Outputs = tuple[dict[str, str], dict[str, Any]]
+
 _log = logger(__name__)
 
 #: Reads the log up to the cut of a run and returns its dataset; what it reads is its own business.
@@ -92,23 +103,31 @@ class Performer:
     async def _step(
         self, step: Step, run: Run, definition: ProjectDefinition, incumbent: Incumbent | None
     ) -> StepResult:
-        before, model = outputs(run.completed), definition.models[run.model]
-        match step:
-            case Step.SNAPSHOT:
-                inputs: dict[str, str] = {}
-                out, figures = await self._snapshot(run, model)
-            case Step.FIT:
-                inputs = {"dataset": before["dataset"]}
-                out, figures = await asyncio.to_thread(self._fit, run, model, before)
-            case Step.EVALUATE:
-                inputs = {"dataset": before["dataset"], "onnx": before["onnx"]}
-                out, figures = await asyncio.to_thread(self._evaluate, definition, model, incumbent, before)
-            case Step.EXPORT:
-                inputs = {"dataset": before["dataset"], "onnx": before["onnx"]}
-                out, figures = await asyncio.to_thread(self._export, run, model, before)
+        before = outputs(run.completed)
+        out, figures = await self._work(step, run, definition, incumbent, before)
+        inputs = {name: before[name] for name in _READS[step]}
         return StepResult(step, inputs, out, self._code, self._environment, figures)
 
-    async def _snapshot(self, run: Run, model: ModelDefinition) -> tuple[dict[str, str], dict[str, Any]]:
+    async def _work(
+        self,
+        step: Step,
+        run: Run,
+        definition: ProjectDefinition,
+        incumbent: Incumbent | None,
+        before: dict[str, str],
+    ) -> Outputs:
+        model = definition.models[run.model]
+        match step:
+            case Step.SNAPSHOT:
+                return await self._snapshot(run, model)
+            case Step.FIT:
+                return await asyncio.to_thread(self._fit, run, model, before)
+            case Step.EVALUATE:
+                return await asyncio.to_thread(self._evaluate, definition, model, incumbent, before)
+            case Step.EXPORT:
+                return await asyncio.to_thread(self._export, run, model, before)
+
+    async def _snapshot(self, run: Run, model: ModelDefinition) -> Outputs:
         """Freeze the dataset: rows and labels known at the cut, with the positions they come from."""
         ranges = Ranges.at(run.cut_us, model.training_window, model.evaluation_window)
         dataset = await self._read(run, model, ranges)
@@ -120,21 +139,21 @@ class Performer:
             "cut": render(run.cut_us),
             "fit": [render(ranges.fit.start_us), render(ranges.fit.end_us)],
             "evaluation": [render(ranges.evaluation.start_us), render(ranges.evaluation.end_us)],
-            "positions": {f"{topic}/{part}": offset for (topic, part), offset in sorted(dataset.positions.items())},
+            "positions": dataset.positions,
             "content": _logical(dataset),
             "table": table,
             **figures,
         }
         return {"dataset": self._artifacts.put(_json(manifest)), "table": table}, figures
 
-    def _fit(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+    def _fit(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> Outputs:
         x, y, _, held_out = self._table(before)
         self._fitted = {run.run: engine.fit(x[~held_out], y[~held_out], model.estimator.params, model.seed)}
         return {"onnx": self._artifacts.put(to_onnx(self._fitted[run.run]))}, {"rows": int((~held_out).sum())}
 
     def _evaluate(
         self, definition: ProjectDefinition, model: ModelDefinition, incumbent: Incumbent | None, before: dict[str, str]
-    ) -> tuple[dict[str, str], dict[str, Any]]:
+    ) -> Outputs:
         x, y, recorded_us, held_out = self._table(before)
         x, y, recorded_us = x[held_out], y[held_out], recorded_us[held_out]
         p = scores(self._artifacts.get(before["onnx"]), x)
@@ -154,9 +173,7 @@ class Performer:
             }
         return {"profile": profile}, figures
 
-    def _export(
-        self, run: Run, model: ModelDefinition, before: dict[str, str]
-    ) -> tuple[dict[str, str], dict[str, Any]]:
+    def _export(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> Outputs:
         """Hold the exported model against the estimator; fit that again when the process is another one."""
         x, y, _, held_out = self._table(before)
         estimator = self._fitted.get(run.run)

@@ -64,8 +64,8 @@ class Dataset:
     x: NDArray[np.float64]
     y: NDArray[np.int64]
     unlabelled: int
-    #: Offset after the last record before the cut, by partition.
-    positions: dict[Partition, int]
+    #: Number after the last record before the cut, by topic and origin stream: the same however often it was delivered.
+    positions: dict[str, int]
 
 
 class History:
@@ -80,7 +80,7 @@ class History:
         self._live = live
         self._fence = Fence()
         self._through: dict[Partition, int] = {}
-        self._ends: dict[Partition, list[tuple[int, int]]] = {}
+        self._ends: dict[str, list[tuple[int, int]]] = {}
         self._rows = _Read()
         self._labels = _Read()
 
@@ -136,8 +136,9 @@ class History:
         read.recorded.append(recorded)
         read.times.append(parse_all([found["ce_time"] for _, found in pairs]))
         read.values.append(values)
-        for (record, _), at in zip(pairs, recorded.tolist(), strict=True):
-            self._ends.setdefault((record.topic, record.partition), []).append((at, record.offset + 1))
+        for (record, found), at in zip(pairs, recorded.tolist(), strict=True):
+            stream, _, number = found["ce_origin"].decode().rpartition("/")
+            self._ends.setdefault(f"{record.topic}<{stream}", []).append((at, int(number) + 1))
 
     def dataset(self, start_us: int, cut_us: int) -> Dataset:
         """Return the rows recorded from `start_us` and before `cut_us`, each with the label known before `cut_us`."""
@@ -168,9 +169,10 @@ class History:
         usable = order[(recorded[order] < cut_us) & ~np.isnan(values[order])]
         return {entities[i]: int(values[i] > self._label.above) for i in usable.tolist()}
 
-    def _positions(self, cut_us: int) -> dict[Partition, int]:
+    def _positions(self, cut_us: int) -> dict[str, int]:
         return {
-            place: max((offset for at, offset in ends if at < cut_us), default=0) for place, ends in self._ends.items()
+            stream: max((number for at, number in ends if at < cut_us), default=0)
+            for stream, ends in self._ends.items()
         }
 
 

@@ -1,0 +1,43 @@
+"""Calls to the services over HTTP, answered with their JSON or ended with their own sentence."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import httpx
+
+from mainstem.cli.connection import setting, token
+from mainstem.events.errors import MainstemError, Unavailable
+
+_TIMEOUT_S = 30
+
+
+class CallRefused(MainstemError):
+    """A service understood the call and said no; the message is its reason and names the rule."""
+
+
+def get(service: str, path: str) -> dict[str, Any]:
+    """Return what a service shows at `path`; raise CallRefused, or Unavailable when it does not answer."""
+    return _call(service, "GET", path)
+
+
+def post(service: str, path: str, body: Mapping[str, object], *, by: str) -> dict[str, Any]:
+    """Give a command in the name of a principal (`MAINSTEM_TOKEN` goes first); raise as `get` does."""
+    return _call(service, "POST", path, json=body, headers={"authorization": f"Bearer {token(by)}"})
+
+
+def _call(service: str, method: str, path: str, **request: Any) -> dict[str, Any]:
+    url = setting(f"MAINSTEM_{service.upper()}_URL")
+    try:
+        answer = httpx.request(method, f"{url}{path}", timeout=_TIMEOUT_S, **request)
+    except httpx.TransportError as fault:
+        raise Unavailable(f"{service} at {url} does not answer ({fault}); see `mainstem status`") from fault
+    if answer.is_success:
+        return cast("dict[str, Any]", answer.json())
+    raise CallRefused(_sentence(answer))
+
+
+def _sentence(answer: httpx.Response) -> str:
+    if "problem+json" not in answer.headers.get("content-type", ""):
+        return f"{answer.url} answered {answer.status_code}: {answer.text}"
+    problem = answer.json()
+    return f"{problem['title']}: {problem['detail']}"

@@ -1,0 +1,85 @@
+"""What monitoring asks of the world."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Event
+from mainstem.events.monitoring import AlertOpened
+from mainstem.project.definition import ProjectDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that is neither a prediction nor a label, and why."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The state of a model's fold, positions included, and the records it could not take since the last one."""
+
+    model: str
+    state: bytes
+    parked: Sequence[Parked]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlert:
+    """An alert that was not closed; `outcome` is what came of it so far."""
+
+    fact: AlertOpened
+    outcome: str
+    recorded_us: int
+
+
+class Book(Protocol):
+    """What is known, inside one transaction: all that is recorded and saved holds together or not at all."""
+
+    async def lock(self, model: str) -> None:
+        """Wait until nobody else decides about the model, and keep others waiting until the transaction ends."""
+
+    async def record(self, event: Event) -> None:
+        """Append an event and fold it; an event that is there already changes nothing."""
+
+    async def find(self, event_id: str) -> Event | None:
+        """Return an event recorded earlier, or None."""
+
+    async def profile(self, model: str, version: int) -> str | None:
+        """Return the address of a version's profile; None until both its registration and a promotion are known."""
+
+    async def promotions(self, model: str) -> list[Event]:
+        """Return the promotions of a model (VersionPromoted), in the order of the log."""
+
+    async def open_alerts(self, model: str) -> list[OpenAlert]:
+        """Return the alerts of a model that were not closed."""
+
+    async def last_request_us(self, model: str) -> int | None:
+        """Return when a retraining was last asked for, in recorded time."""
+
+    async def save(self, progress: Progress) -> None:
+        """Store the state of a fold in place of the one before."""
+
+
+class Store(Protocol):
+    """Keeps verdicts, alerts and the state of folds."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Book]:
+        """Open the book; what is done to it is stored when the block ends well."""
+
+    async def state(self, model: str) -> bytes | None:
+        """Return the state stored last for a model."""
+
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definitions in force."""
+
+
+class Artifacts(Protocol):
+    """Reads artifacts."""
+
+    def get(self, address: str) -> bytes:
+        """Return the bytes at `address`; raise ArtifactMissing or ArtifactCorrupt."""

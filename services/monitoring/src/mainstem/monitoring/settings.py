@@ -1,0 +1,7 @@
+"""Monitoring's settings: the platform's, nothing of its own yet."""
+
+from mainstem.runtime import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """See `ServiceSettings`."""

@@ -1,0 +1,90 @@
+"""Serving, put together."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+
+from mainstem.bus.spool import Spool, send
+from mainstem.events.envelope import Event, Message
+from mainstem.events.fence import Fence, Position
+from mainstem.events.registry import ProjectApplied
+from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
+from mainstem.serving.api import Api
+from mainstem.serving.domain import LogTime, Reached
+from mainstem.serving.engine import Board
+from mainstem.serving.grpc_api import GrpcApi
+from mainstem.serving.handlers import Answers, Deployments, Loader, Stream, forever, last_published
+from mainstem.serving.ports import Progress, Tallies
+from mainstem.serving.settings import Settings
+from mainstem.serving.store import PostgresStore, apply
+from mainstem.storage import Transaction, load_checkpoint
+from mainstem.telemetry import metrics
+
+_CHECKPOINT_S = 1.0
+_CONTROL = ["evt.registry.project", "evt.registry.model", "state.deployment"]
+
+
+async def main() -> None:
+    """Run the service until it is stopped."""
+    settings = Settings()
+    async with open_resources("serving", "mainstem.serving", settings) as resources:
+        with closing(Spool(settings.spool_folder, settings.spool_bytes)) as spool:
+            await work(resources, spool, settings.grpc_port)
+
+
+async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
+    """Wire the parts and run them."""
+    store, board = PostgresStore(resources.database), Board()
+    checkpoint = await load_checkpoint(resources.database)
+    log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()})
+    loader = Loader(resources.artifacts, board)
+    stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
+    deployments = Deployments(store, board, loader, stream, partial(last_published, resources.settings.kafka))
+    answers = Answers(board, log, spool, resources.health.faults, resources.tracer)
+    answered = checkpoint.positions.get((f"serving@{spool.incarnation}", 0), Position()).next_offset
+    spool.skip_to(answered)
+    changed = asyncio.Event()
+
+    async def on_fact(tx: Transaction, event: Event) -> None:
+        await apply(tx, event)
+        tx.after_commit.append(changed.set if isinstance(event.fact, ProjectApplied) else deployments.wake)
+
+    async def on_sent(messages: Sequence[Message], following: int) -> None:
+        place = (f"serving@{spool.incarnation}", 0)
+        progress = Progress({place: Position(following)}, tallies=Tallies.of(messages))
+        await steadily(lambda: store.save(progress))
+
+    await steadily(deployments.restore)
+    resources.health.require("models", loader.fault)
+    metrics.SPOOL_BYTES.set_function(lambda: spool.size)
+    await serve(
+        resources,
+        tasks=[
+            resources.relay,
+            lambda: consume(resources, _CONTROL, on_fact),
+            deployments.run,
+            lambda: restart_when(changed, lambda: take_rows(resources, store, board, stream)),
+            lambda: forever(_CHECKPOINT_S, lambda: stream.checkpoint(store)),
+            lambda: send(spool, resources.bus.publisher, answered, "serving", on_sent),
+            lambda: GrpcApi(answers).listen(resources.settings.http_host, grpc_port),
+        ],
+        routes=Api(answers).routes(),
+    )
+
+
+async def take_rows(resources: Resources, store: PostgresStore, board: Board, stream: Stream) -> None:
+    """Take the rows of every feature set that a model of a project in force reads."""
+    board.readers = await store.feature_topics()
+    if not board.readers:
+        return
+
+    async def positions() -> dict[tuple[str, int], int]:
+        return stream.offsets()
+
+    subscription = resources.bus.subscribe("serving", sorted(board.readers), positions)
+    await subscription.run(lambda records: stream.on_records(records, publisher=resources.bus.publisher))
+
+
+if __name__ == "__main__":
+    run(main)

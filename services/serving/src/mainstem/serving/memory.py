@@ -1,0 +1,86 @@
+"""The store in memory, for unit tests. Same battery as PostgreSQL's."""
+
+from mainstem.events.envelope import Event
+from mainstem.events.fence import Position
+from mainstem.events.instants import parse
+from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.events.serving import DeploymentActivated
+from mainstem.serving.domain import Activation
+from mainstem.serving.ports import Parked, Partition, Progress, Tallies
+
+
+class MemoryStore:
+    """Keeps `Store`'s promises as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.positions: dict[Partition, Position] = {}
+        self.states: dict[Partition, bytes] = {}
+        self.tallies = Tallies()
+        self.parked: list[Parked] = []
+        #: Verdicts by the id of the deployment.
+        self.verdicts: dict[str, Event] = {}
+        self.readers: dict[str, list[str]] = {}
+        self._approved: set[tuple[str, int, str]] = set()
+        self._deployments: dict[str, Event] = {}
+
+    async def apply(self, event: Event) -> None:
+        """Fold a fact of the registry."""
+        match event.fact:
+            case VersionApproved() as fact:
+                self._approved.add((fact.model, fact.version, fact.onnx))
+            case DeploymentSet():
+                self._deployments[event.envelope.id] = event
+            case _:
+                return
+
+    async def save(self, progress: Progress) -> None:
+        """Store all of it, once."""
+        stored = {place: position.next_offset for place, position in self.positions.items()}
+        if all(stored.get(place) == position.next_offset for place, position in progress.positions.items()):
+            return
+        self.positions |= progress.positions
+        self.states |= progress.states
+        self.tallies.add(progress.tallies)
+        self.parked += progress.parked
+
+    async def pending(self) -> list[Event]:
+        """Return the deployments without a verdict."""
+        return [event for event in self._in_order() if event.envelope.id not in self.verdicts]
+
+    async def approved(self, model: str, version: int, onnx: str) -> bool:
+        """Tell whether this version and digest was approved."""
+        return (model, version, onnx) in self._approved
+
+    async def record(self, verdict: Event) -> None:
+        """Keep the first verdict on a deployment."""
+        self.verdicts.setdefault(verdict.envelope.causation, verdict)
+
+    async def activations(self) -> list[Activation]:
+        """Return all activations."""
+        return [
+            _activation(event, verdict.fact)
+            for event in self._in_order()
+            if (verdict := self.verdicts.get(event.envelope.id)) and isinstance(verdict.fact, DeploymentActivated)
+        ]
+
+    async def feature_topics(self) -> dict[str, list[str]]:
+        """Return what a test set."""
+        return self.readers
+
+    def _in_order(self) -> list[Event]:
+        return sorted(self._deployments.values(), key=lambda e: int((e.envelope.origin or "/0").rpartition("/")[2]))
+
+
+def _activation(event: Event, fact: DeploymentActivated) -> Activation:
+    wanted = DeploymentSet.model_validate(event.fact.model_dump())
+    return Activation(
+        event.envelope.id,
+        fact.model,
+        fact.version,
+        fact.onnx,
+        wanted.feature_set,
+        wanted.feature_definition,
+        tuple(wanted.features),
+        parse(fact.effective_from),
+        {int(number): offset for number, offset in fact.from_offsets.items()},
+    )

@@ -1,0 +1,184 @@
+"""A small model, its feature rows, and the registry's facts about it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mainstem.bus.spool import Spool
+from mainstem.events.catalogue import encode
+from mainstem.events.data import ProgressReached
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.features import RowComputed
+from mainstem.events.fence import Fence
+from mainstem.events.ids import child_id
+from mainstem.events.instants import render
+from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.serving.domain import LogTime
+from mainstem.serving.engine import Board
+from mainstem.serving.handlers import Answers, Deployments, Loader, Stream
+from mainstem.serving.memory import MemoryStore
+from mainstem.storage import Artifacts
+from mainstem.telemetry import Tracer
+from mainstem.testkit.records import Log, Taken
+
+#: 2013-05-01T00:00:00Z
+MAY = 1_367_366_400_000_000
+FEATURES = ["wind", "rain", "hour"]
+DEFINITION = "sha256:" + "d" * 64
+TOPIC = "evt.feature.gusts"
+PREDICTIONS = "tel.prediction.storm"
+
+
+def onnx_model(width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
+    """Return a logistic regression; a missing input counts as 0."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    weights = np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
+    nodes = [
+        helper.make_node("IsNaN", ["features"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "weights"], ["linear"]),
+        helper.make_node("Add", ["linear", "bias"], ["raw"]),
+        helper.make_node("Sigmoid", ["raw"], [output]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.zeros((), dtype), "zero"),
+        numpy_helper.from_array(weights.astype(dtype), "weights"),
+        numpy_helper.from_array((bias * np.linspace(-1, 1, given)).astype(dtype), "bias"),
+    ]
+    taken = helper.make_tensor_value_info("features", kind, [None, width])
+    out = helper.make_tensor_value_info(output, kind, [None, given])
+    graph = helper.make_graph(nodes, "logistic", [taken], [out], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def expected(values, bias=0.0):
+    """Return the score that `onnx_model` gives, computed without it."""
+    rows = np.nan_to_num(np.array(values, np.float64))
+    return 1 / (1 + np.exp(-(rows @ np.linspace(-1, 1, rows.shape[-1]) + bias)))
+
+
+def envelope(fact, event_id, recorded_us, origin):
+    return Envelope(
+        id=event_id,
+        type=fact.TYPE,
+        source="/test",
+        subject="s",
+        time_us=recorded_us,
+        recorded_us=recorded_us,
+        correlation=f"story of {event_id}",
+        causation="cause",
+        actor="test",
+        origin=origin,
+    )
+
+
+def taken(fact, event_id, place, *, at=MAY, origin=None, key=b"k"):
+    """Return a record that carries a fact at (topic, partition, offset)."""
+    message = encode(Event(envelope(fact, event_id, at, origin), fact))
+    return Taken(*place, message.value, key, message.headers)
+
+
+def row(offset, values=(1.0, None, 3.0), *, partition=0, at=None, definition=DEFINITION, entity="LGA"):
+    """Return a feature row, recorded `offset` seconds into May unless said otherwise."""
+    fact = RowComputed(
+        feature_set="gusts", definition=definition, entity=entity, spine_id=f"spine {offset}", values=list(values)
+    )
+    recorded = MAY + offset * 1_000_000 if at is None else at
+    origin = f"evt.data.reading/{partition}/{offset}"
+    place = (TOPIC, partition, offset)
+    return taken(fact, child_id(origin, "row"), place, at=recorded, origin=origin, key=entity.encode())
+
+
+def marker(offset, until_us, *, partition=0):
+    """Return a progress marker."""
+    origin = f"features@x#progress/{offset}"
+    fact = ProgressReached(until=render(until_us))
+    return taken(fact, child_id(origin, f"{partition}"), (TOPIC, partition, offset), at=until_us, origin=origin)
+
+
+def approval(version=1, digest="", model="storm"):
+    fact = VersionApproved(model=model, version=version, onnx=digest, approved_by="ann")
+    return Event(envelope(fact, f"approval {version}", MAY, None), fact)
+
+
+def deployment(version=1, digest="", *, at=MAY, features=FEATURES, model="storm", effective_from=None):
+    """Return a DeploymentSet; its place in the registry's order is its version."""
+    fact = DeploymentSet(
+        model=model,
+        version=version,
+        project="weather",
+        onnx=digest,
+        profile="sha256:" + "0" * 64,
+        feature_set="gusts",
+        feature_definition=DEFINITION,
+        features=features,
+        approved_by="ann",
+        effective_from=effective_from or render(at),
+    )
+    return Event(envelope(fact, f"deployment {version}", at, f"registry@x/{version}"), fact)
+
+
+@dataclass
+class Service:
+    """The service without its process: real artifacts and a real spool, memory for the rest."""
+
+    store: MemoryStore
+    artifacts: Artifacts
+    board: Board
+    loader: Loader
+    stream: Stream
+    deployments: Deployments
+    answers: Answers
+    spool: Spool
+    log: Log
+    #: What earlier processes published, by partition.
+    published: dict[int, int]
+    faults: dict[str, str]
+
+    async def take(self, *records):
+        await self.stream.on_records(records, publisher=self.log)
+
+    async def deploy(self, version=1, *, bias=0.0, at=MAY):
+        """Put a version into the artifact store, approve it, deploy it, and let the service decide."""
+        digest = self.artifacts.put(onnx_model(bias=bias))
+        await self.store.apply(approval(version, digest))
+        await self.store.apply(deployment(version, digest, at=at))
+        await self.deployments.decide()
+        return self.store.verdicts[f"deployment {version}"].fact
+
+    def restarted(self):
+        """Return the service as a new process finds it: the stored state only."""
+        return make_service(self.store, self.artifacts, self.spool, self.log)
+
+
+def make_service(store, artifacts, spool, log):
+    board, published, faults = Board(), {0: -1, 1: -1}, {}
+    loader, tracer = Loader(artifacts, board), Tracer("serving", None)
+    positions = {place: replace(position) for place, position in store.positions.items()}
+    board.readers = {TOPIC: ["storm"]}
+    stream = Stream(board, loader, Fence(positions), LogTime(), tracer)
+
+    async def earlier(topic, cause):
+        assert (topic, cause) == (PREDICTIONS, TOPIC)
+        return published
+
+    deployments = Deployments(store, board, loader, stream, earlier, wait_s=0.05)
+    answers = Answers(board, stream.log, spool, lambda: faults, tracer)
+    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, published, faults)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    opened = Spool(tmp_path / "spool", 1 << 20)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def service(tmp_path, spool):
+    return make_service(MemoryStore(), Artifacts(tmp_path / "artifacts"), spool, Log())
