@@ -16,11 +16,12 @@ install: $(STAMP) ## make the environment from the hashed lock
 
 $(STAMP): requirements.lock bootstrap.lock $(MEMBERS)
 	@echo "environment: installing from requirements.lock (hash-checked)"
+	@date +%s > .install-began
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline $(foreach m,$(MEMBERS),-e $(dir $(m)))
-	@touch $@
+	@expr $$(date +%s) - $$(cat .install-began) > $@; rm -f .install-began
 
 demo: $(STAMP) ## a year of real flights through every service; ends with a story
 	@$(BIN)/mainstem demo

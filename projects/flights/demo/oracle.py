@@ -72,9 +72,9 @@ def places(accepted: Mapping[str, Table], journal: Sequence[OrderJournalled]) ->
         for partition in np.unique(accepted[name]["partition"]).tolist():
             rows = np.flatnonzero(accepted[name]["partition"] == partition)
             own = np.flatnonzero((runs[:, 0] == number) & (runs[:, 1] == partition))
-            offsets = accepted[name]["offset"][rows]
-            first = np.searchsorted(offsets, runs[own, 2])
-            counts[own] = np.searchsorted(offsets, runs[own, 3], "right") - first
+            numbers = accepted[name]["origin"][rows]
+            first = np.searchsorted(numbers, runs[own, 2])
+            counts[own] = np.searchsorted(numbers, runs[own, 3], "right") - first
             parts.append((name, rows, own, first))
     starts = np.cumsum(counts) - counts
     found = {name: np.full(len(accepted[name]["id"]), -1, np.int64) for name in names}
@@ -86,8 +86,8 @@ def places(accepted: Mapping[str, Table], journal: Sequence[OrderJournalled]) ->
 
 
 def _runs(names: Sequence[str], journal: Sequence[OrderJournalled]) -> Ints:
-    """Return the runs in their order: number of the source, partition, first and last offset."""
-    topics = {f"evt.data.{name}": number for number, name in enumerate(names)}
+    """Return the runs in their order: number of the source, partition, first and last offset there."""
+    topics = {f"src.{name}": number for number, name in enumerate(names)}
     runs = [(topics[entry.topics[run[0]]], *run[1:]) for entry in journal for run in entry.runs]
     return np.array(runs, np.int64).reshape(-1, 4)
 

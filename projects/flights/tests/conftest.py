@@ -1,9 +1,69 @@
-"""The year of honest events, read once for all tests."""
+"""The year of honest events, read once for all tests; and its first days, played through the real engines in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from projects.flights.data import Events, honest_events
+from projects.flights.damage import Damage, damaged_events
+from projects.flights.data import DAY_US, Events, honest_events
+from projects.flights.demo.player import Player
+from projects.flights.demo.reading import Log, Reading
+
+from mainstem.events.fence import Fence
+from mainstem.events.instants import parse
+from mainstem.features.engine import Fold
+from mainstem.features.handlers import Computing
+from mainstem.ingestion.engine import Judge
+from mainstem.ingestion.handlers import Intake
+from mainstem.project import ProjectDefinition, load_folder
+from mainstem.telemetry import Tracer
+from mainstem.testkit.records import Log as Broker
+
+START_US, DAYS = parse("2012-12-31T00:00:00Z"), 12
+
+
+@dataclass(frozen=True)
+class World:
+    """What stands in the log after some days, and who played them."""
+
+    player: Player
+    log: Log
+    until_us: int
 
 
 @pytest.fixture(scope="session")
 def honest() -> dict[str, Events]:
     return honest_events()
+
+
+@pytest.fixture(scope="session")
+def project() -> ProjectDefinition:
+    return load_folder(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="session")
+def damage(honest: dict[str, Events], project: ProjectDefinition) -> Damage:
+    return damaged_events(honest, project.sources)
+
+
+@pytest.fixture(scope="session")
+async def world(honest: dict[str, Events], project: ProjectDefinition, damage: Damage) -> World:
+    """Play day after day through intake and features; there is no broker and no database in between."""
+    source, out = Broker(), Broker()
+    tracer = Tracer("test", None)
+    judges = {f"src.{name}": Judge(contract, tracer) for name, contract in project.sources.items()}
+    intake = Intake(judges, Fence(), {})
+    fold = Fold(project.feature_sets["flight_delay"].compiled, project.sources)
+    computing = Computing(fold, 2, tracer)
+    player = Player(
+        source, {name: events.merged(damage.events[name]) for name, events in honest.items()}, dict.fromkeys(honest, 2)
+    )
+    for day in range(DAYS):
+        told = len(source.records), len(out.records)
+        await player.play(START_US + day * DAY_US, START_US + (day + 1) * DAY_US)
+        await intake.on_records(source.records[told[0] :], publisher=out)
+        accepted = [record for record in out.records[told[1] :] if record.topic in fold.topics]
+        await computing.on_records(accepted, lag={}, publisher=out)
+    reading = Reading("flight_delay", "arrival_delay")
+    reading.take([record for record in out.records if record.topic in reading.topics])
+    return World(player, reading.log(), START_US + DAYS * DAY_US)

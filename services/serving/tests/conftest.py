@@ -1,6 +1,7 @@
 """A small model, its feature rows, and the registry's facts about it."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -32,10 +33,10 @@ TOPIC = "evt.feature.gusts"
 PREDICTIONS = "tel.prediction.storm"
 
 
-def onnx_model(width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
+def onnx_model(width=3, *, bias=0.0, scale=1.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
     """Return a logistic regression; a missing input counts as 0."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weights = np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
+    weights = scale * np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
         helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
@@ -143,9 +144,9 @@ class Service:
     async def take(self, *records):
         await self.stream.on_records(records, publisher=self.log)
 
-    async def deploy(self, version=1, *, bias=0.0, at=MAY):
+    async def deploy(self, version=1, *, at=MAY, **shape):
         """Put a version into the artifact store, approve it, deploy it, and let the service decide."""
-        digest = self.artifacts.put(onnx_model(bias=bias))
+        digest = self.artifacts.put(onnx_model(**shape))
         await self.store.apply(approval(version, digest))
         await self.store.apply(deployment(version, digest, at=at))
         await self.deployments.decide()
@@ -182,3 +183,10 @@ def spool(tmp_path):
 @pytest.fixture
 def service(tmp_path, spool):
     return make_service(MemoryStore(), Artifacts(tmp_path / "artifacts"), spool, Log())
+
+
+@pytest.fixture
+def make():
+    """Return the makers of this file, by name."""
+    makers = (onnx_model, expected, row, marker, approval, deployment, taken, make_service)
+    return SimpleNamespace(**{maker.__name__: maker for maker in makers}, may=MAY, topic=TOPIC, predictions=PREDICTIONS)

@@ -124,21 +124,16 @@ def frame(record: Record) -> bytes:
     values: tuple[bytes | None, ...] = ()
     if record.headers:
         names, values = zip(*record.headers)  # noqa: B905  (`strict` costs half as much again)
-    named, pack_middle = _layout(names)
+    start, named, pack_middle = _start(record.topic), *_layout(names)
     key, value = record.key, record.value
+    sizes = -1 if key is None else len(key), -1 if value is None else len(value)
     try:
         lengths = [*map(len, values)]  # type: ignore[arg-type]
     except TypeError:
-        lengths = [_length(item) for item in values]
+        lengths = [-1 if item is None else len(item) for item in values]
         values = tuple(item or b"" for item in values)
-    middle = pack_middle(
-        record.partition, record.offset, record.timestamp, _length(key), _length(value), len(named), named, *lengths
-    )
-    return b"".join((_start(record.topic), middle, key or b"", *values, value or b""))  # type: ignore[arg-type]
-
-
-def _length(item: bytes | None) -> int:
-    return -1 if item is None else len(item)
+    middle = pack_middle(record.partition, record.offset, record.timestamp, *sizes, len(named), named, *lengths)
+    return b"".join((start, middle, key or b"", *values, value or b""))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1024)
@@ -291,12 +286,12 @@ class State:
 
 def last_recorded(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]]) -> str | None:
     """Return the highest recorded time that a service of ours wrote; sources may write what they like."""
-    ours = (
-        found.get("ce_recordedtime")
+    ours = [
+        found["ce_recordedtime"]
         for record, found in zip(records, headers, strict=True)
-        if not record.topic.startswith("src.")
-    )
-    latest = max(filter(None, ours), default=None)
+        if "ce_recordedtime" in found and not record.topic.startswith("src.")
+    ]
+    latest = max(ours, default=None)
     return None if latest is None else latest.decode()
 
 

@@ -60,7 +60,7 @@ class PostgresStore:
             second = second_copies(records, fresh, before)
             await _add_redelivered(tx, second)
             await tx.save_positions(fence.positions)
-        return Archived(Counter(record.topic for record in fresh), second.total())
+        return Archived(_by_topic(blocks), second.total())
 
     async def publish_checkpoint(self) -> None:
         """Append CheckpointPublished if there is something to say; see `Store.publish_checkpoint`."""
@@ -137,6 +137,13 @@ class PostgresStore:
                 if len(found) >= limit:
                     break
         return found[:limit]
+
+
+def _by_topic(blocks: Sequence[Block]) -> Counter[str]:
+    entries: Counter[str] = Counter()
+    for block in blocks:
+        entries[block.topic] += block.count
+    return entries
 
 
 def _state(rows: Sequence[asyncpg.Record]) -> State:

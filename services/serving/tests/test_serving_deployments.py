@@ -1,0 +1,174 @@
+"""Decisions on deployments: nothing serves that was not approved byte for byte."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from mainstem.events.instants import render
+from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.serving.engine import BadSignature, Model
+from mainstem.testkit.waiting import running, until
+
+
+async def decided(service, version):
+    """Let the service decide until there is a verdict, and return it."""
+    async with running(service.deployments.run()):
+        await until(lambda: f"deployment {version}" in service.store.verdicts)
+    return service.store.verdicts[f"deployment {version}"].fact
+
+
+async def test_an_approved_version_is_activated_from_the_first_offset_not_scored(service, make):
+    await service.take(make.row(6), make.row(2, partition=1))
+    service.published[1] = 11
+    fact = await service.deploy(at=make.may)
+    assert fact == DeploymentActivated(
+        model="storm",
+        version=1,
+        onnx=service.board.live("storm").onnx,
+        effective_from=render(make.may),
+        from_offsets={"0": 7, "1": 12},
+    )
+
+
+async def test_the_verdict_follows_from_the_deployment(service, make):
+    await service.deploy()
+    envelope = service.store.verdicts["deployment 1"].envelope
+    cause = make.deployment(1).envelope
+    assert (envelope.causation, envelope.recorded_us) == (cause.id, cause.recorded_us)
+    assert envelope.correlation == cause.correlation
+
+
+async def test_an_unapproved_version_is_refused_after_a_while(service, make):
+    await service.store.apply(make.deployment(1, service.artifacts.put(make.onnx_model())))
+    fact = await decided(service, 1)
+    assert isinstance(fact, DeploymentRefused)
+    assert fact.rule == "not_approved"
+
+
+async def test_the_approval_of_another_digest_is_none(service, make):
+    await service.store.apply(make.approval(1, service.artifacts.put(make.onnx_model())))
+    await service.store.apply(make.deployment(1, service.artifacts.put(make.onnx_model(bias=1))))
+    assert (await decided(service, 1)).rule == "not_approved"
+
+
+async def test_an_approval_that_comes_after_the_deployment_is_waited_for(service, make):
+    digest = service.artifacts.put(make.onnx_model())
+    await service.store.apply(make.deployment(1, digest))
+    await service.deployments.decide()
+    assert service.store.verdicts == {}
+    await service.store.apply(make.approval(1, digest))
+    await service.deployments.decide()
+    assert service.board.live("storm").version == 1
+
+
+async def test_a_deployment_that_waits_does_not_hold_up_another(service, make):
+    await service.store.apply(make.deployment(1, service.artifacts.put(make.onnx_model(bias=2))))
+    await service.deploy(2)
+    assert service.board.live("storm").version == 2
+    assert "deployment 1" not in service.store.verdicts
+
+
+async def approved(service, make, content, **deployment):
+    digest = service.artifacts.put(content)
+    await service.store.apply(make.approval(2, digest))
+    await service.store.apply(make.deployment(2, digest, **deployment))
+    return digest
+
+
+@pytest.fixture
+async def live(service):
+    """Version 1 answers."""
+    await service.deploy(1)
+    yield
+    assert service.board.live("storm").version == 1
+
+
+@pytest.mark.usefixtures("live")
+async def test_one_changed_byte_is_refused_and_the_old_version_goes_on(service, make, tmp_path):
+    digest = await approved(service, make, make.onnx_model(bias=2))
+    place = tmp_path / "artifacts" / digest[7:9] / digest[7:]
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    fact = await decided(service, 2)
+    assert fact.rule == "artifact_digest"
+    assert digest in fact.reason
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_missing_artifact_is_refused(service, make, tmp_path):
+    digest = await approved(service, make, make.onnx_model(bias=2))
+    (tmp_path / "artifacts" / digest[7:9] / digest[7:]).unlink()
+    assert (await decided(service, 2)).rule == "artifact_digest"
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_model_of_another_width_than_the_features_is_refused(service, make):
+    await approved(service, make, make.onnx_model(bias=2), features=["wind", "rain"])
+    fact = await decided(service, 2)
+    assert fact.rule == "signature"
+    assert "width 2" in fact.reason
+
+
+@pytest.mark.usefixtures("live")
+async def test_bytes_that_are_no_model_are_refused(service, make):
+    await approved(service, make, b"no model")
+    assert (await decided(service, 2)).rule == "signature"
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_time_that_cannot_be_read_is_refused(service, make):
+    await approved(service, make, make.onnx_model(bias=2), effective_from="noon")
+    assert (await decided(service, 2)).rule == "effective_from"
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ({"output": "p"}, "'probabilities'"),
+        ({"kind": TensorProto.FLOAT}, "float64"),
+        ({"given": 1}, "two finite"),
+        ({"bias": np.nan}, "two finite"),
+    ],
+    ids=["no probabilities", "float32", "one column", "not a number"],
+)
+def test_a_model_of_another_form_is_refused_with_what_was_found(make, shape, told):
+    with pytest.raises(BadSignature, match=told):
+        Model(make.onnx_model(**shape), 3)
+
+
+async def test_a_restarted_process_answers_by_what_is_stored_alone(service):
+    await service.deploy(1)
+    await service.deploy(2, bias=1)
+    again = service.restarted()
+    await again.deployments.restore()
+    assert again.board.live("storm").version == 2
+    assert again.loader.fault() is None
+
+
+async def test_a_version_whose_artifact_is_away_at_the_start_is_named_and_loaded_later(service, make, tmp_path):
+    await service.deploy()
+    digest = service.board.live("storm").onnx
+    place = tmp_path / "artifacts" / digest[7:9] / digest[7:]
+    content = place.read_bytes()
+    place.unlink()
+    again = service.restarted()
+    await again.deployments.restore()
+    assert "model storm version 1: no artifact" in again.loader.fault()
+    place.write_bytes(content)
+    async with running(again.deployments.run()):
+        await until(lambda: again.loader.fault() is None)
+
+
+async def test_rows_published_by_an_earlier_process_stay_with_their_version(service, make):
+    await service.deploy(1)
+    records = [make.row(offset) for offset in range(5)]
+    await service.take(*records)
+    again = service.restarted()  # nothing was stored since the start
+    await again.deployments.restore()
+    again.published[0] = 4
+    await again.deploy(2, bias=1)
+    await again.take(*records, make.row(5))
+    values = [record.value for record in service.log.records]
+    assert values[5:10] == values[:5]
+    assert b'"version":2' in values[10]
