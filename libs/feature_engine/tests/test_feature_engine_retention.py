@@ -22,31 +22,31 @@ class Levels:
 def level_after(*events):
     """Return the last level that an ask sees: events are (hour, level), or (hour,) for an ask."""
     levels = [event[1] for event in events if len(event) == 2]
-    columns = {
-        "ask": {"shop": ["a"] * (len(events) - len(levels))},
-        "stock": {"shop": ["a"] * len(levels), "level": levels},
-    }
+    asks = ["a"] * (len(events) - len(levels))
+    columns = {"ask": {"shop": asks}, "stock": {"shop": ["a"] * len(levels), "level": levels}}
     which = np.array([len(event) - 1 for event in events], np.int8)
     times = np.array([round(event[0] * HOUR) for event in events])
     return Engine(Levels.compile()).process(Batch(which, times, columns)).values[-1, 0]
 
 
-NULLS = [(2, math.nan)] * 8  # they fill the ring
-"""Then the ask at 100 h lets everything before 99 h go, and the next event makes it go."""
+def dropped(*events, ask=100):
+    """Follow the events with nulls that fill the ring, an ask that lets all go, and an event that makes them go."""
+    return [*events, *[(2, math.nan)] * (16 - len(events)), (ask,), (2, math.nan)]
 
 
 def test_the_last_value_outlives_its_event():
-    assert level_after((1, 5.0), *NULLS, (100,), (2, math.nan), (100,)) == 5
+    assert level_after(*dropped((1, 5.0)), (100,)) == 5
 
 
 def test_of_two_dropped_values_of_one_time_the_later_applied_is_the_last():
-    assert level_after((1, 5.0), (1, 6.0), *NULLS, (100,), (2, math.nan), (100,)) == 6
+    assert level_after(*dropped((1, 5.0), (1, 6.0)), (100,)) == 6
 
 
 @pytest.mark.parametrize(("hour", "level"), [(1.4, 5), (1.5, 7), (1.6, 7)])
 def test_a_late_event_behind_the_horizon_counts_by_its_time(hour, level):
-    assert level_after((1.5, 5.0), *NULLS, (100,), (2, math.nan), (hour, 7.0), (100,)) == level
+    assert level_after(*dropped((1.5, 5.0)), (hour, 7.0), (100,)) == level
 
 
 def test_a_value_older_than_the_ttl_is_gone():
-    assert math.isnan(level_after((1, 5.0), *NULLS, (241.5,), (2, math.nan), (241.5,)))
+    assert level_after(*dropped((1, 5.0), ask=241), (241,)) == 5
+    assert math.isnan(level_after(*dropped((1, 5.0), ask=241), (241.1,)))

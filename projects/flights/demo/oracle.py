@@ -72,7 +72,7 @@ def places(accepted: Mapping[str, Table], journal: Sequence[OrderJournalled]) ->
         for partition in np.unique(accepted[name]["partition"]).tolist():
             rows = np.flatnonzero(accepted[name]["partition"] == partition)
             own = np.flatnonzero((runs[:, 0] == number) & (runs[:, 1] == partition))
-            numbers = accepted[name]["origin"][rows]
+            numbers = accepted[name]["number"][rows]
             first = np.searchsorted(numbers, runs[own, 2])
             counts[own] = np.searchsorted(numbers, runs[own, 3], "right") - first
             parts.append((name, rows, own, first))

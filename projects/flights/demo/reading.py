@@ -16,7 +16,7 @@ from mainstem.events.data import ProgressReached, RecordQuarantined
 from mainstem.events.features import OrderJournalled
 from mainstem.events.instants import parse_all
 
-#: Columns of equal length. All tables of records have `id`, `cause`, `key`, `partition`, `origin` (the number of the
+#: Columns of equal length. All tables of records have `id`, `cause`, `key`, `partition`, `number` (of the
 #: record in its writer's own order), `time_us`, `recorded_us` and `crc`, the checksum of the payload.
 Table = dict[str, npt.NDArray[Any]]
 
@@ -206,7 +206,7 @@ class Gatherer:
             "cause": np.array([headers["ce_causationid"] for _, headers in pairs], "S48"),
             "key": np.array([record.key or b"" for record, _ in pairs], "S24"),
             "partition": np.array([record.partition for record, _ in pairs], np.int16),
-            "origin": np.array([headers["ce_origin"].rpartition(b"/")[2] for _, headers in pairs]).astype(np.int64),
+            "number": np.array([headers["ce_origin"].rpartition(b"/")[2] for _, headers in pairs]).astype(np.int64),
             "time_us": parse_all([headers["ce_time"] for _, headers in pairs]),
             "recorded_us": parse_all([headers["ce_recordedtime"] for _, headers in pairs]),
             "crc": np.array([crc32(value) for value in values], np.uint32),

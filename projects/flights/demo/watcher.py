@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from mainstem.bus import Partition
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event
@@ -13,6 +14,7 @@ TOPICS = (
     "evt.serving.deployment",
     "evt.monitoring.window",
     "evt.monitoring.alert",
+    "evt.ledger.checkpoint",
 )
 #: Longest wait for a decision; a platform that says nothing for so long is broken.
 PATIENCE_S = 300
@@ -25,6 +27,7 @@ class Watcher:
         self._reader = LogReader(bootstrap, TOPICS)
         self._tell = tell
         self._ids: set[str] = set()
+        self._next: dict[Partition, int] = {}
         self.seen: list[Event] = []
 
     async def __aenter__(self) -> "Watcher":
@@ -35,14 +38,21 @@ class Watcher:
     async def __aexit__(self, *_: object) -> None:
         await self._reader.__aexit__()
 
-    async def look(self) -> None:
-        """Take what is there."""
-        for record in await self._reader.poll(timeout_s=0.05):
+    async def look(self, timeout_s: float = 0.0) -> None:
+        """Take what is there, or what comes first within a time."""
+        for record in await self._reader.poll(timeout_s=timeout_s):
+            self._next[record.topic, record.partition] = record.offset + 1
             event = decode(record)
             if event.envelope.id not in self._ids:
                 self._ids.add(event.envelope.id)
                 self.seen.append(event)
                 self._tell(event)
+
+    async def catch_up(self) -> None:
+        """Take everything that stands in the log at this moment, on every topic."""
+        ends = await self._reader.ends()
+        while any(self._next.get(place, 0) < end for place, end in ends.items()):
+            await self.look(0.05)
 
     async def wait_for(self, what: str, found: Callable[[Event], bool]) -> Event:
         """Return the first event for which `found` holds, old or new; raise TimeoutError naming what did not come."""
@@ -54,6 +64,6 @@ class Watcher:
                         if found(event):
                             return event
                     done = len(self.seen)
-                    await self.look()
+                    await self.look(0.1)
         except TimeoutError as fault:
             raise TimeoutError(f"{what} did not come within {PATIENCE_S} s; see `mainstem logs`") from fault

@@ -21,7 +21,7 @@ def entry(number: int, *runs: tuple[int, int, int, int]) -> OrderJournalled:
 
 def table(*offsets: int) -> Table:
     count = len(offsets)
-    return {"id": np.arange(count), "partition": np.zeros(count, np.int16), "origin": np.array(offsets, np.int64)}
+    return {"id": np.arange(count), "partition": np.zeros(count, np.int16), "number": np.array(offsets, np.int64)}
 
 
 def test_places_follow_the_runs_of_the_journal_over_gaps_and_entries() -> None:

@@ -1,13 +1,15 @@
 """Records as a broker hands them over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event, Message, begin
 from mainstem.events.registry import VersionApproved
-from mainstem.ledger_service.domain import Entry
+from mainstem.ledger_service.domain import Entry, entries_of
+from mainstem.ledger_service.engine import Audit, Verdict
+from mainstem.ledger_service.store import PostgresStore
 
 #: 2013-05-01T00:00:00Z
 MAY = 1_367_366_400_000_000
@@ -33,3 +35,28 @@ def write() -> Write:
         return [as_entry(message, partition, first_offset + i) for i, message in enumerate(messages)]
 
     return make
+
+
+@pytest.fixture
+def entries_in() -> Callable[..., Awaitable[list[Entry]]]:
+    """Return a reader of all entries of some topics."""
+
+    async def read(store: PostgresStore, *topics: str) -> list[Entry]:
+        async with store.snapshot() as archive:
+            return [entry async for block in archive.blocks(topics or ("*",)) for entry in entries_of(block)]
+
+    return read
+
+
+@pytest.fixture
+def audited() -> Callable[[PostgresStore], Awaitable[Verdict]]:
+    """Return an auditor of a whole archive."""
+
+    async def run(store: PostgresStore) -> Verdict:
+        audit = Audit()
+        async with store.snapshot() as archive:
+            async for block in archive.blocks():
+                audit.take(block)
+            return audit.finish((await archive.state()).frontier)
+
+    return run

@@ -33,19 +33,22 @@ TOPIC = "evt.feature.gusts"
 PREDICTIONS = "tel.prediction.storm"
 
 
-def onnx_model(width=3, *, bias=0.0, scale=1.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
-    """Return a logistic regression; a missing input counts as 0."""
+def onnx_model(width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
+    """Return a logistic regression; a missing input counts as 0, and odds past float64 give no number."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weights = scale * np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
+    weights = np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
         helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
         helper.make_node("MatMul", ["filled", "weights"], ["linear"]),
         helper.make_node("Add", ["linear", "bias"], ["raw"]),
-        helper.make_node("Sigmoid", ["raw"], [output]),
+        helper.make_node("Exp", ["raw"], ["odds"]),
+        helper.make_node("Add", ["odds", "one"], ["all"]),
+        helper.make_node("Div", ["odds", "all"], [output]),
     ]
     constants = [
         numpy_helper.from_array(np.zeros((), dtype), "zero"),
+        numpy_helper.from_array(np.ones((), dtype), "one"),
         numpy_helper.from_array(weights.astype(dtype), "weights"),
         numpy_helper.from_array((bias * np.linspace(-1, 1, given)).astype(dtype), "bias"),
     ]

@@ -131,7 +131,7 @@ async def test_only_the_live_version_answers(service):
 
 async def test_an_unknown_model_is_named(service):
     await service.deploy()
-    with pytest.raises(Unknown, match="'sun'.*storm"):
+    with pytest.raises(Unknown, match=r"'sun'.*storm"):
         ask(service, model="sun")
 
 
@@ -144,8 +144,7 @@ async def test_a_version_that_is_not_loaded_yet_does_not_fall_back_to_another(se
 
 
 async def test_a_result_that_is_no_number_is_neither_given_nor_recorded(service):
-    await service.deploy(scale=2.0)
-    huge = np.finfo(np.float64).max
+    await service.deploy()
     with pytest.raises(NoAnswer, match="request q"):
-        ask(service, np.array([[huge, 0.0, huge]]))
+        ask(service, np.array([[0.0, 0.0, 1000.0]]))
     assert recorded(service) == []

@@ -31,6 +31,7 @@ async def test_a_row_becomes_a_prediction_with_its_inputs_version_and_place(serv
     given = make.row(4, (1.0, None, 3.0), partition=1)
     await service.take(given)
     (event,) = predictions(service)
+    assert event.fact.score == pytest.approx(make.expected([1.0, np.nan, 3.0], bias=0.5), abs=1e-15)
     assert event.fact == Predicted(
         model="storm",
         version=1,
@@ -41,7 +42,7 @@ async def test_a_row_becomes_a_prediction_with_its_inputs_version_and_place(serv
         row=decode(given).envelope.id,
         position="evt.feature.gusts/1/4",
         features=[1.0, None, 3.0],
-        score=pytest.approx(make.expected([1.0, np.nan, 3.0], bias=0.5), abs=1e-15),
+        score=event.fact.score,
     )
 
 
@@ -221,8 +222,8 @@ async def test_a_newer_version_takes_the_rows_that_wait_for_one_whose_artifact_i
 
 
 async def test_a_row_without_a_probability_is_parked(service, make):
-    await service.deploy(scale=2.0)
-    await service.take(make.row(0), make.row(1, (1.7e308, 0.0, 1.7e308)))
+    await service.deploy()
+    await service.take(make.row(0), make.row(1, (0.0, 0.0, 1000.0)))
     await service.stream.checkpoint(service.store)
     assert len(predictions(service)) == 1
     assert "gave no probability" in service.store.parked[0].reason

@@ -13,7 +13,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 from typing_extensions import override
 
-from mainstem.bus.admin import create_topics
+from mainstem.bus.admin import cluster_id, create_topics
 from mainstem.bus.port import OnBatch, Partition, Positions
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
@@ -27,6 +27,8 @@ _FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = 16 << 20
 _COMMIT_EVERY_S = 1.0
+#: How long a starting process waits for the broker.
+_PATIENCE_S = 60.0
 
 
 class KafkaPublisher:
@@ -119,6 +121,11 @@ class KafkaSubscription:
             self._handled.cancel()
             await self._subscriber.stop()
 
+    def assigned(self) -> bool:
+        """Tell whether the group has given this process partitions to read."""
+        consumer = self._subscriber.consumer
+        return consumer is not None and bool(consumer.assignment())
+
     def lag(self) -> dict[Partition, int]:
         """Return records known to lie ahead, by partition."""
         consumer = self._subscriber.consumer
@@ -202,6 +209,20 @@ def _assignor(topics: Sequence[str]) -> type[RoundRobinPartitionAssignor]:
     return type("TopicsAssignor", (RoundRobinPartitionAssignor,), {"name": name})
 
 
+async def _answering(bootstrap: str) -> None:
+    """Return when the broker answers; raise Unavailable after `_PATIENCE_S`."""
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_S
+    while True:
+        try:
+            await cluster_id(bootstrap)
+        except Unavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return
+
+
 async def _as_it_is(message: Any) -> Any:
     return message
 
@@ -226,6 +247,7 @@ class KafkaBus:
         self.publisher = KafkaPublisher(self._producer)
 
     async def __aenter__(self) -> "KafkaBus":
+        await _answering(self._bootstrap)
         try:
             await self._producer.start()
             await self._broker.start()

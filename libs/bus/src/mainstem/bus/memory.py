@@ -84,6 +84,10 @@ class MemorySubscription:
             for record in records:
                 self._next[record.topic, record.partition] = record.offset + 1
 
+    def assigned(self) -> bool:
+        """Tell whether it reads any list."""
+        return bool(self._next)
+
     def lag(self) -> dict[Partition, int]:
         """Return records that lie ahead, by partition."""
         return {p: len(self._bus.log[p]) - offset for p, offset in self._next.items()}

@@ -37,6 +37,9 @@ class Subscription(Protocol):
         What `on_batch` raises, this raises, and nothing is acknowledged.
         """
 
+    def assigned(self) -> bool:
+        """Tell whether the group has given this process partitions to read."""
+
     def lag(self) -> dict[Partition, int]:
         """Return for each assigned partition how many records are known to lie ahead of the last one handed over."""
 

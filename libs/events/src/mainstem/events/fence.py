@@ -8,6 +8,8 @@ from mainstem.events.catalogue import Record
 
 Partition = tuple[str, int]
 
+#: Topics that others write: an origin there is hearsay, and a record is known by its offset alone.
+_FOREIGN: Final = "src."
 #: Digits of the largest number of an origin.
 _DIGITS: Final = 19
 
@@ -25,7 +27,7 @@ class Fence:
 
     Promise: of all records ever offered, each partition's in order, the first copy of each event is admitted and
     no second one, as long as writers keep the rule of ADR 1.
-    A record without an origin, or with one that is none of ours, is admitted once by its offset.
+    A record that a source wrote, or without an origin of ours, is admitted once by its offset.
     """
 
     def __init__(self, positions: Mapping[Partition, Position] | None = None) -> None:
@@ -53,11 +55,11 @@ class Fence:
         if record.offset < position.next_offset:
             return False
         position.next_offset = record.offset + 1
-        if origin is None:
+        if origin is None or record.topic.startswith(_FOREIGN):
             return True
         stream, _, number = origin.decode(errors="replace").rpartition("/")
         if not (stream.isprintable() and number.isdecimal() and len(number) <= _DIGITS):
-            return True  # no origin of ours: a source writes what it likes
+            return True  # no origin of ours
         seen = position.origins.get(stream, -1)
         if int(number) <= seen:
             return False

@@ -26,13 +26,14 @@ async def consume(resources: Resources, topics: Sequence[str], handle: Handle, *
     """
 
     async def positions() -> Mapping[tuple[str, int], int]:
-        checkpoint = await load_checkpoint(resources.database)
+        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
         return {place: position.next_offset for place, position in checkpoint.positions.items()}
 
     async def on_batch(records: Sequence[Record]) -> None:
         await steadily(lambda: _apply(resources, records, handle))
 
     subscription = resources.bus.subscribe(f"{resources.name}-{name}", topics, positions)
+    resources.watch(name, subscription)
     await subscription.run(on_batch)
 
 
@@ -52,7 +53,7 @@ async def _apply(resources: Resources, records: Sequence[Record], handle: Handle
 
 async def load_fence(resources: Resources, topics: Sequence[str]) -> Fence:
     """Return the fence of a data-plane reader of `topics` as it was stored last."""
-    checkpoint = await load_checkpoint(resources.database)
+    checkpoint = await steadily(lambda: load_checkpoint(resources.database))
     return Fence({place: position for place, position in checkpoint.positions.items() if place[0] in topics})
 
 

@@ -20,11 +20,16 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._samples: dict[str, Callable[[], None]] = {}
         self._ticked_at = 0.0
 
     def require(self, name: str, check: Check) -> None:
         """Add a readiness check."""
         self._checks[name] = check
+
+    def every_tick(self, name: str, sample: Callable[[], None]) -> None:
+        """Call `sample` twice a second; a later one of the same name takes its place."""
+        self._samples[name] = sample
 
     def faults(self) -> dict[str, str]:
         """Return what keeps the service from being ready, by check."""
@@ -42,3 +47,5 @@ class Health:
                 _log.critical("loop stood still", extra={"action": "wedged", "seconds": now - self._ticked_at})
                 os._exit(3)
             self._ticked_at = now
+            for sample in self._samples.values():
+                sample()

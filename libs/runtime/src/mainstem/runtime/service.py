@@ -6,13 +6,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
 
 from mainstem.auth import Principals
-from mainstem.bus import relay
+from mainstem.bus import Subscription, relay
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Conflict, Unavailable
 from mainstem.events.topics import fixed
@@ -20,10 +20,11 @@ from mainstem.runtime.health import Health
 from mainstem.runtime.http import application, listen
 from mainstem.runtime.settings import ServiceSettings
 from mainstem.storage import Artifacts, Database, Outbox, open_database
-from mainstem.telemetry import Tracer, configure, logger
+from mainstem.telemetry import Tracer, configure, logger, metrics
 
 _log = logger(__name__)
 
+T = TypeVar("T")
 Task = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -40,6 +41,16 @@ class Resources:
     tracer: Tracer
     health: Health = field(default_factory=Health)
 
+    def watch(self, name: str, subscription: Subscription) -> None:
+        """Be ready only while `subscription` has partitions to read, and show how far it is behind."""
+        self.health.require(f"subscription {name}", lambda: None if subscription.assigned() else "no partitions yet")
+
+        def sample() -> None:
+            for (topic, partition), lag in subscription.lag().items():
+                metrics.LAG.labels(topic, partition).set(lag)
+
+        self.health.every_tick(f"subscription {name}", sample)
+
     async def relay(self) -> None:
         """Publish the outbox for ever."""
         await steadily(lambda: relay(Outbox(self.database, self.name), self.bus.publisher))
@@ -50,7 +61,7 @@ async def open_resources(name: str, package: str, settings: ServiceSettings) -> 
     """Open broker, database and stores of the service `name`; close them in reverse order.
 
     The topics that exist before any project does are created here, so that services may start in any order.
-    Raises Unavailable when the database does not answer within a minute, or then the broker at once.
+    Raises Unavailable when the database or the broker does not answer within a minute.
     """
     configure(settings.log_level)
     database = await open_database(settings.database_url, name, package)
@@ -83,8 +94,8 @@ async def serve(resources: Resources, tasks: Sequence[Task], routes: Sequence[Ba
             task.cancel()
 
 
-async def steadily(work: Callable[[], Awaitable[None]], *, longest_s: float = 5.0) -> None:
-    """Do `work`; when something is away or somebody was faster, wait and do it again from the start.
+async def steadily(work: Callable[[], Awaitable[T]], *, longest_s: float = 5.0) -> T:
+    """Do `work` and return its result; when something is away or somebody was faster, wait and do it all again.
 
     Work must be repeatable. Any other error is a fault of ours and is raised.
     """

@@ -52,7 +52,7 @@ class Database:
         except _LOST_RACE as fault:
             raise Conflict(f"schema {self.schema}: {fault}; read again and decide again") from fault
         except _AWAY as fault:
-            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+            raise self._unavailable(fault) from fault
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -61,7 +61,12 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
         except _AWAY as fault:
-            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+            raise self._unavailable(fault) from fault
+
+    def _unavailable(self, fault: Exception) -> Exception:
+        if isinstance(fault, ValueError):
+            return fault  # the client's word for an argument of a wrong type: our mistake, and no outage
+        return Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}")
 
     async def ping(self) -> None:
         """Return when the server answers; raise Unavailable when it does not."""
@@ -70,15 +75,16 @@ class Database:
 
     async def migrate(self, package: str) -> None:
         """Apply the migrations of the platform and of `package` that this schema has not seen, in order of name."""
-        async with self.connection() as connection:
+        async with self.connection() as connection, connection.transaction():
+            # Two processes of one service may start at once.
+            await connection.execute("select pg_advisory_xact_lock(hashtext($1 || '.migration'))", self.schema)
             await connection.execute(f"create schema if not exists {self.schema}")
             await connection.execute("create table if not exists migration(name text primary key)")
             done = {row["name"] for row in await connection.fetch("select name from migration")}
             for name, sql in _migrations(package):
                 if name not in done:
-                    async with connection.transaction():
-                        await connection.execute(sql)
-                        await connection.execute("insert into migration values ($1)", name)
+                    await connection.execute(sql)
+                    await connection.execute("insert into migration values ($1)", name)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -9,7 +9,7 @@ from mainstem.storage.transaction import SQL
 
 
 class Outbox:
-    """The source of one service's relay. Keep one relay a database: it holds a session lock while it runs."""
+    """The source of one service's relay. A second relay of the same schema repeats messages, and reorders none."""
 
     def __init__(self, database: Database, service: str) -> None:
         self._database = database

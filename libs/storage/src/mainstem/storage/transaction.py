@@ -70,9 +70,9 @@ class Transaction:
 
     async def park(self, record: Record, reason: str) -> None:
         """Keep a record that no handler can take, with the reason, and let the next ones pass."""
-        headers = [[name, value.decode(errors="replace")] for name, value in record.headers]
+        headers = [[_storable(name), _storable(value.decode(errors="replace"))] for name, value in record.headers]
         await self.connection.execute(
-            SQL["park"], record.topic, record.partition, record.offset, reason, headers, record.value
+            SQL["park"], record.topic, record.partition, record.offset, _storable(reason), headers, record.value
         )
 
     async def save_positions(
@@ -107,3 +107,8 @@ class Transaction:
             await self.save_positions(self._fence.positions)
         if self._appended:
             await self.connection.execute("notify outbox")
+
+
+def _storable(text: str) -> str:
+    """Return the text without what PostgreSQL cannot keep in one."""
+    return text.replace("\0", "\ufffd")

@@ -24,6 +24,8 @@ QUARANTINED: Final = Counter("mainstem_quarantined", "Records quarantined", ["so
 PARKED: Final = Counter("mainstem_records_parked", "Records parked", ["topic"], registry=REGISTRY)
 #: Log time reached, seconds since 1970. Stands still: a source stopped announcing progress.
 LOG_TIME: Final = Gauge("mainstem_log_time_seconds", "Recorded time reached", registry=REGISTRY)
+#: Predictions that came after their window was closed. Grows: the label's `wait` is shorter than the way to monitoring.
+LATE: Final = Counter("mainstem_predictions_late", "Predictions after their window", ["model"], registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
 PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
 #: Feature rows that no version answered. Grows for a deployed model: not in effect yet, or its feature set changed.

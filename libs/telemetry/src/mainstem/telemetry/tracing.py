@@ -4,6 +4,7 @@ Spans go to `<folder>/<service>.ndjson`, one a line, in OpenTelemetry's own JSON
 Span names follow the messaging conventions: `process <topic>`.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+#: What the W3C calls a valid traceparent of version 00; ids of zeros stand for none.
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _SAMPLED = b"-01"
 
 
@@ -33,8 +36,13 @@ class Tracer:
         self._tracer = self._provider.get_tracer("mainstem")
 
     def step(self, traceparent: bytes | None, name: str, attributes: Mapping[str, str | int]) -> bytes | None:
-        """Record a span below `traceparent` if it is sampled, and return the traceparent for what follows from it."""
-        if traceparent is None or not traceparent.endswith(_SAMPLED):
+        """Record a span below `traceparent` if it is sampled, and return the traceparent for what follows from it.
+
+        One that is not well-formed is dropped: it came from outside, and no reader could follow it.
+        """
+        if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
+            return None
+        if not traceparent.endswith(_SAMPLED):
             return traceparent
         parent: Context = _PROPAGATOR.extract({"traceparent": traceparent.decode()})
         span = self._tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=dict(attributes))

@@ -37,7 +37,7 @@ async def main() -> None:
 async def compute_all(resources: Resources, store: PostgresStore) -> None:
     """Compute every feature set of every project in force, each from where the store says."""
     async with asyncio.TaskGroup() as group:
-        for definition in await store.definitions():
+        for definition in await steadily(store.definitions):
             for name in definition.feature_sets:
                 group.create_task(compute(resources, store, definition, name))
 
@@ -46,7 +46,7 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
     """Compute one feature set for ever."""
     compiled = definition.feature_sets[name].compiled
     fold = Fold(compiled, definition.sources)
-    state = await store.state(name)
+    state = await steadily(lambda: store.state(name))
     if state is not None:
         fold.restore(state)
     partitions = definition.sources[compiled.spine].partitions
@@ -57,6 +57,8 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
         return {place: position.next_offset for place, position in fold.positions.items()}
 
     subscription = resources.bus.subscribe(f"features-{name}", fold.topics, positions)
+
+    resources.watch(name, subscription)
 
     async def tick() -> None:
         ticks = 0

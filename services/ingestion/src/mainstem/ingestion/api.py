@@ -15,6 +15,7 @@ from mainstem.ingestion.ports import Store
 from mainstem.project.contract import SourceContract
 from mainstem.runtime import Problem, authenticate, body_bytes, json_body
 
+_MOST_LISTED = 100_000
 #: CloudEvents attributes that a caller may set on a single record, as HTTP headers `ce-…`.
 _ATTRIBUTES = ("id", "time", "recordedtime", "correlationid")
 
@@ -54,11 +55,16 @@ class Api:
     async def listing(self, request: Request) -> Response:
         """List the quarantine: `?source=&reason=&status=open|redriven&limit=`."""
         query = request.query_params
+        status, limit = query.get("status"), query.get("limit", "50")
+        if status not in (None, "open", "redriven"):
+            raise Problem(400, "unknown_status", f"no status {status!r}; known: open, redriven")
+        if not limit.isdecimal():
+            raise Problem(400, "bad_limit", f"limit {limit!r} is no number; send one from 0 to {_MOST_LISTED}")
         rows = await self._store.quarantined(
             source=query.get("source"),
             reason=query.get("reason"),
-            status=query.get("status"),
-            limit=min(int(query.get("limit", "50")), 100_000),
+            status=status,
+            limit=min(int(limit), _MOST_LISTED),
         )
         return JSONResponse({"quarantined": rows})
 

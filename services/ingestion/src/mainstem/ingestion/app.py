@@ -34,7 +34,7 @@ async def main() -> None:
 
 async def take_records(resources: Resources, store: PostgresStore) -> None:
     """Take the records of every source of every project in force, from where the store says."""
-    definitions = await store.definitions()
+    definitions = await steadily(store.definitions)
     judges = {
         f"src.{name}": Judge(contract, resources.tracer)
         for definition in definitions
@@ -42,7 +42,7 @@ async def take_records(resources: Resources, store: PostgresStore) -> None:
     }
     if not judges:
         return
-    checkpoint = await load_checkpoint(resources.database)
+    checkpoint = await steadily(lambda: load_checkpoint(resources.database))
     fence = await load_fence(resources, list(judges))
     intake = Intake(judges, fence, dict(checkpoint.states))
 
@@ -50,6 +50,7 @@ async def take_records(resources: Resources, store: PostgresStore) -> None:
         return fence.offsets()
 
     subscription = resources.bus.subscribe("ingestion", sorted(judges), positions)
+    resources.watch("records", subscription)
     async with asyncio.TaskGroup() as group:
         group.create_task(
             subscription.run(lambda records: intake.on_records(records, publisher=resources.bus.publisher))

@@ -1,6 +1,7 @@
 """Records in, verdicts out: a batch of one partition becomes messages for the bus and notes for the store."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,7 +14,7 @@ from mainstem.events.catalogue import Record, encode
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
 from mainstem.events.ids import child_id, fingerprint
-from mainstem.events.instants import CANONICAL_WIDTH, NEVER, parse_all, render
+from mainstem.events.instants import CANONICAL_WIDTH, NEVER, parse, parse_all, render
 from mainstem.ingestion.domain import Block, PartitionState
 from mainstem.ingestion.ports import Tally
 from mainstem.project.contract import SourceContract
@@ -43,6 +44,7 @@ _FIXED = (
 
 #: What stands for an instant that was not given; see also NEVER, just below it.
 _ABSENT = NEVER + 1
+_QUARANTINE_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 @dataclass(slots=True)
@@ -95,10 +97,10 @@ class Judge:
     def _pass_on(self, record: Record, headers: dict[str, bytes], outcome: Outcome) -> None:
         """Pass a progress marker to the same partition of the accepted topic."""
         try:
-            marker = msgspec.json.decode(record.value or b"", type=_Until)
-        except msgspec.MsgspecError:
+            until = render(parse(msgspec.json.decode(record.value or b"", type=_Until).until))
+        except (msgspec.MsgspecError, ValueError):
             return  # not a marker after all; it announces nothing
-        event = _from_record(record, headers, ProgressReached(until=marker.until))
+        event = _from_record(record, headers, ProgressReached(until=until))
         message = encode(event.at_origin(_origin(record)))
         outcome.messages.append(Message(self._topic, message.key, message.value, message.headers, record.partition))
 
@@ -170,18 +172,20 @@ class Judge:
             ("ce_subject", record.key or b""),
             ("ce_time", headers.get("ce_time") or render(row.time_us).encode()),
             ("ce_recordedtime", row.recorded_text or render(row.recorded_us).encode()),
-            ("ce_correlationid", headers.get("ce_correlationid") or cause.encode()),
+            ("ce_correlationid", (_text(headers.get("ce_correlationid", b"")) or cause).encode()),
             ("ce_causationid", cause.encode()),
             ("ce_origin", _origin(record).encode()),
         ]
         trace = self._tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": accepted_id})
         if trace is not None:
             out.append(("traceparent", trace))
-        replaces = headers.get("ce_replaces")
-        middle = b"" if replaces is None else b',"replaces":"' + replaces + b'"'
+        replaces = headers.get("ce_replaces", b"")
+        if not _QUARANTINE_ID.fullmatch(replaces):
+            replaces = b""
+        middle = b',"replaces":"' + replaces + b'"' if replaces else b""
         value = b"".join((self._head, middle, b',"record":', record.value or b"", b"}"))
         outcome.messages.append(Message(self._topic, record.key, value, tuple(out), record.partition))
-        if replaces is not None:
+        if replaces:
             fact = RecordRedriven(quarantine_id=replaces.decode(), source=self.contract.name, accepted_id=accepted_id)
             outcome.redriven.append(fact)
             self._publish(row, fact, _origin(record, "redriven"), outcome)
@@ -194,13 +198,13 @@ class Judge:
             contract=self.contract.id,
             record_id=row.id,
             reason=fault.reason,
-            column=fault.column,
-            detail=fault.detail[:500],
+            column=None if fault.column is None else _storable(fault.column),
+            detail=_storable(fault.detail[:500]),
             partition=record.partition,
             offset=record.offset,
             payload=base64.b64encode(value[:PAYLOAD_BYTES_KEPT]).decode(),
             payload_bytes=len(value),
-            event_time=row.headers.get("ce_time", b"").decode(errors="replace") or None,
+            event_time=_text(row.headers.get("ce_time", b"")) or None,
             recorded_time=render(row.recorded_us),
         )
         outcome.quarantined.append(fact)
@@ -244,11 +248,21 @@ class _Until(msgspec.Struct):
     until: str
 
 
+def _text(raw: bytes) -> str:
+    """Return a header of a source as text that can be kept, whatever its bytes."""
+    return _storable(raw.decode(errors="replace"))
+
+
+def _storable(text: str) -> str:
+    """Return the text without the one character that PostgreSQL cannot keep."""
+    return text.replace("\0", "\ufffd")
+
+
 def _record_id(record: Record, headers: dict[str, bytes]) -> str | None:
     """Return the id a record came with; plain JSON without headers is known by where it stands."""
     given = headers.get("ce_id")
     if given:
-        return given.decode(errors="replace")
+        return _text(given)
     return None if "ce_specversion" in headers else child_id(_origin(record), "record")
 
 
@@ -295,7 +309,7 @@ def _from_record(record: Record, headers: dict[str, bytes], fact: Fact) -> Event
             subject=fact.key,
             time_us=recorded_us,
             recorded_us=recorded_us,
-            correlation=headers.get("ce_correlationid", cause.encode()).decode(errors="replace"),
+            correlation=_text(headers.get("ce_correlationid", b"")) or cause,
             causation=cause,
             actor=SOURCE,
         ),

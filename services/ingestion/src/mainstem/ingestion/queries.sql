@@ -31,4 +31,4 @@ select quarantine_id, source, reason, column_name, detail, part, "offset", recor
  order by recorded_time desc, quarantine_id limit $4;
 
 -- name: find_quarantined
-select * from quarantined where quarantine_id like $1 || '%' limit 2;
+select * from quarantined where starts_with(quarantine_id, $1) limit 2;

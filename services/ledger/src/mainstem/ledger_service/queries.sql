@@ -38,3 +38,6 @@ select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, 
 -- name: newest
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where topic = $1 order by first_leaf desc;
+
+-- name: hashes
+select hashes from block order by first_leaf;

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Final
@@ -89,16 +90,12 @@ class PostgresStore:
         async with self._database.transaction() as tx:
             return [dict(row) for row in await tx.fetch(SQL["counts"])]
 
-    async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
-        """Yield the blocks in the order of their leaves, of `topics` alone, where `prefix*` stands for a family.
-
-        They are one snapshot, fetched as they are asked for.
-        """
-        exact = [topic for topic in topics if not topic.endswith("*")]
-        families = [topic[:-1] for topic in topics if topic.endswith("*")]
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["Snapshot"]:
+        """Lend the archive as it is now, whatever is added meanwhile."""
         async with self._database.transaction() as tx:
-            async for row in tx.connection.cursor(SQL["blocks"], exact, families, prefetch=_BLOCKS_AHEAD):
-                yield Block(*row)
+            await tx.execute("set transaction isolation level repeatable read, read only")
+            yield Snapshot(tx)
 
     async def with_id(self, event_id: str) -> list[Placed]:
         """Return the entries with this event id, the first first."""
@@ -137,6 +134,31 @@ class PostgresStore:
                 if len(found) >= limit:
                     break
         return found[:limit]
+
+
+class Snapshot:
+    """The archive at one moment, for reading all of it; made by `PostgresStore.snapshot`."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    async def state(self) -> State:
+        """Return the tree."""
+        return _state(await self._tx.fetch(SQL["read_tree"]))
+
+    async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
+        """Yield the blocks of `topics` (`prefix*` stands for a family) in leaf order, fetched as they are asked for."""
+        exact = [topic for topic in topics if not topic.endswith("*")]
+        families = [topic[:-1] for topic in topics if topic.endswith("*")]
+        async for row in self._tx.connection.cursor(SQL["blocks"], exact, families, prefetch=_BLOCKS_AHEAD):
+            yield Block(*row)
+
+    async def root(self) -> bytes:
+        """Return the root over all stored leaf hashes."""
+        tree = Frontier()
+        async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
+            tree = tree.append(row["hashes"])
+        return tree.root()
 
 
 def _by_topic(blocks: Sequence[Block]) -> Counter[str]:

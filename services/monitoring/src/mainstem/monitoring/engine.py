@@ -27,8 +27,10 @@ BLANK = Profile.parse(
     {
         "features": [],
         "score": {"edges": [], "chunks": [[1, 0]]},
-        "bands": {"edges": []}
-        | dict.fromkeys(["rows", "positives", "score", "squared_error", "fourth_power_error"], [[1]]),
+        "bands": {
+            "edges": [],
+            **{name: [[1]] for name in ("rows", "positives", "score", "squared_error", "fourth_power_error")},
+        },
         "positive_rate": 0.0,
     }
 )
@@ -62,7 +64,8 @@ class _Known(NamedTuple):
     positive: bool
 
 
-class _Open(msgspec.Struct):
+@dataclass(slots=True)
+class _Open:
     """What one version did in a window that is still open; direct calls by channel."""
 
     counted: Window
@@ -359,9 +362,9 @@ def _partitions(definition: ProjectDefinition, model: str) -> dict[Partition, bo
 
 def _label_decoder(label: Label) -> Any:
     """Return a decoder of accepted records of the label's source that reads the two columns it needs."""
-    fields = [("entity", str), ("value", float | None, None)]
+    fields: list[Any] = [("entity", str), ("value", float | None, None)]
     columns = msgspec.defstruct("Columns", fields, rename={"entity": label.key, "value": label.column}, gc=False)
-    accepted = msgspec.json.Decoder(msgspec.defstruct("Accepted", [("record", columns)], gc=False))
+    accepted: Any = msgspec.json.Decoder(msgspec.defstruct("Accepted", [("record", columns)], gc=False))
 
     def decode(payload: bytes) -> _Truth:
         record = accepted.decode(payload).record

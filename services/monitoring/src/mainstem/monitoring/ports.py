@@ -46,9 +46,6 @@ class Book(Protocol):
     async def record(self, event: Event) -> None:
         """Append an event and fold it; an event that is there already changes nothing."""
 
-    async def find(self, event_id: str) -> Event | None:
-        """Return an event recorded earlier, or None."""
-
     async def profile(self, model: str, version: int) -> str | None:
         """Return the address of a version's profile; None until both its registration and a promotion are known."""
 

@@ -1,0 +1,260 @@
+"""From records to verdicts: a closed window, the alerts it leads to and the state it leaves are one transaction."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.errors import Unavailable
+from mainstem.events.ids import child_id
+from mainstem.events.instants import render
+from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.registry import VersionPromoted
+from mainstem.monitoring.domain.profile import Profile
+from mainstem.monitoring.domain.response import Answer, Standing, answer
+from mainstem.monitoring.engine import Closing, Fold, Judged, Stretch
+from mainstem.monitoring.ports import Artifacts, Book, OpenAlert, Progress, Store
+from mainstem.project.monitoring import Monitoring
+from mainstem.runtime import steadily
+from mainstem.runtime.ordered import Partition
+from mainstem.storage import ArtifactCorrupt, ArtifactMissing
+from mainstem.telemetry import metrics
+
+SOURCE = "/mainstem/monitoring"
+
+
+class Watching:
+    """Watches one model: folds, judges, and stores verdicts together with the state they left."""
+
+    def __init__(self, fold: Fold, project: str, store: Store, artifacts: Artifacts) -> None:
+        self._fold = fold
+        self._project = project
+        self._store = store
+        self._artifacts = artifacts
+        self._moved = False
+        self._one_at_a_time = asyncio.Lock()
+
+    async def on_records(self, records: Sequence[Record], *, lag: Mapping[Partition, int]) -> None:
+        """Take a batch and store the verdicts on the windows it completes, alerts included.
+
+        With no records, those that waited for a live source. Waits while a version that answered is not known yet.
+        """
+        async with self._one_at_a_time:
+            fresh, late = self._fold.reader.offer(records), self._fold.late
+            metrics.FENCED.inc(len(records) - fresh)
+            self._fold.reader.drained(lag)
+            stretch = self._fold.read()
+            await steadily(lambda: self._learn(stretch))
+            closings = self._fold.advance(stretch)
+            metrics.LATE.labels(self._fold.model.name).inc(self._fold.late - late)
+            self._moved = self._moved or bool(stretch.rows)
+            if closings:
+                await self._save(closings)
+
+    async def checkpoint(self) -> None:
+        """Store the fold as it stands; nothing to do when it has not moved."""
+        async with self._one_at_a_time:
+            if self._moved:
+                await self._save(())
+
+    async def _learn(self, stretch: Stretch) -> None:
+        """Get the profiles that a stretch needs; raise Unavailable while the registry's word on a version is out."""
+        model = self._fold.model.name
+        for version in sorted(stretch.versions):
+            async with self._store.transaction() as book:
+                address = await book.profile(model, version)
+            if address is None:
+                raise Unavailable(f"version {version} of {model} answers, but its promotion was not read yet")
+            self._fold.learn(version, _profile(self._artifacts, address))
+
+    async def _save(self, closings: Sequence[Closing]) -> None:
+        progress = Progress(self._fold.model.name, self._fold.snapshot(), tuple(self._fold.parked))
+
+        async def save() -> None:
+            async with self._store.transaction() as book:
+                await book.lock(progress.model)
+                bench = Bench(book, self._project, progress.model, self._fold.monitoring)
+                for closing in closings:
+                    await bench.settle(closing)
+                await book.save(progress)
+
+        await steadily(save)
+        self._fold.parked.clear()
+        self._moved = False
+
+
+class Bench:
+    """Records what closed windows of one model lead to, in one transaction."""
+
+    def __init__(self, book: Book, project: str, model: str, monitoring: Monitoring) -> None:
+        self._book = book
+        self._project = project
+        self._model = model
+        self._monitoring = monitoring
+
+    async def settle(self, closing: Closing) -> None:
+        """Record alerts first and the verdict last: whoever sees the verdict may count on the alerts.
+
+        Promotions that became known later than the window closed have no part in it, but they close its alerts.
+        """
+        promotions = await self._book.promotions(self._model)
+        before = [promotion for promotion in promotions if promotion.envelope.recorded_us <= closing.instant_us]
+        for judged in closing.judged:
+            if before and judged.version == _version(before[-1]):
+                await self._respond(closing, judged)
+                later = [event for event in promotions if event.envelope.recorded_us > closing.instant_us]
+                for promotion in [event for event in later if _version(event) != judged.version][:1]:
+                    await close_replaced(self._book, promotion)
+        for judged in closing.judged:
+            await self._record(closing, _verdict(self._model, closing, judged), judged.version)
+        if not closing.judged:
+            await self._record(closing, _silence(self._model, closing), None)
+
+    async def _respond(self, closing: Closing, judged: Judged) -> None:
+        """Open alerts on the version in production, and ask for what the project asks for."""
+        standing = {
+            one.fact.kind: Standing(one.fact.alert, one.outcome == "cooling down")
+            for one in await self._book.open_alerts(self._model)
+            if one.fact.version == judged.version
+        }
+        last_us = await self._book.last_request_us(self._model)
+        found = judged.verdict.alerts if judged.verdict else ()
+        for given in answer(found, standing, self._monitoring, last_us, closing.instant_us):
+            verdict_id = self._id(closing, WindowJudged.TYPE, judged.version)
+            alert = given.standing.alert if given.standing else child_id(verdict_id, given.alert.kind)[:16]
+            opened_id = child_id(alert, AlertOpened.TYPE)
+            if given.standing is None:
+                opened = _opened(self._model, closing, judged.version, alert, given)
+                await self._book.record(_event(closing, opened, opened_id, causation=verdict_id, story=alert))
+            if given.outcome == "asked":
+                asked = self._asked(closing, alert, given)
+                asked_id = self._id(closing, f"{RetrainingAsked.TYPE}:{alert}", judged.version)
+                await self._book.record(_event(closing, asked, asked_id, causation=opened_id, story=alert))
+
+    def _asked(self, closing: Closing, alert: str, given: Answer) -> RetrainingAsked:
+        cut = render(closing.instant_us + 1)
+        return RetrainingAsked(alert=alert, model=self._model, project=self._project, kind=given.alert.kind, cut=cut)
+
+    async def _record(self, closing: Closing, fact: WindowJudged, version: int | None) -> None:
+        event_id = self._id(closing, fact.TYPE, version)
+        await self._book.record(_event(closing, fact, event_id, causation=event_id, story=event_id))
+
+    def _id(self, closing: Closing, name: str, version: int | None) -> str:
+        return child_id(f"{self._model}/{version}/{render(closing.end_us)}", name)
+
+
+async def close_replaced(book: Book, promotion: Event) -> None:
+    """Close the alerts on versions that a promotion takes out of production; any other event closes nothing."""
+    if not isinstance(promotion.fact, VersionPromoted):
+        return
+    fact = promotion.fact
+    await book.lock(fact.model)
+    for alert in await book.open_alerts(fact.model):
+        if alert.fact.version != fact.version:
+            reason = f"version {fact.version} took the place of version {alert.fact.version}"
+            cause = promotion.envelope
+            await book.record(closed(alert, reason, cause=cause.id, actor=SOURCE, recorded_us=cause.recorded_us))
+
+
+def closed(alert: OpenAlert, reason: str, *, cause: str, actor: str, recorded_us: int) -> Event:
+    """Return the end of an alert; it is never recorded before its beginning."""
+    fact = AlertClosed(alert=alert.fact.alert, model=alert.fact.model, reason=reason)
+    at_us = max(recorded_us, alert.recorded_us)
+    return Event(
+        Envelope(
+            id=child_id(fact.alert, fact.TYPE),
+            type=fact.TYPE,
+            source=SOURCE,
+            subject=fact.key,
+            time_us=at_us,
+            recorded_us=at_us,
+            correlation=fact.alert,
+            causation=cause,
+            actor=actor,
+        ),
+        fact,
+    )
+
+
+def _event(closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> Event:
+    return Event(
+        Envelope(
+            id=event_id,
+            type=fact.TYPE,
+            source=SOURCE,
+            subject=fact.key,
+            time_us=closing.end_us,
+            recorded_us=closing.instant_us,
+            correlation=story,
+            causation=causation,
+            actor=SOURCE,
+        ),
+        fact,
+    )
+
+
+def _opened(model: str, closing: Closing, version: int, alert: str, given: Answer) -> AlertOpened:
+    return AlertOpened(
+        alert=alert,
+        model=model,
+        version=version,
+        kind=given.alert.kind,
+        evidence=given.alert.evidence,
+        threshold=given.alert.threshold,
+        contributors=[asdict(one) for one in given.alert.contributors],
+        window_end=render(closing.end_us),
+        response=given.response,
+        outcome=given.outcome,
+    )
+
+
+def _verdict(model: str, closing: Closing, judged: Judged) -> WindowJudged:
+    figures: dict[str, Any] = asdict(judged.figures)
+    predictions, labelled = figures.pop("predictions"), figures.pop("labelled")
+    figures["calibration"] = list(figures["calibration"])
+    figures["unlabelled"] = 1 - labelled / predictions if predictions else 0.0
+    figures["direct"] = dict(sorted(judged.direct.items()))
+    if judged.verdict is None:
+        figures |= {"psi": {}, "score_psi": None, "calibration": [], "evidence": {}, "drift_unknown": judged.fault}
+    else:
+        figures["evidence"] = judged.verdict.evidence
+        figures["alerts"] = [alert.kind for alert in judged.verdict.alerts]
+    return WindowJudged(
+        model=model,
+        version=judged.version,
+        start=render(closing.start_us),
+        end=render(closing.end_us),
+        predictions=predictions,
+        labelled=labelled,
+        figures=figures,
+    )
+
+
+def _silence(model: str, closing: Closing) -> WindowJudged:
+    return WindowJudged(
+        model=model,
+        version=None,
+        start=render(closing.start_us),
+        end=render(closing.end_us),
+        predictions=0,
+        labelled=0,
+        figures={},
+    )
+
+
+def _profile(artifacts: Artifacts, address: str) -> Profile | str:
+    """Return a profile, or why it cannot be read."""
+    try:
+        return Profile.parse(orjson.loads(artifacts.get(address)))
+    except (ArtifactMissing, ArtifactCorrupt) as fault:
+        return str(fault)
+    except (KeyError, TypeError, ValueError) as fault:
+        return f"artifact {address} is no reference profile: {fault!r}; register the version anew"
+
+
+def _version(promotion: Event) -> int | None:
+    return promotion.fact.version if isinstance(promotion.fact, VersionPromoted) else None

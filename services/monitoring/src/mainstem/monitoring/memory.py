@@ -1,0 +1,86 @@
+"""The store's twin for unit tests: what is known is read from the list of events."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mainstem.events.envelope import Event
+from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked
+from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
+from mainstem.monitoring.ports import Book, OpenAlert, Parked, Progress
+from mainstem.project.definition import ProjectDefinition, parse
+
+
+class MemoryStore:
+    """Keeps `Store`'s promises in memory. A block that raises leaves everything as it was."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.states: dict[str, bytes] = {}
+        self.parked: list[Parked] = []
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Book]:
+        """Open the book."""
+        before = list(self.events), dict(self.states), list(self.parked)
+        try:
+            yield MemoryBook(self)
+        except BaseException:
+            self.events, self.states, self.parked = before
+            raise
+
+    async def state(self, model: str) -> bytes | None:
+        """Return the state stored last for a model."""
+        return self.states.get(model)
+
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definitions in force."""
+        applied = {event.fact.project: event.fact for event in self.events if isinstance(event.fact, ProjectApplied)}
+        return [parse(fact.definition) for _, fact in sorted(applied.items())]
+
+
+class MemoryBook:
+    """Keeps `Book`'s promises on the lists of a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def lock(self, model: str) -> None:
+        """Do nothing: there is one at a time."""
+
+    async def record(self, event: Event) -> None:
+        """Append an event that is not there yet."""
+        if all(known.envelope.id != event.envelope.id for known in self._store.events):
+            fact = type(event.fact).model_validate_json(event.fact.model_dump_json())
+            self._store.events.append(Event(event.envelope, fact))
+
+    async def profile(self, model: str, version: int) -> str | None:
+        """Return the profile of a version that was promoted."""
+        facts = [event.fact for event in self._store.events]
+        promoted = {(fact.model, fact.version) for fact in facts if isinstance(fact, VersionPromoted)}
+        registered = {(fact.model, fact.version): fact.profile for fact in facts if isinstance(fact, VersionRegistered)}
+        return registered.get((model, version)) if (model, version) in promoted else None
+
+    async def promotions(self, model: str) -> list[Event]:
+        """Return the promotions of a model."""
+        return [e for e in self._store.events if isinstance(e.fact, VersionPromoted) and e.fact.model == model]
+
+    async def open_alerts(self, model: str) -> list[OpenAlert]:
+        """Return the alerts that no event closed."""
+        facts = [event.fact for event in self._store.events]
+        closed = {fact.alert for fact in facts if isinstance(fact, AlertClosed)}
+        asked = {fact.alert for fact in facts if isinstance(fact, RetrainingAsked)}
+        return [
+            OpenAlert(e.fact, "asked" if e.fact.alert in asked else e.fact.outcome, e.envelope.recorded_us)
+            for e in self._store.events
+            if isinstance(e.fact, AlertOpened) and e.fact.model == model and e.fact.alert not in closed
+        ]
+
+    async def last_request_us(self, model: str) -> int | None:
+        """Return when the last retraining was asked for."""
+        asked = [e for e in self._store.events if isinstance(e.fact, RetrainingAsked) and e.fact.model == model]
+        return max((e.envelope.recorded_us for e in asked), default=None)
+
+    async def save(self, progress: Progress) -> None:
+        """Keep the state."""
+        self._store.states[progress.model] = progress.state
+        self._store.parked += progress.parked

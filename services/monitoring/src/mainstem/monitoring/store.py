@@ -1,0 +1,189 @@
+"""Monitoring's store on PostgreSQL: every table is a fold of events."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.instants import render
+from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
+from mainstem.events.serving import DeploymentActivated
+from mainstem.monitoring.ports import Book, OpenAlert, Progress
+from mainstem.project.definition import ProjectDefinition, parse
+from mainstem.storage import Database, Transaction, load, load_snapshot
+
+SQL = load("mainstem.monitoring")
+
+#: Tables that are folds of the log; `audit replay` rebuilds and compares them.
+PROJECTIONS = ("project", "version", "promotion", "activation", "judged_window", "alert", "retraining")
+#: The topics whose facts they fold.
+TOPICS = (
+    "evt.registry.project",
+    "evt.registry.model",
+    "evt.serving.deployment",
+    "evt.monitoring.window",
+    "evt.monitoring.alert",
+)
+
+
+class PostgresStore:
+    """Keeps `Store`'s promises in one schema, and shows what is kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Book]:
+        """Open the book in one transaction."""
+        async with self._database.transaction() as tx:
+            yield PostgresBook(tx)
+
+    async def state(self, model: str) -> bytes | None:
+        """Return the state stored last for a model."""
+        return await load_snapshot(self._database, model)
+
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definitions in force."""
+        return [parse(row["definition"]) for row in await self._rows("definitions")]
+
+    async def monitors(self) -> list[dict[str, Any]]:
+        """Return each model declared: the version in production, since when it answers, and the last figures."""
+        production = {row["model"]: row for row in await self._rows("production")}
+        counts = {row["model"]: row["windows"] for row in await self._rows("window_counts")}
+        last = {(row["model"], row["version"]): row for row in await self._rows("last_windows")}
+        found = []
+        for definition in await self.definitions():
+            for model in definition.models:
+                version = production[model]["version"] if model in production else None
+                row = {
+                    "model": model,
+                    "project": definition.charter.name,
+                    "version": version,
+                    "answers_from": production[model]["effective_from"] if model in production else None,
+                    "windows": counts.get(model, 0),
+                    "last": last.get((model, version)),
+                }
+                found.append(row)
+        return found
+
+    async def windows(self, model: str, limit: int) -> list[dict[str, Any]]:
+        """Return the verdicts on a model's windows, the newest first."""
+        return await self._rows("windows", model, limit)
+
+    async def alerts(self, model: str | None, is_open: bool | None) -> list[dict[str, Any]]:
+        """Return alerts, the newest first; of one model, and only open or only closed ones, when asked so."""
+        return [_alert(row) for row in await self._rows("alerts", model, is_open)]
+
+    async def alert(self, prefix: str) -> dict[str, Any] | None:
+        """Return the one alert whose id begins like this with what it asked for; None when none or several do."""
+        rows = await self._rows("find_alert", prefix)
+        if len(rows) != 1:
+            return None
+        alert = _alert(rows[0])
+        return {**alert, "retrainings": await self._rows("retrainings", alert["alert"])}
+
+    async def _rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+        async with self._database.transaction() as tx:
+            return [dict(row) for row in await tx.fetch(SQL[query], *arguments)]
+
+
+class PostgresBook:
+    """Keeps `Book`'s promises in one transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    async def lock(self, model: str) -> None:
+        """Take the advisory lock of the model."""
+        await self._tx.execute(SQL["lock"], model)
+
+    async def record(self, event: Event) -> None:
+        """Append and fold what a reader of the log will decode."""
+        published = Event(event.envelope, type(event.fact).model_validate_json(event.fact.model_dump_json()))
+        await self._tx.append([published])
+        await apply(self._tx, published)
+
+    async def profile(self, model: str, version: int) -> str | None:
+        """Read `version` where `promotion` knows it."""
+        rows = await self._tx.fetch(SQL["profile"], model, version)
+        return str(rows[0]["profile"]) if rows else None
+
+    async def promotions(self, model: str) -> list[Event]:
+        """Read `promotion`."""
+        return [
+            Event(Envelope(**row["envelope"]), VersionPromoted.model_validate(row["fact"]))
+            for row in await self._tx.fetch(SQL["promotions"], model)
+        ]
+
+    async def open_alerts(self, model: str) -> list[OpenAlert]:
+        """Read `alert`."""
+        return [
+            OpenAlert(AlertOpened.model_validate(row["fact"]), row["outcome"], row["recorded_us"])
+            for row in await self._tx.fetch(SQL["open_alerts"], model)
+        ]
+
+    async def last_request_us(self, model: str) -> int | None:
+        """Read `retraining`."""
+        (row,) = await self._tx.fetch(SQL["last_request"], model)
+        found: int | None = row["recorded_us"]
+        return found
+
+    async def save(self, progress: Progress) -> None:
+        """Store the snapshot, and park what could not be taken."""
+        await self._tx.save_snapshot(progress.model, progress.state)
+        for parked in progress.parked:
+            await self._tx.park(parked.record, parked.reason)
+
+
+async def apply(tx: Transaction, event: Event) -> None:
+    """Fold one event of TOPICS; those of one topic must come in the order of the log."""
+    match event.fact:
+        case ProjectApplied() as fact:
+            await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
+        case VersionRegistered() as fact:
+            await tx.execute(SQL["add_version"], fact.model, fact.version, fact.project, fact.profile)
+        case VersionPromoted() as fact:
+            # The origin says where in the log the event stands, which its first fold and a replay need not agree on.
+            envelope = {**asdict(event.envelope), "origin": None}
+            document = fact.model_dump(mode="json")
+            await tx.execute(SQL["add_promotion"], event.envelope.id, fact.model, document, envelope)
+        case DeploymentActivated() as fact:
+            activated = (event.envelope.id, fact.model, fact.version, fact.effective_from)
+            await tx.execute(SQL["add_activation"], *activated)
+        case WindowJudged() as fact:
+            await fold_judged(tx, event, fact)
+        case AlertOpened() as fact:
+            document = fact.model_dump(mode="json")
+            opened = (fact.alert, fact.model, document, fact.outcome, event.envelope.recorded_us)
+            await tx.execute(SQL["add_alert"], *opened)
+        case RetrainingAsked() as fact:
+            asked = (event.envelope.id, fact.alert, fact.model, fact.cut, event.envelope.recorded_us)
+            await tx.execute(SQL["add_retraining"], *asked)
+        case AlertClosed() as fact:
+            end = (render(event.envelope.recorded_us), event.envelope.actor, fact.reason)
+            await tx.execute(SQL["close_alert"], fact.alert, *end)
+        case _:
+            return
+
+
+async def fold_judged(tx: Transaction, event: Event, fact: WindowJudged) -> None:
+    """Add the verdict on a window."""
+    await tx.execute(
+        SQL["add_window"],
+        event.envelope.id,
+        fact.model,
+        fact.version,
+        fact.start,
+        fact.end,
+        fact.predictions,
+        fact.labelled,
+        fact.figures,
+        render(event.envelope.recorded_us),
+    )
+
+
+def _alert(row: dict[str, Any]) -> dict[str, Any]:
+    fact = row.pop("fact")
+    return {**fact, **row, "recorded_time": render(row.pop("recorded_us")), "open": row["closed_time"] is None}

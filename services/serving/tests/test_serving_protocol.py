@@ -1,0 +1,255 @@
+"""The Open Inference Protocol, as clients we did not write see it."""
+
+import asyncio
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+
+from mainstem.events.catalogue import decode
+from mainstem.runtime.health import Health
+from mainstem.runtime.http import application
+from mainstem.serving import open_inference_pb2 as pb
+from mainstem.serving.api import Api
+from mainstem.serving.grpc_api import HEALTH, SERVICE, GrpcApi
+from mainstem.testkit.waiting import until
+
+HOST = "127.0.0.1"
+ROWS = np.array([[1.0, np.nan, 3.0], [0.0, 0.5, -1.0]])
+
+
+@pytest.fixture
+async def live(service):
+    """Version 1 answers."""
+    await service.deploy(bias=0.5)
+    return service
+
+
+@pytest.fixture
+def app(live):
+    return application(Health(), Api(live.answers).routes())
+
+
+@pytest.fixture
+async def client(app):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://serving") as client:
+        yield client
+
+
+@pytest.fixture
+async def http(app):
+    """Return the address of the HTTP door."""
+    server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    yield f"{HOST}:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def grpc_door(live):
+    """Return the address of the gRPC door."""
+    server, port = await GrpcApi(live.answers).start(f"{HOST}:0")
+    yield f"{HOST}:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+async def channel(grpc_door):
+    async with grpc.aio.insecure_channel(grpc_door) as channel:
+        yield channel
+
+
+async def probed(transport, address):
+    """Run the probe in a process of its own and return what it saw."""
+    script = Path(__file__).with_name("triton_probe.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, transport, address, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    return json.loads(out)
+
+
+KNOWN = {
+    "live": True,
+    "ready": True,
+    "model ready": True,
+    "version ready": True,
+    "server": "mainstem",
+    "model": ["storm", ["1"], "onnx_onnxv1"],
+    "tensors": [["features", "FP64", [-1, 3]], ["probabilities", "FP64", [-1, 2]]],
+}
+
+
+async def test_tritonclient_works_unmodified_over_http(http, make):
+    seen = await probed("http", http)
+    assert seen["known"] == KNOWN
+    _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
+    assert {name: status for name, (status, _) in seen["refusals"].items()} == {
+        **dict.fromkeys(("unknown model", "unknown version", "metadata", "repository"), "404"),
+        **dict.fromkeys(("unknown output", "unknown input", "float32", "wide", "flat", "two inputs"), "400"),
+    }
+
+
+async def test_tritonclient_works_unmodified_over_grpc(grpc_door, make):
+    seen = await probed("grpc", grpc_door)
+    assert seen["known"] == KNOWN
+    _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
+    wrong = ("unknown output", "unknown input", "float32", "wide", "flat", "two inputs")
+    assert {name: status for name, (status, _) in seen["refusals"].items()} == {
+        **dict.fromkeys(("unknown model", "unknown version", "metadata"), "StatusCode.NOT_FOUND"),
+        **dict.fromkeys(wrong, "StatusCode.INVALID_ARGUMENT"),
+        "repository": "StatusCode.UNIMPLEMENTED",
+    }
+
+
+def _check_answers(answers, scores):
+    assert answers.pop("id") == "mine"
+    assert answers.pop("parameters") == ["position", "prediction_id", "recorded_time"]
+    assert answers.pop("no rows") == []
+    assert answers
+    for name, found in answers.items():
+        assert found == pytest.approx(scores, abs=1e-15), name
+
+
+def asked(data, shape=(2, 3), **said):
+    return {"inputs": [{"name": "features", "datatype": "FP64", "shape": shape, "data": data}], **said}
+
+
+async def infer(client, body, path="/v2/models/storm/infer", **said):
+    return await client.post(path, content=body if isinstance(body, bytes) else json.dumps(body), **said)
+
+
+@pytest.mark.parametrize("data", [[[1, None, 3.0], [0, 0.5, -1]], [1, None, 3.0, 0, 0.5, -1]], ids=["nested", "flat"])
+async def test_json_is_taken_nested_and_flat_with_null_for_a_missing_value(client, make, data):
+    answer = (await infer(client, asked(data, id="mine"))).json()
+    (tensor,) = answer.pop("outputs")
+    probabilities = np.array(tensor.pop("data")).reshape(2, 2)
+    assert probabilities[:, 1] == pytest.approx(make.expected(ROWS, bias=0.5), abs=1e-15)
+    assert tensor == {"name": "probabilities", "datatype": "FP64", "shape": [2, 2]}
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("storm", "1", "mine")
+
+
+async def test_an_answer_over_http_stands_in_the_spool_with_its_entity(client, live):
+    answer = (await infer(client, asked([1, 2, 3], (1, 3), parameters={"entity": "LGA"}))).json()
+    (event,) = map(decode, live.log.append([message for _, message in live.spool.read(0)]))
+    assert (event.fact.channel, event.fact.entity) == ("http", "LGA")
+    assert event.fact.score == answer["outputs"][0]["data"][1]
+    assert event.envelope.id == answer["parameters"]["prediction_id"]
+    assert event.envelope.correlation == answer["id"]
+
+
+async def test_a_raw_request_is_one_tensor_and_nothing_else(client, make):
+    headers = {"inference-header-content-length": "0"}
+    answer = await infer(client, ROWS.tobytes(), headers=headers)
+    tail = answer.content[int(answer.headers["inference-header-content-length"]) :]
+    assert np.frombuffer(tail).reshape(2, 2)[:, 1] == pytest.approx(make.expected(ROWS, bias=0.5), abs=1e-15)
+
+
+BINARY = {"name": "features", "datatype": "FP64", "shape": [2, 3], "parameters": {"binary_data_size": 48}}
+WRONG = {
+    "no JSON": (b"{", {}),
+    "no object": (b"[]", {}),
+    "no inputs": ({}, {}),
+    "no data": ({"inputs": [{"name": "features", "datatype": "FP64", "shape": [2, 3]}]}, {}),
+    "too few values": (asked([1, 2, 3]), {}),
+    "ragged": (asked([[1, 2, 3], [1, 2]]), {}),
+    "deep": (asked([[[1, 2, 3]], [[1, 2, 3]]]), {}),
+    "text": (asked(["1", "2", "3"], (1, 3)), {}),
+    "truth values": (asked([True, False, True], (1, 3)), {}),
+    "past float64": (b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1,3],"data":[1e999,0,0]}]}', {}),
+    "open shape": (asked([1, 2, 3], (-1, 3)), {}),
+    "no shape": (asked([], ()), {}),
+    "entity of no text": (asked([1, 2, 3], (1, 3), parameters={"entity": 7}), {}),
+    "unknown output": (asked([1, 2, 3], (1, 3), outputs=[{"name": "label"}]), {}),
+    "binary that is not there": ({"inputs": [BINARY]}, {}),
+    "header past the body": (asked([1, 2, 3], (1, 3)), {"inference-header-content-length": "9999"}),
+    "header that is no number": (asked([1, 2, 3], (1, 3)), {"inference-header-content-length": "x"}),
+    "a part of a float64": (b"1234567", {"inference-header-content-length": "0"}),
+    "gzip that is none": (b"plain", {"content-encoding": "gzip"}),
+    "unknown encoding": (b"plain", {"content-encoding": "br"}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_wrong_request_is_a_400_with_a_sentence_and_leaves_no_record(client, live, name):
+    body, headers = WRONG[name]
+    answer = await infer(client, body, headers=headers)
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+    assert live.spool.next_sequence == 0
+
+
+async def test_a_body_that_unpacks_to_too_much_is_a_413(client):
+    bomb = gzip.compress(b" " * (17 << 20))
+    assert (await infer(client, bomb, headers={"content-encoding": "gzip"})).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/v2/models/sun", "/v2/models/storm/versions/9", "/v2/models/sun/ready", "/v2/x"])
+async def test_what_is_not_here_is_a_404_in_the_protocols_words(client, path):
+    answer = await client.get(path)
+    assert (answer.status_code, list(answer.json())) == (404, ["error"])
+
+
+async def test_a_fault_makes_the_server_not_ready(client, live):
+    live.faults["models"] = "model storm version 2: no artifact"
+    answer = await client.get("/v2/health/ready")
+    assert (answer.status_code, answer.json()) == (503, {"error": "models: model storm version 2: no artifact"})
+    assert (await client.get("/v2/health/live")).status_code == 200
+
+
+def unary(channel, method, request, response, service=SERVICE):
+    serialise = type(request).SerializeToString
+    call = channel.unary_unary(f"/{service}/{method}", serialise, response.FromString)
+    return call(request)
+
+
+def typed(rows=ROWS, **said):
+    request = pb.ModelInferRequest(model_name="storm", **said)
+    tensor = request.inputs.add(name="features", datatype="FP64", shape=rows.shape)
+    tensor.contents.fp64_contents.extend(rows.ravel().tolist())
+    return request
+
+
+async def test_a_typed_question_gets_a_typed_answer(channel, make):
+    answer = await unary(channel, "ModelInfer", typed(id="mine"), pb.ModelInferResponse)
+    found = np.array(answer.outputs[0].contents.fp64_contents).reshape(2, 2)
+    assert found[:, 1] == pytest.approx(make.expected(ROWS, bias=0.5), abs=1e-15)
+    assert (answer.id, list(answer.raw_output_contents)) == ("mine", [])
+
+
+async def test_raw_and_typed_in_one_question_are_refused(channel):
+    request = typed()
+    request.raw_input_contents.append(ROWS.tobytes())
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await unary(channel, "ModelInfer", request, pb.ModelInferResponse)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_contents_of_another_type_are_refused(channel):
+    request = typed()
+    request.inputs[0].contents.int_contents.append(1)
+    with pytest.raises(grpc.aio.AioRpcError, match="fp64_contents"):
+        await unary(channel, "ModelInfer", request, pb.ModelInferResponse)
+
+
+@pytest.mark.parametrize("asked_service", ["", SERVICE])
+async def test_the_health_service_follows_readiness(channel, live, asked_service):
+    request = pb.HealthCheckRequest(service=asked_service)
+    answers = [await unary(channel, "Check", request, pb.HealthCheckResponse, HEALTH)]
+    live.faults["models"] = "away"
+    answers.append(await unary(channel, "Check", request, pb.HealthCheckResponse, HEALTH))
+    assert answers == [pb.HealthCheckResponse(status=1), pb.HealthCheckResponse(status=2)]
+
+
+async def test_the_health_service_knows_no_other_service(channel):
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await unary(channel, "Check", pb.HealthCheckRequest(service="x"), pb.HealthCheckResponse, HEALTH)
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
