@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from sklearn.metrics import brier_score_loss, roc_auc_score
-
-from mainstem.project import Reason
 from projects.flights.damage import Damage
 from projects.flights.data import Events
 from projects.flights.demo.calls import Answer
 from projects.flights.demo.decisions import Activation
 from projects.flights.demo.reading import Log, Table, once
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from mainstem.project import Reason
 
 #: All dirt there is in the year itself: one gust of 1,048 mph.
 DIRT: Final = {"observed-2013-02-12T08Z-EWR": Reason.OUT_OF_RANGE}

@@ -8,6 +8,7 @@ import grpc
 import httpx
 import msgspec
 
+from mainstem.bus import Partition
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
 from mainstem.events.features import RowComputed
@@ -52,6 +53,7 @@ class Calls:
         self.answers: list[Answer] = []
         self._model, self._total, self._occasions, self._occasion = model, total, occasions, 0
         self._topic = f"evt.feature.{feature_set}"
+        self._starts: dict[Partition, int] = {}
         self._reader = LogReader(env["MAINSTEM_KAFKA"], [self._topic])
         self._http = httpx.AsyncClient(base_url=env["MAINSTEM_SERVING_URL"], timeout=TIMEOUT_S)
         self._channel = grpc.aio.insecure_channel(env["MAINSTEM_SERVING_GRPC"])
@@ -80,10 +82,10 @@ class Calls:
 
     async def _newest(self, count: int) -> list[Question]:
         """Return the rows recorded last."""
-        await self._reader.start()
+        await self._reader.start(self._starts)
         # Markers and second copies stand between the rows.
-        starts = {place: max(0, end - 2 * count - 50) for place, end in (await self._reader.ends()).items()}
-        await self._reader.start(starts)
+        self._starts = {place: max(0, end - 2 * count - 50) for place, end in (await self._reader.ends()).items()}
+        await self._reader.start(self._starts)
         found: dict[str, tuple[str, Question]] = {}
         async for records in self._reader.to_end():
             found |= {question.row: (known, question) for known, question in _questions(records)}

@@ -36,7 +36,7 @@ class Processes:
         os.kill(killed, signal.SIGKILL)
         try:
             async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(timeout=2) as client:
-                while not await self._is_back(client, service, killed):
+                while not await self._is_back(client, service, killed):  # noqa: ASYNC110  (it is another process)
                     await asyncio.sleep(0.05)
         except TimeoutError as fault:
             message = f"{service} was killed and is not ready after {PATIENCE_S} s; see `mainstem logs {service}`"

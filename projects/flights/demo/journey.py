@@ -1,10 +1,17 @@
-"""The year: January to April are learnt from, the first version answers from May on, and the rest follows from events."""
+"""The year: January to April are learnt from, a first version answers from May on, the rest follows from events."""
 
 import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from projects.flights.data import DAY_US
+from projects.flights.demo.calls import Calls
+from projects.flights.demo.crash import Processes
+from projects.flights.demo.people import People
+from projects.flights.demo.player import Player
+from projects.flights.demo.watcher import Watcher
 
 from mainstem.events.envelope import Event
 from mainstem.events.instants import parse, render
@@ -13,12 +20,6 @@ from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
 from mainstem.project import ModelDefinition, Monitoring
-from projects.flights.data import DAY_US
-from projects.flights.demo.calls import Calls
-from projects.flights.demo.crash import Processes
-from projects.flights.demo.people import People
-from projects.flights.demo.player import Player
-from projects.flights.demo.watcher import Watcher
 
 FIRST_TRAINING_US: Final = parse("2013-05-01T00:00:00Z")
 AUGUST_US: Final = parse("2013-08-01T00:00:00Z")

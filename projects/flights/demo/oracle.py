@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+from projects.flights.demo.reading import Table
 
 from mainstem.events.features import OrderJournalled
-from projects.flights.demo.reading import Table
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -216,14 +216,14 @@ def _deviation(_: Ints, values: Ints) -> float:
 
 
 def _decayed_mean(ages: Ints, values: Ints) -> float:
-    """Weights halve every 30 minutes, by whole minutes of age, and are whole multiples of 2**-24."""
+    """Weigh by age: weights halve every 30 minutes, by whole minutes of age, and are whole multiples of 2**-24."""
     weights = [round(2**24 * 2.0 ** (-(age // _MINUTE) / 30)) for age in ages.tolist()]
     weighted = sum(weight * value for weight, value in zip(weights, values.tolist(), strict=True))
     return weighted / sum(weights) if weights else math.nan
 
 
 def _last(ages: Ints, values: Ints) -> float:
-    """The value of the newest event; of several at one time, of the one applied last. In stored units."""
+    """Return the value of the newest event, and at a tie of the one applied last; in stored units."""
     return int(values[-1]) if len(ages) else math.nan
 
 

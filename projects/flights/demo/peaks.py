@@ -4,7 +4,6 @@ import asyncio
 import os
 
 import psutil
-
 from projects.flights.demo.crash import Processes
 
 _MIB = 1 << 20

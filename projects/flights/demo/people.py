@@ -20,17 +20,17 @@ class People:
         self._client = httpx.AsyncClient(timeout=30)
 
     async def apply(self, definition: Mapping[str, Any], at_us: int) -> None:
-        """The builder applies the project."""
+        """Apply the project, as the builder."""
         body = {"definition": definition, "command_id": "demo-apply", "at": render(at_us)}
         await self._post("REGISTRY", "/v1/projects", "builder", body)
 
     async def request_training(self, model: str, at_us: int) -> str:
-        """The builder asks for the first run; returns its id."""
+        """Ask for the first run, as the builder; return its id."""
         body = {"model": model, "command_id": f"demo-training-{at_us}", "at": render(at_us)}
         return str((await self._post("TRAINING", "/v1/runs", "builder", body))["run"])
 
     async def approve(self, model: str, version: int, at_us: int) -> None:
-        """Somebody who did not build the version approves it, which puts it into production."""
+        """Approve a version, as somebody who did not build it, which puts it into production."""
         body = {"command_id": f"demo-approve-{version}", "at": render(at_us), "comment": "the gates let it through"}
         await self._post("REGISTRY", f"/v1/models/{model}/versions/{version}/approve", "approver", body)
 

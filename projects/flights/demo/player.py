@@ -5,11 +5,11 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+from projects.flights.data import Events
 
 from mainstem.bus import Publisher
 from mainstem.events.envelope import Headers, Message
 from mainstem.events.instants import render
-from projects.flights.data import Events
 
 #: One record in so many is traced through all services.
 TRACED_ONE_IN = 5_000

@@ -63,7 +63,7 @@ class _Prediction(msgspec.Struct, gc=False):
     score: float
 
 
-_TYPES: Final = {
+_TYPES: Final[dict[str, npt.DTypeLike]] = {
     "carrier": "S2",
     "origin": "S3",
     "dest": "S3",
@@ -84,7 +84,7 @@ _decode_values = msgspec.json.Decoder(list[list[float | None]]).decode
 
 def _accepted(record: type[msgspec.Struct]) -> Callable[[Sequence[bytes]], Table]:
     """Return what turns accepted events of a source into the columns of its record."""
-    decode = msgspec.json.Decoder(msgspec.defstruct("Accepted", [("record", record)])).decode
+    decode: Any = msgspec.json.Decoder(msgspec.defstruct("Accepted", [("record", record)])).decode
     names = record.__struct_fields__
     return lambda values: _columns([decode(value).record for value in values], names)
 

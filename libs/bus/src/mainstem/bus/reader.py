@@ -51,8 +51,11 @@ class LogReader:
             self._consumer.seek(tp, (offsets or {}).get((tp.topic, tp.partition), 0))
 
     async def ends(self) -> dict[Partition, int]:
-        """Return the offset after the last record of each partition, now."""
-        found = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        """Return the offset after the last record of each partition, now. Raises Unavailable."""
+        try:
+            found = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        except KafkaError as fault:
+            raise Unavailable(f"Kafka does not answer: {fault!r}") from fault
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     async def poll(self, max_records: int = 5_000, timeout_s: float = 0.2) -> list[Record]:

@@ -6,6 +6,10 @@ Schema = dict[str, Any]
 
 #: Words about a schema that change nothing for a reader.
 _PROSE = {"description", "title", "$schema", "$id", "default", "examples"}
+#: Words whose content is compared part by part.
+_BRANCHES = ("items", "additionalProperties")
+_ALTERNATIVES = ("anyOf", "prefixItems")
+_PARTS = {"$defs", "properties", "required"}
 
 
 def incompatibilities(old: Schema, new: Schema) -> list[str]:
@@ -33,23 +37,26 @@ class _Pair:
 
 def _compare(old: _Pair, new: _Pair, path: str, found: list[str]) -> None:
     a, b = old.schema, new.schema
+    if _facets(a) != _facets(b):
+        found.append(f"{path or 'payload'}: {_facets(a)} became {_facets(b)}")
+        return
     if "properties" in a or "properties" in b:
         _compare_object(old, new, path, found)
-        return
-    for branch in ("items", "additionalProperties"):
-        if isinstance(a.get(branch), dict) and isinstance(b.get(branch), dict):
+    for branch in _BRANCHES:
+        if isinstance(a.get(branch), dict):
             _compare(old.at(a[branch]), new.at(b[branch]), f"{path}[]", found)
-    for branch in ("anyOf", "prefixItems"):
-        if len(a.get(branch, [])) == len(b.get(branch, [])):
-            for one, other in zip(a.get(branch, []), b.get(branch, []), strict=True):
-                _compare(old.at(one), new.at(other), path, found)
-        else:
-            found.append(f"{path or 'payload'}: alternatives changed")
-    nested = _PROSE | {"items", "additionalProperties", "anyOf", "prefixItems", "$defs"}
-    facets_old = {k: v for k, v in a.items() if k not in nested or isinstance(v, bool)}
-    facets_new = {k: v for k, v in b.items() if k not in nested or isinstance(v, bool)}
-    if facets_old != facets_new:
-        found.append(f"{path or 'payload'}: {facets_old} became {facets_new}")
+    for branch in _ALTERNATIVES:
+        for one, other in zip(a.get(branch, []), b.get(branch, []), strict=True):
+            _compare(old.at(one), new.at(other), path, found)
+
+
+def _facets(schema: Schema) -> Schema:
+    """Return what a schema says of itself: all but prose, and of its parts only that they are there."""
+    said = {name: value for name, value in schema.items() if name not in _PROSE | _PARTS}
+    for name in (*_BRANCHES, *_ALTERNATIVES):
+        if isinstance(said.get(name), (dict, list)):
+            said[name] = "…" if isinstance(said[name], dict) else len(said[name])
+    return said
 
 
 def _compare_object(old: _Pair, new: _Pair, path: str, found: list[str]) -> None:

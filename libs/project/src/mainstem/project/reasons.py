@@ -1,7 +1,8 @@
 """Why a record is refused: one code a cause, each with what to do about it."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Reason(StrEnum):
@@ -39,6 +40,27 @@ class Reason(StrEnum):
     BAD_EVENT_TIME = "bad_event_time"
     #: It is larger than a record may be. Send large content by reference.
     TOO_LARGE = "too_large"
+
+
+#: What to do about each reason, in a sentence for whoever holds the record.
+ADVICE: Final[Mapping[Reason, str]] = {
+    Reason.MALFORMED_JSON: "Mend the writer's encoder; send the record again.",
+    Reason.NOT_AN_OBJECT: "Send one object a record, never an array or a bare value.",
+    Reason.MISSING_FIELD: "Fill the field, or declare the column nullable.",
+    Reason.UNKNOWN_FIELD: "Declare the column first, or stop sending it.",
+    Reason.WRONG_TYPE: "Send numbers as numbers and times as RFC 3339 with an offset.",
+    Reason.NULL_NOT_ALLOWED: "Fill the field, or declare the column nullable.",
+    Reason.OUT_OF_RANGE: "Check unit and sensor; widen the range only if it is honest.",
+    Reason.UNKNOWN_CATEGORY: "Correct the value, or add it to the contract.",
+    Reason.TOO_LONG: "Shorten the text, or raise the column's limit.",
+    Reason.KEY_MISMATCH: "Key each record by the column the contract names.",
+    Reason.EVENT_AFTER_ARRIVAL: "Set the writer's clock right.",
+    Reason.TOO_OLD: "Load old records as a replay, or raise `max_age`.",
+    Reason.DUPLICATE_ID: "A repeated delivery needs nothing; give a new fact its own id.",
+    Reason.MISSING_ID: "Set the header `ce_id`.",
+    Reason.BAD_EVENT_TIME: "Set `ce_time` to RFC 3339 with an offset.",
+    Reason.TOO_LARGE: "Send large content by reference.",
+}
 
 
 class Fault(NamedTuple):

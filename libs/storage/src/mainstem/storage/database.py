@@ -52,7 +52,7 @@ class Database:
         except _LOST_RACE as fault:
             raise Conflict(f"schema {self.schema}: {fault}; read again and decide again") from fault
         except _AWAY as fault:
-            raise self._unavailable(fault) from fault
+            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -61,12 +61,7 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
         except _AWAY as fault:
-            raise self._unavailable(fault) from fault
-
-    def _unavailable(self, fault: Exception) -> Exception:
-        if isinstance(fault, ValueError):
-            return fault  # the client's word for an argument of a wrong type: our mistake, and no outage
-        return Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}")
+            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
 
     async def ping(self) -> None:
         """Return when the server answers; raise Unavailable when it does not."""

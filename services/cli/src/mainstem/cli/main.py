@@ -8,7 +8,14 @@ from mainstem.cli.lazy import lazy_group
 #: Groups of commands: name to (module that holds the Typer `app`, line of help).
 GROUPS: dict[str, tuple[str, str]] = {
     "project": ("mainstem.cli.commands.project", "Validate a project folder; put its definition in force."),
+    "source": ("mainstem.cli.commands.source", "Send records of a file to a source."),
+    "quarantine": ("mainstem.cli.commands.quarantine", "Refused records: look, and send corrections."),
+    "feature": ("mainstem.cli.commands.feature", "Feature sets: look, compute anew, compare with what was published."),
+    "training": ("mainstem.cli.commands.training", "Training runs: start, look."),
+    "event": ("mainstem.cli.commands.event", "Events on the bus: follow, look up, read their schemas."),
     "model": ("mainstem.cli.commands.model", "Versions of models: look, approve, promote, roll back."),
+    "audit": ("mainstem.cli.commands.audit", "Prove that nothing was changed and every table follows from the log."),
+    "prediction": ("mainstem.cli.commands.prediction", "Explain an answer from the log."),
 }
 
 app = typer.Typer(

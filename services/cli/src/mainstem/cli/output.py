@@ -10,14 +10,26 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    NDJSON = "ndjson"
 
 
 def show(rows: Sequence[Mapping[str, object]], format_: Format) -> None:
-    """Print rows with the same keys; as JSON they are one list."""
+    """Print rows with the same keys; as JSON they are one list, as NDJSON one object a line."""
     if format_ is Format.JSON:
         print(json.dumps(rows, indent=2))
+    elif format_ is Format.NDJSON:
+        for row in rows:
+            print(json.dumps(row))
     else:
         _table(rows)
+
+
+def tell(facts: Mapping[str, object]) -> None:
+    """Print one thing to people, a line for each of its facts; those that are None are left out."""
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        if value is not None:
+            print(f"{name:<{width}}{value}")
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> None:
@@ -29,4 +41,5 @@ def _table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(name)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table, soft_wrap=True)
+    # What a record holds is shown as it is, whatever it means to the console.
+    Console(markup=False, emoji=False).print(table, soft_wrap=True)

@@ -41,3 +41,7 @@ select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, 
 
 -- name: hashes
 select hashes from block order by first_leaf;
+
+-- name: count
+select coalesce(sum(count), 0)::bigint as entries from block
+ where topic = any($1::text[]) or exists (select from unnest($2::text[]) as prefix where starts_with(topic, prefix));

@@ -148,17 +148,25 @@ class Snapshot:
 
     async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
         """Yield the blocks of `topics` (`prefix*` stands for a family) in leaf order, fetched as they are asked for."""
-        exact = [topic for topic in topics if not topic.endswith("*")]
-        families = [topic[:-1] for topic in topics if topic.endswith("*")]
-        async for row in self._tx.connection.cursor(SQL["blocks"], exact, families, prefetch=_BLOCKS_AHEAD):
+        async for row in self._tx.connection.cursor(SQL["blocks"], *_chosen(topics), prefetch=_BLOCKS_AHEAD):
             yield Block(*row)
 
-    async def root(self) -> bytes:
-        """Return the root over all stored leaf hashes."""
+    async def count(self, topics: Sequence[str]) -> int:
+        """Return the number of entries of `topics`, chosen as for `blocks`."""
+        return int((await self._tx.fetch(SQL["count"], *_chosen(topics)))[0]["entries"])
+
+    async def tree(self) -> Frontier:
+        """Return the tree over all stored leaf hashes."""
         tree = Frontier()
         async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
             tree = tree.append(row["hashes"])
-        return tree.root()
+        return tree
+
+
+def _chosen(topics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the topics by name, and the prefixes of the families."""
+    names = [topic for topic in topics if not topic.endswith("*")]
+    return names, [topic[:-1] for topic in topics if topic.endswith("*")]
 
 
 def _by_topic(blocks: Sequence[Block]) -> Counter[str]:

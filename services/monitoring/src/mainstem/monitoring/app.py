@@ -10,7 +10,7 @@ from mainstem.monitoring.handlers import Watching, close_replaced
 from mainstem.monitoring.settings import Settings
 from mainstem.monitoring.store import PostgresBook, PostgresStore, apply
 from mainstem.project.definition import ProjectDefinition
-from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve
+from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.storage import Transaction
 
 _TOPICS = ("evt.registry.project", "evt.registry.model", "evt.serving.deployment")
@@ -44,7 +44,7 @@ async def main() -> None:
 async def watch_all(resources: Resources, store: PostgresStore) -> None:
     """Watch every model of every project in force, each from where the store says."""
     async with asyncio.TaskGroup() as group:
-        for definition in await store.definitions():
+        for definition in await steadily(store.definitions):
             for model in definition.models:
                 group.create_task(watch(resources, store, definition, model))
 
@@ -52,7 +52,7 @@ async def watch_all(resources: Resources, store: PostgresStore) -> None:
 async def watch(resources: Resources, store: PostgresStore, definition: ProjectDefinition, model: str) -> None:
     """Watch one model for ever."""
     fold = Fold(definition, model)
-    state = await store.state(model)
+    state = await steadily(lambda: store.state(model))
     if state is not None:
         fold.restore(state)
     watching = Watching(fold, definition.charter.name, store, resources.artifacts)
@@ -62,6 +62,7 @@ async def watch(resources: Resources, store: PostgresStore, definition: ProjectD
 
     topics = [fold.predictions_topic, fold.labels_topic]
     subscription = resources.bus.subscribe(f"monitoring-{model}", topics, positions)
+    resources.watch(model, subscription)
 
     async def tick() -> None:
         ticks = 0

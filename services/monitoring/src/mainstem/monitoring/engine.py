@@ -124,8 +124,8 @@ class Fold:
     """Windows, unmatched predictions and labels, and the evidence against each version of one model.
 
     Promise: the closings are a function of the records alone, whatever the polls, wherever the state was stored and
-    restored (for sources that announce progress). A window is complete when nothing recorded before its end and the
-    label's wait is still to come.
+    restored (for sources that announce progress). A window is complete when its end and the wait for labels after it
+    lie behind every input.
     """
 
     def __init__(self, definition: ProjectDefinition, model: str) -> None:
@@ -197,11 +197,11 @@ class Fold:
         return closings
 
     def _begin(self, released: Released[Item]) -> int | None:
-        """Return the end of the window that closes next: at first that of the earliest that can still be complete."""
+        """Return the end of the window that closes next: at first that of the earliest not over yet."""
         readable = released.arrivals[released.arrivals > NEVER]
-        first = [*(readable[:1] - 1).tolist(), *(instant for instant, _ in released.reached[:1])]
+        first = [*readable[:1].tolist(), *(instant for instant, _ in released.reached[:1])]
         if self._next_end is None and first:
-            self._next_end = window_start(min(first) + 1 - self._wait, self._width) + self._width
+            self._next_end = window_start(min(first) - self._wait, self._width) + self._width
         self._clock = max([self._clock, *readable[-1:].tolist()])
         return self._next_end
 
@@ -211,7 +211,7 @@ class Fold:
         Sources that announce progress say when; with a live source among them the next record does, too.
         """
         due_us = end_us + self._wait
-        ticks = [(instant, place) for instant, place in released.reached if instant >= due_us - 1][:1]
+        ticks = [(instant, place) for instant, place in released.reached if instant >= due_us][:1]
         if self.reader.live:
             place = int(np.searchsorted(released.arrivals, due_us))
             ticks += [(int(arrival), place) for arrival in released.arrivals[place : place + 1]]

@@ -118,7 +118,7 @@ class Bench:
         """Open alerts on the version in production, and ask for what the project asks for."""
         standing = {
             one.fact.kind: Standing(one.fact.alert, one.outcome == "cooling down")
-            for one in await self._book.open_alerts(self._model)
+            for one in await self._book.open_alerts(self._model, closing.instant_us)
             if one.fact.version == judged.version
         }
         last_us = await self._book.last_request_us(self._model)

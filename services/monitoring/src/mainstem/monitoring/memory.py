@@ -64,10 +64,11 @@ class MemoryBook:
         """Return the promotions of a model."""
         return [e for e in self._store.events if isinstance(e.fact, VersionPromoted) and e.fact.model == model]
 
-    async def open_alerts(self, model: str) -> list[OpenAlert]:
-        """Return the alerts that no event closed."""
+    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
+        """Return the alerts that no event closed by then."""
         facts = [event.fact for event in self._store.events]
-        closed = {fact.alert for fact in facts if isinstance(fact, AlertClosed)}
+        known = [e for e in self._store.events if at_us is None or e.envelope.recorded_us <= at_us]
+        closed = {e.fact.alert for e in known if isinstance(e.fact, AlertClosed)}
         asked = {fact.alert for fact in facts if isinstance(fact, RetrainingAsked)}
         return [
             OpenAlert(e.fact, "asked" if e.fact.alert in asked else e.fact.outcome, e.envelope.recorded_us)

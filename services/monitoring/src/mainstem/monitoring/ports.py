@@ -52,8 +52,8 @@ class Book(Protocol):
     async def promotions(self, model: str) -> list[Event]:
         """Return the promotions of a model (VersionPromoted), in the order of the log."""
 
-    async def open_alerts(self, model: str) -> list[OpenAlert]:
-        """Return the alerts of a model that were not closed."""
+    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
+        """Return the alerts of a model that are not closed; with `at_us`, those not closed by that recorded time."""
 
     async def last_request_us(self, model: str) -> int | None:
         """Return when a retraining was last asked for, in recorded time."""

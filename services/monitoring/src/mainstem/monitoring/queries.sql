@@ -23,7 +23,7 @@ insert into judged_window values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9) on 
 insert into alert values ($1, $2, $3::jsonb, $4, $5) on conflict do nothing;
 
 -- name: close_alert
-update alert set closed_time = $2, closed_by = $3, closed_reason = $4 where alert = $1 and closed_time is null;
+update alert set closed_us = $2, closed_by = $3, closed_reason = $4 where alert = $1 and closed_us is null;
 
 -- name: add_retraining
 with asked as (insert into retraining values ($1, $2, $3, $4, $5) on conflict do nothing)
@@ -42,7 +42,8 @@ select profile from version v
 select fact, envelope from promotion where model = $1 order by number;
 
 -- name: open_alerts
-select fact, outcome, recorded_us from alert where model = $1 and closed_time is null order by recorded_us, alert;
+select fact, outcome, recorded_us from alert
+ where model = $1 and (closed_us is null or closed_us > $2::bigint) order by recorded_us, alert;
 
 -- name: last_request
 select max(recorded_us) as recorded_us from retraining where model = $1;
@@ -66,12 +67,12 @@ select version, start_time, end_time, predictions, labelled, figures, recorded_t
  where model = $1 order by end_time desc, version limit $2;
 
 -- name: alerts
-select fact, outcome, recorded_us, closed_time, closed_by, closed_reason from alert
- where ($1::text is null or model = $1) and ($2::bool is null or $2 = (closed_time is null))
+select fact, outcome, recorded_us, closed_us, closed_by, closed_reason from alert
+ where ($1::text is null or model = $1) and ($2::bool is null or $2 = (closed_us is null))
  order by recorded_us desc, alert;
 
 -- name: find_alert
-select fact, outcome, recorded_us, closed_time, closed_by, closed_reason from alert
+select fact, outcome, recorded_us, closed_us, closed_by, closed_reason from alert
  where starts_with(alert, $1) order by alert limit 2;
 
 -- name: retrainings

@@ -117,11 +117,11 @@ class PostgresBook:
             for row in await self._tx.fetch(SQL["promotions"], model)
         ]
 
-    async def open_alerts(self, model: str) -> list[OpenAlert]:
+    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
         """Read `alert`."""
         return [
             OpenAlert(AlertOpened.model_validate(row["fact"]), row["outcome"], row["recorded_us"])
-            for row in await self._tx.fetch(SQL["open_alerts"], model)
+            for row in await self._tx.fetch(SQL["open_alerts"], model, at_us)
         ]
 
     async def last_request_us(self, model: str) -> int | None:
@@ -162,7 +162,7 @@ async def apply(tx: Transaction, event: Event) -> None:
             asked = (event.envelope.id, fact.alert, fact.model, fact.cut, event.envelope.recorded_us)
             await tx.execute(SQL["add_retraining"], *asked)
         case AlertClosed() as fact:
-            end = (render(event.envelope.recorded_us), event.envelope.actor, fact.reason)
+            end = (event.envelope.recorded_us, event.envelope.actor, fact.reason)
             await tx.execute(SQL["close_alert"], fact.alert, *end)
         case _:
             return
@@ -185,5 +185,13 @@ async def fold_judged(tx: Transaction, event: Event, fact: WindowJudged) -> None
 
 
 def _alert(row: dict[str, Any]) -> dict[str, Any]:
-    fact = row.pop("fact")
-    return {**fact, **row, "recorded_time": render(row.pop("recorded_us")), "open": row["closed_time"] is None}
+    opened_us, closed_us = row["recorded_us"], row["closed_us"]
+    return {
+        **row["fact"],
+        "outcome": row["outcome"],
+        "open": closed_us is None,
+        "recorded_time": render(opened_us),
+        "closed_time": None if closed_us is None else render(closed_us),
+        "closed_by": row["closed_by"],
+        "closed_reason": row["closed_reason"],
+    }

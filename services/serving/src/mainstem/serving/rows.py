@@ -1,7 +1,7 @@
 """Feature rows and markers as they are read, predictions as they are written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -34,8 +34,7 @@ _FIXED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A feature row whose inputs are still JSON."""
 
     index: int
@@ -59,7 +58,7 @@ class _Until(msgspec.Struct):
 
 _decode_row = msgspec.json.Decoder(_Payload).decode
 _decode_values = msgspec.json.Decoder(list[list[float | None]]).decode
-_ASKED_HEADERS = ("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid")
+_ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid"))
 
 
 def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], parked: list[Parked]) -> list[Row]:
@@ -69,7 +68,7 @@ def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]],
     rows = []
     for index, recorded_us in zip(indices, times, strict=True):
         record, found = records[index], headers[index]
-        if found.get("ce_type") != _ROW or recorded_us == NEVER or any(name not in found for name in _ASKED_HEADERS):
+        if found.get("ce_type") != _ROW or recorded_us == NEVER or not _ASKED_HEADERS.issubset(found):
             parked.append(Parked(record, "the headers are not those of a feature row; fix its writer"))
             continue
         try:
@@ -178,9 +177,10 @@ class Form:
             ("ce_causationid", cause),
             ("ce_origin", origin),
         ]
-        trace = tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": event_id.decode()})
-        if trace is not None:
-            out.append(("traceparent", trace))
+        parent = headers.get("traceparent")
+        if parent is not None:
+            step = tracer.step(parent, f"process {record.topic}", {"event.id": event_id.decode()})
+            out.append(("traceparent", step or parent))
         value = b'%b,"channel":"stream","entity":%b,"row":"%b","position":"%b","features":%b,"score":%b}' % (
             self._head,
             orjson.dumps(row.entity),

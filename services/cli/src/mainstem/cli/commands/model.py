@@ -32,7 +32,7 @@ def show_(
     """Show the versions of a model, or one version with the verdict of every gate; JSON holds everything."""
     path = f"/v1/models/{model}" if version is None else f"/v1/models/{model}/versions/{version}"
     found = get("registry", path)
-    if output is Format.JSON:
+    if output is not Format.TABLE:
         show([found], output)
     elif version is None:
         show([_line(row) for row in found["versions"]], output)

@@ -43,7 +43,7 @@ create table alert(
     fact          jsonb  not null,          -- AlertOpened as published
     outcome       text   not null,          -- what came of it so far
     recorded_us   bigint not null,
-    closed_time   text,
+    closed_us     bigint,
     closed_by     text,
     closed_reason text
 );

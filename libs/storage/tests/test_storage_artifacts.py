@@ -1,0 +1,47 @@
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstem.storage import ArtifactCorrupt, ArtifactMissing, Artifacts
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    return Artifacts(tmp_path_factory.mktemp("artifacts"))
+
+
+@given(st.binary(max_size=100))
+def test_only_the_same_bytes_come_back(artifacts: Artifacts, content: bytes) -> None:
+    address = artifacts.put(content)
+    assert address == f"sha256:{sha256(content).hexdigest()}"
+    assert artifacts.get(address) == content
+
+
+def test_putting_twice_is_one_artifact_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    assert Artifacts(tmp_path).put(b"x") == Artifacts(tmp_path).put(b"x")
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_a_partial_file_of_a_killed_process_is_no_artifact(tmp_path: Path) -> None:
+    address = Artifacts(tmp_path).put(b"whole")
+    file = next(path for path in tmp_path.rglob("*") if path.is_file())
+    file.rename(file.with_name(f"{file.name}.4711"))
+    with pytest.raises(ArtifactMissing, match=f"no artifact {address}; rebuild the run that made it"):
+        Artifacts(tmp_path).get(address)
+    assert Artifacts(tmp_path).get(Artifacts(tmp_path).put(b"whole")) == b"whole"
+
+
+def test_changed_bytes_are_refused_and_named(tmp_path: Path) -> None:
+    address = Artifacts(tmp_path).put(b"whole")
+    next(path for path in tmp_path.rglob("*") if path.is_file()).write_bytes(b"forged")
+    with pytest.raises(ArtifactCorrupt, match=f"{address} holds bytes of sha256:{sha256(b'forged').hexdigest()}"):
+        Artifacts(tmp_path).get(address)
+
+
+@pytest.mark.parametrize("address", ["", "sha256:", "../../etc/passwd", "sha256:" + "G" * 64, "sha256:" + "a" * 63])
+def test_what_is_no_address_leads_nowhere(artifacts: Artifacts, address: str) -> None:
+    with pytest.raises(ArtifactMissing, match="is no content address"):
+        artifacts.get(address)

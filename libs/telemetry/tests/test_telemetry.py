@@ -1,0 +1,78 @@
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client.parser import text_string_to_metric_families
+
+from mainstem.telemetry import Tracer, configure, logger, metrics
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, UNSAMPLED = (f"00-{TRACE}-{SPAN}-{flags}".encode() for flags in ("01", "00"))
+OFF = Tracer("off", None)
+
+
+def spans(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "trial.ndjson").read_text().splitlines()]
+
+
+def test_a_sampled_record_is_followed_in_the_same_trace(tmp_path: Path) -> None:
+    tracer = Tracer("trial", tmp_path)
+    after = tracer.step(SAMPLED, "process src.orders", {"event.id": "e"})
+    tracer.close()
+    (span,) = spans(tmp_path)
+    assert span["name"] == "process src.orders"
+    assert (span["parent_id"], span["attributes"]) == (f"0x{SPAN}", {"event.id": "e"})
+    assert after is not None
+    assert re.fullmatch(rb"00-%s-[0-9a-f]{16}-01" % TRACE.encode(), after)
+    assert after != SAMPLED
+
+
+def test_a_record_that_is_not_sampled_writes_nothing_and_stays_what_it_is(tmp_path: Path) -> None:
+    tracer = Tracer("trial", tmp_path)
+    assert tracer.step(UNSAMPLED, "process", {}) == UNSAMPLED
+    assert tracer.step(None, "process", {}) is None
+    tracer.close()
+    assert spans(tmp_path) == []
+
+
+@given(st.binary() | st.from_regex(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", fullmatch=True))
+def test_whatever_a_source_sends_as_its_trace_is_followed_or_dropped(traceparent: bytes) -> None:
+    after = OFF.step(traceparent, "process", {})
+    valid = TraceContextTextMapPropagator().extract({"traceparent": traceparent.decode(errors="replace")})
+    assert (after is not None) is bool(valid) or not traceparent.startswith(b"00-")
+
+
+def test_a_log_line_is_one_json_object_with_what_to_search_for(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        configure()
+        logger("mainstem.trial").warning("parked %s", "r1", extra={"action": "parked", "path": Path("x")})
+    finally:
+        root.handlers[:], root.level = before, level
+    line = json.loads(capsys.readouterr().err)
+    assert {name: line[name] for name in ("level", "logger", "message", "action", "path")} == {
+        "level": "warning",
+        "logger": "mainstem.trial",
+        "message": "parked r1",
+        "action": "parked",
+        "path": "x",
+    }
+
+
+def test_every_instrument_is_of_the_platform_and_described() -> None:
+    families = list(text_string_to_metric_families(metrics.exposition().decode()))
+    assert [family.name for family in families if not family.name.startswith("mainstem_")] == []
+    assert [family.name for family in families if not family.documentation] == []
+
+
+def test_every_instrument_says_what_to_do() -> None:
+    source = Path(metrics.__file__).read_text()
+    declared = re.findall(r"^(#: .*\n)?[A-Z_]+: Final = (?:Counter|Gauge|Histogram)", source, re.MULTILINE)
+    assert len(declared) > 5
+    assert "" not in declared

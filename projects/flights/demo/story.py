@@ -1,0 +1,199 @@
+"""What people see: a live line while the year is played, and the story on one screen when it is over."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mainstem.events.envelope import Event
+from mainstem.events.monitoring import AlertOpened
+from mainstem.events.registry import VersionRegistered
+from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.events.training import RunFailed, TrainingRequested
+from projects.flights.data import DAY_US
+
+_WEEK = 7
+
+
+class Telling:
+    """Tells how far the year is. On a terminal one line stays below the news; elsewhere a line for each week."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._began = self._since = time.monotonic()
+        self._events = self._events_then = self._days = 0
+        self._rate, self._lag, self._today_us = 0.0, 0, 0
+        self._version: int | None = None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def day(self, day_us: int, events: int) -> None:
+        """Take note of a day that was played."""
+        self._today_us, self._events, self._days = day_us, self._events + events, self._days + 1
+        now = time.monotonic()
+        if now - self._since > 1:
+            self._rate, self._since = (self._events - self._events_then) / (now - self._since), now
+            self._events_then = self._events
+        if self._live:
+            self._live.update(Text(self._line(), style="bold"))
+        elif self._days % _WEEK == 0:
+            self._console.print(self._line(), highlight=False)
+
+    def lag(self, rows: int) -> None:
+        """Take note of how many flights that left have no feature row yet."""
+        self._lag = rows
+
+    def event(self, event: Event) -> None:
+        """Tell a decision."""
+        if isinstance(event.fact, DeploymentActivated):
+            self._version = event.fact.version
+        news = _news(event)
+        if news:
+            at = _day(event.envelope.recorded_us)
+            self._console.print(Text.assemble((f"{at}  ", "dim"), news), highlight=False)
+
+    def say(self, words: str) -> None:
+        """Tell something else."""
+        self._console.print(Text(words, style="dim"), highlight=False)
+
+    def _line(self) -> str:
+        version = f"version {self._version} answers" if self._version else "no version yet"
+        taken = time.monotonic() - self._began
+        return (
+            f"{_day(self._today_us)}  {self._events:>9,} events  {self._rate:>6,.0f}/s  "
+            f"{self._lag:>6,} flights behind  {version}  {taken:4.0f} s"
+        )
+
+
+def _news(event: Event) -> Text | None:
+    """Return a decision in words; None for what is no news."""
+    match event.fact:
+        case TrainingRequested() as fact:
+            return Text(f"run {fact.run[:8]} of {fact.model}, because of: {fact.cause.replace('_', ' ')}")
+        case VersionRegistered() as fact:
+            auc = fact.evidence["evaluation"]["auc"]
+            if fact.stage == "candidate":
+                return Text(f"version {fact.version} passed every gate, AUC {auc:.4f}")
+            failed = "; ".join(gate.detail for gate in fact.gates if not gate.passed)
+            return Text(f"version {fact.version} refused: {failed}", style="yellow")
+        case RunFailed() as fact:
+            return Text(f"run {fact.run[:8]} failed: {fact.reason}", style="red")
+        case DeploymentActivated() as fact:
+            return Text(f"version {fact.version} answers", style="green")
+        case DeploymentRefused() as fact:
+            return Text(f"version {fact.version} was not loaded: {fact.reason}", style="red")
+        case AlertOpened() as fact:
+            what = f"{fact.kind.replace('_', ' ')} of version {fact.version}"
+            evidence = f"evidence {fact.evidence:.1f} against {fact.threshold:.1f}"
+            return Text(f"ALERT {what}, {evidence}: {fact.outcome}", style="magenta")
+        case _:
+            return None
+
+
+def _day(instant_us: int) -> str:
+    return str(np.datetime64(instant_us // DAY_US, "D"))
+
+
+def tell(console: Console, summary: Mapping[str, Any], quoted: Mapping[str, Sequence[str]], files: Sequence[str]) -> None:
+    """Tell the whole story; `quoted` holds what commands of the CLI printed, by command."""
+    sides = Table.grid(padding=(0, 4))
+    sides.add_row(_months(summary["months"]), Group(_reasons(summary["events"]), Text(), _seconds(summary)))
+    console.print(Text("\nA year of flights, from events alone", style="bold"))
+    console.print(_events(summary), highlight=False)
+    console.print(sides)
+    console.print(_runs(summary["training"]))
+    console.print(_alerts(summary["alerts"]))
+    for command, lines in quoted.items():
+        console.print(Text(f"$ {command}", style="cyan"), highlight=False)
+        for line in lines:
+            console.print(Text(f"  {line}"), highlight=False, soft_wrap=True)
+    console.print(Text("Where to look next", style="bold"))
+    for line in files:
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def verdict(console: Console, kept: Sequence[str], broken: Sequence[str]) -> None:
+    """Tell what did not hold, or that everything did."""
+    for sentence in broken:
+        console.print(Text(f"BROKEN  {sentence}", style="bold red"), soft_wrap=True, highlight=False)
+    if not broken:
+        console.print(Text(f"All {len(kept)} promises held.", style="bold green"), highlight=False)
+
+
+def _events(summary: Mapping[str, Any]) -> str:
+    events, features, serving = summary["events"], summary["features"], summary["serving"]
+    lines = [
+        f"{sum(events['sent'].values()):,} events sent, {events['injected']:,} of them damaged on purpose: "
+        f"{events['accepted']:,} accepted, {events['quarantined']:,} refused, each for its own reason",
+        f"{features['rows']:,} feature rows; {features['cells_checked']:,} values computed again by other code, "
+        f"{features['cells_differing']:,} with other bits",
+        f"{serving['predictions']:,} predictions, one for each flight since the first promotion; "
+        f"{serving['http_calls']:,} calls over HTTP and {serving['grpc_calls']:,} over gRPC gave the same bits",
+    ]
+    if summary["kill"]:
+        kill = summary["kill"]
+        lines.append(f"{kill['service']} was killed on {kill['at']}, back after {kill['recovered_s']:.1f} s, nothing lost")
+    return "\n".join(lines) + "\n"
+
+
+def _months(months: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("month", "flights", "late", "AUC", "Brier", "versions")
+    for one in months:
+        figures = f"{one['positive_rate']:.3f}", f"{one['auc']:.4f}", f"{one['brier']:.4f}"
+        table.add_row(one["month"], f"{one['labelled']:,}", *figures, ", ".join(map(str, one["versions"])))
+    return table
+
+
+def _reasons(events: Mapping[str, Any]) -> Table:
+    table = _table("refused for", "records")
+    for reason, count in events["reasons"].items():
+        table.add_row(reason, f"{count:,}")
+    return table
+
+
+def _seconds(summary: Mapping[str, Any]) -> Table:
+    table = _table("took", "seconds")
+    for name, seconds in summary["seconds"].items():
+        table.add_row(name, f"{seconds:,.0f}")
+    return table
+
+
+def _runs(trainings: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("run", "because of", "rows", "AUC", "version", "decision", "why")
+    for one in trainings:
+        figures = ["" if one[name] is None else f"{one[name]:{form}}" for name, form in (("rows", ","), ("auc", ".4f"))]
+        version = "" if one["version"] is None else str(one["version"])
+        table.add_row(one["run"][:8], one["cause"], *figures, version, one["decision"], "; ".join(one["reasons"]))
+    return table
+
+
+def _alerts(alerts: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("alert", "version", "what moved", "evidence", "response", "what came of it")
+    for one in alerts:
+        row = one["at"][:10], str(one["version"]), one["kind"], f"{one['evidence']:.1f}", one["response"], one["outcome"]
+        table.add_row(*row)
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, header_style="bold dim", pad_edge=False)
+    for name in names:
+        numeric = name in {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence"}
+        table.add_column(name, justify="right" if numeric else "left")
+    return table

@@ -1,0 +1,174 @@
+"""A feature set computed anew from the log by the fold of the stream, and held against what the stream published."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mainstem.bus.reader import LogReader
+from mainstem.events.catalogue import Record, header
+from mainstem.events.errors import Rejected
+from mainstem.events.features import RowComputed
+from mainstem.features.engine import Fold
+from mainstem.runtime.ordered import Item, Partition
+
+_ROW = RowComputed.TYPE.encode()
+
+
+class Stretch(NamedTuple):
+    """Rows that follow each other in the applied order: their spine records, and a line of values for each."""
+
+    spine: list[Item]
+    values: NDArray[np.float64]
+
+
+async def recompute(kafka: str, fold: Fold) -> AsyncIterator[tuple[int, Stretch]]:
+    """Fold the accepted records from their beginning to the ends that their topics have now.
+
+    Yields, time after time, how many records were read and the rows that they completed. Records that the stream would
+    still hold back, because a source that announces progress has not passed them, are held back here too; a source
+    that announces nothing counts as read to its end only after the last record.
+    Raises Rejected when the beginning of a topic is gone: the rows would be others.
+    """
+    begun: set[Partition] = set()
+    async with LogReader(kafka, fold.topics) as reader:
+        await reader.start()
+        async for records in reader.to_end():
+            _check_beginning(records, begun)
+            fold.offer(records)
+            yield len(records), _advance(fold)
+    fold.drained(dict.fromkeys(fold.positions, 0))
+    yield 0, _advance(fold)
+
+
+def _advance(fold: Fold) -> Stretch:
+    applied = fold.advance()
+    return Stretch(applied.spine, applied.values)
+
+
+def _check_beginning(records: Sequence[Record], begun: set[Partition]) -> None:
+    for record in records:
+        place = (record.topic, record.partition)
+        if place not in begun and record.offset > 0:
+            where = f"{record.topic}/{record.partition} begins at offset {record.offset}"
+            raise Rejected(f"{where}: what stood before it is no longer kept, so the rows cannot be computed anew")
+        begun.add(place)
+
+
+class _Payload(msgspec.Struct):
+    definition: str
+    spine_id: str
+    values: list[float | None]
+
+
+_PAYLOAD = msgspec.json.Decoder(_Payload)
+
+
+@dataclass(slots=True)
+class Published:
+    """The rows that the stream published under one definition, a second copy of a row as a row of its own."""
+
+    definition: str
+    spine_ids: list[str] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)  #: partition and offset
+    values: list[NDArray[np.float64]] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)  #: spine records whose row has another definition
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Keep the rows among some records of the set's topic."""
+        found = [record for record in records if header(record, "ce_type") == _ROW]
+        rows = [(record, _PAYLOAD.decode(record.value or b"")) for record in found]
+        ours = [(record, row) for record, row in rows if row.definition == self.definition]
+        self.elsewhere.update(row.spine_id for _, row in rows if row.definition != self.definition)
+        self.spine_ids += [row.spine_id for _, row in ours]
+        self.places += [(record.partition, record.offset) for record, _ in ours]
+        if ours:
+            self.values.append(np.array([row.values for _, row in ours], np.float64))
+
+
+@dataclass(slots=True)
+class Recomputed:
+    """The rows of a recomputation in their order."""
+
+    spine_ids: list[str] = field(default_factory=list)
+    partitions: list[int] = field(default_factory=list)
+    values: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def take(self, stretch: Stretch) -> None:
+        """Append rows."""
+        self.spine_ids += [headers["ce_id"].decode() for _, headers in stretch.spine]
+        self.partitions += [record.partition for record, _ in stretch.spine]
+        self.values.append(stretch.values)
+
+
+class Difference(NamedTuple):
+    """One cell that is not the same; None is an unknown value."""
+
+    spine_id: str
+    partition: int
+    offset: int
+    feature: str
+    published: float | None
+    recomputed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found, cell by cell as bits."""
+
+    rows: int
+    cells: int
+    differing: int
+    #: Published rows whose spine record the recomputation does not have, and rows that it has and the stream skipped.
+    unknown: list[str]
+    missing: list[str]
+    first: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        """Tell whether the stream published exactly what the log gives."""
+        return not (self.differing or self.unknown or self.missing)
+
+
+def compare(published: Published, recomputed: Recomputed, features: Sequence[str]) -> Comparison:
+    """Hold every published row against its recomputation; rows behind the last published ones are still to come."""
+    number = {spine_id: row for row, spine_id in enumerate(recomputed.spine_ids)}
+    rows = np.array([number.get(spine_id, -1) for spine_id in published.spine_ids], np.int64)
+    known = np.flatnonzero(rows >= 0)
+    was = _table(published.values, len(features))[known]
+    now = _table(recomputed.values, len(features))[rows[known]]
+    different = np.argwhere(_bits(was) != _bits(now))
+    first = None
+    if len(different):
+        line, column = different[0].tolist()
+        at = int(known[line])
+        cells = _cell(was[line, column]), _cell(now[line, column])
+        first = Difference(published.spine_ids[at], *published.places[at], features[column], *cells)
+    unknown = [published.spine_ids[row] for row in np.flatnonzero(rows < 0).tolist()]
+    return Comparison(len(rows), was.size, len(different), unknown, _missing(published, recomputed, rows), first)
+
+
+def _missing(published: Published, recomputed: Recomputed, rows: NDArray[np.int64]) -> list[str]:
+    """Return the recomputed rows that nobody published though a later one of their partition was."""
+    last: dict[int, int] = {}
+    for (partition, _), row in zip(published.places, rows.tolist(), strict=True):
+        last[partition] = max(last.get(partition, -1), row)
+    there = published.elsewhere.union(published.spine_ids)
+    pairs = enumerate(zip(recomputed.spine_ids, recomputed.partitions, strict=True))
+    return [spine for row, (spine, partition) in pairs if row < last.get(partition, -1) and spine not in there]
+
+
+def _table(stretches: Sequence[NDArray[np.float64]], width: int) -> NDArray[np.float64]:
+    return np.concatenate([np.empty((0, width)), *stretches])
+
+
+def _bits(values: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Return the bits of the cells; what is unknown has one form only, as the wire says it by a null."""
+    return np.where(np.isnan(values), np.nan, values).view(np.uint64)
+
+
+def _cell(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)

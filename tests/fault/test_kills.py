@@ -1,0 +1,33 @@
+"""Whatever is killed, whenever: the same tables, the same events."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from projects.flights.data import Events
+from tests.fault.scenario import Killer, Outcome, Run
+
+from mainstem.cli.local.platform import Platform
+
+pytestmark = [pytest.mark.real, pytest.mark.fault]
+
+#: All of them together; the broker and the database are hit less often because they take longest to come back.
+KILLS = 60
+
+
+async def test_sixty_kills_change_neither_tables_nor_events(
+    undisturbed: Outcome,
+    new_platform: Callable[[], AbstractAsyncContextManager[Platform]],
+    flights: Mapping[str, Events],
+) -> None:
+    async with new_platform() as platform:
+        services = tuple(name for name in platform.names if name not in ("kafka", "postgres"))
+        killer = Killer(platform, services * 4 + ("kafka", "postgres"))
+        run = Run(platform, flights, killer, KILLS)
+        await run.play()
+        found = await run.settled(undisturbed)
+    assert len(killer.kills) >= 50
+    assert {"kafka", "postgres"} <= set(killer.kills)
+    assert found.tables == undisturbed.tables
+    assert found.entries == undisturbed.entries
+    assert found.ids == undisturbed.ids
