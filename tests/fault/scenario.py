@@ -110,7 +110,8 @@ class Run:
             await self._strike(2)
             await watcher.wait_for("version 1 to answer", lambda event: isinstance(event.fact, DeploymentActivated))
             await self._days(player, LEARNT_DAYS, DAYS)
-            last = FIRST_DAY_US + (DAYS - 1) * DAY_US
+            # The last marker is a microsecond short of midnight, and labels are waited for a day.
+            last = FIRST_DAY_US + (DAYS - 2) * DAY_US
             await watcher.wait_for(
                 "the last verdict",
                 lambda event: isinstance(event.fact, WindowJudged) and parse(event.fact.end) == last,

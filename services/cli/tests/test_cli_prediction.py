@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mainstem.cli.archive import open_schema
 from mainstem.cli.main import app
-from mainstem.cli.prediction import Explanation, explain
+from mainstem.cli.prediction import explain
 from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Event, Fact, begin
@@ -63,7 +63,8 @@ def history(project: ProjectDefinition) -> dict[str, Event]:
             "onnx": ONNX,
             "profile": "sha256:p",
         },
-        **{"definition": project.id, "feature_set": "sha256:f", "dataset": "sha256:d", "evidence": {"auc": 0.9}},
+        **{"definition": project.id, "feature_set": "sha256:f", "dataset": "sha256:d", "profile": "sha256:p"},
+        "evidence": {"auc": 0.9},
     }
     gate = GateResult(name="min_auc", passed=True, figure=0.9, limit=0.85, detail="0.9 >= 0.85")
     facts: dict[str, Fact] = {
@@ -102,9 +103,6 @@ def answer(project: ProjectDefinition) -> dict[str, Event]:
     )
     label = begin(landed, command_id="landed", source="/test", actor="test", recorded_us=MAY + 1)
     return {"spine": spine, "row": row, "prediction": event(scored), "label": label}
-
-
-Explain = Callable[..., "asyncio.Future[Explanation]"]
 
 
 @pytest.fixture
@@ -174,7 +172,7 @@ async def test_a_version_approved_for_other_bytes_is_a_gap(store: PostgresStore,
 
 @pytest.mark.parametrize("prediction_id", ["abc", "not hexadecimal", "0123456789"])
 async def test_what_is_no_archived_prediction_is_refused(store: PostgresStore, prediction_id: str) -> None:
-    with pytest.raises(Rejected, match="hexadecimal digits|whole id"):
+    with pytest.raises(Rejected, match=r"hexadecimal digits|whole id"):
         await explain(store, prediction_id)
 
 

@@ -95,16 +95,8 @@ async def _rejected(_: Request, fault: Rejected) -> Response:
 
 
 async def listen(app: Starlette, host: str, port: int) -> None:
-    """Serve `app` until cancelled."""
+    """Serve `app` until cancelled. On a signal it ends what it has begun to answer, then passes the signal on."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    server = _Server(config)
-    await server.serve()
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the service."""
-
-    def install_signal_handlers(self) -> None:
-        """Do nothing: the service stops its tasks itself."""
+    await uvicorn.Server(config).serve()

@@ -98,14 +98,18 @@ class OrderedReader:
     def advance(self) -> Released[Item]:
         """Return what nothing can precede any more; from now on it counts as applied."""
         released = self._merge.release()
+        last: dict[Partition, tuple[int, int]] = {}
+        origins: dict[tuple[Partition, bytes], bytes] = {}
         for (record, headers), arrival in zip(released.items, released.arrivals.tolist(), strict=True):
-            at = self._places[record.topic, record.partition]
-            at.floor = arrival
-            at.position.next_offset = record.offset + 1
-            origin = headers.get("ce_origin")
-            if origin is not None:
-                stream, _, number = origin.decode().rpartition("/")
-                at.position.origins[stream] = int(number)
+            place = (record.topic, record.partition)
+            last[place] = (arrival, record.offset)
+            stream, _, number = headers.get("ce_origin", b"").rpartition(b"/")
+            origins[place, stream] = number
+        for place, (arrival, offset) in last.items():
+            self._places[place].floor, self._places[place].position.next_offset = arrival, offset + 1
+        for (place, stream), number in origins.items():
+            if stream:
+                self._places[place].position.origins[stream.decode()] = int(number)
         return released
 
     def snapshot(self) -> list[Any]:

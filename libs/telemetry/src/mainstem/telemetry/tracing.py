@@ -6,6 +6,7 @@ Span names follow the messaging conventions: `process <topic>`.
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from opentelemetry.context import Context
@@ -29,9 +30,10 @@ class Tracer:
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": f"mainstem-{service}"}), sampler=ParentBased(ALWAYS_OFF)
         )
+        self._files = ExitStack()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            out = (folder / f"{service}.ndjson").open("a")
+            out = self._files.enter_context((folder / f"{service}.ndjson").open("a"))
             self._provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(out=out, formatter=_line)))
         self._tracer = self._provider.get_tracer("mainstem")
 
@@ -53,6 +55,7 @@ class Tracer:
     def close(self) -> None:
         """Write out what is still in memory."""
         self._provider.shutdown()
+        self._files.close()
 
 
 def _line(span: ReadableSpan) -> str:

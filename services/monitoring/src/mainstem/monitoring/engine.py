@@ -277,10 +277,11 @@ class Fold:
             opened.labels.append(int(label.positive))
 
     def _open(self, end_us: int, version: int) -> _Open:
-        versions = self._windows.setdefault(end_us, {})
-        if version not in versions:
-            versions[version] = _Open(empty(self._profiles[version]), [], [], {})
-        return versions[version]
+        found = self._windows.get(end_us, {}).get(version)
+        if found is None:
+            found = _Open(empty(self._profiles[version]), [], [], {})
+            self._windows.setdefault(end_us, {})[version] = found
+        return found
 
     def _close(self, end_us: int, instant_us: int) -> Closing:
         versions = sorted(self._windows.pop(end_us, {}).items())

@@ -36,7 +36,7 @@ async def main() -> None:
 async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
     """Wire the parts and run them."""
     store, board = PostgresStore(resources.database), Board()
-    checkpoint = await load_checkpoint(resources.database)
+    checkpoint = await steadily(lambda: load_checkpoint(resources.database))
     log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()})
     loader = Loader(resources.artifacts, board)
     stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
@@ -75,7 +75,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
 
 async def take_rows(resources: Resources, store: PostgresStore, board: Board, stream: Stream) -> None:
     """Take the rows of every feature set that a model of a project in force reads."""
-    board.readers = await store.feature_topics()
+    board.readers = await steadily(store.feature_topics)
     if not board.readers:
         return
 
@@ -83,6 +83,7 @@ async def take_rows(resources: Resources, store: PostgresStore, board: Board, st
         return stream.offsets()
 
     subscription = resources.bus.subscribe("serving", sorted(board.readers), positions)
+    resources.watch("rows", subscription)
     await subscription.run(lambda records: stream.on_records(records, publisher=resources.bus.publisher))
 
 

@@ -179,8 +179,9 @@ class Form:
         ]
         parent = headers.get("traceparent")
         if parent is not None:
-            step = tracer.step(parent, f"process {record.topic}", {"event.id": event_id.decode()})
-            out.append(("traceparent", step or parent))
+            trace = tracer.step(parent, f"process {record.topic}", {"event.id": event_id.decode()})
+            if trace is not None:
+                out.append(("traceparent", trace))
         value = b'%b,"channel":"stream","entity":%b,"row":"%b","position":"%b","features":%b,"score":%b}' % (
             self._head,
             orjson.dumps(row.entity),
