@@ -19,6 +19,7 @@ from projects.flights.demo.watcher import Watcher
 from mainstem.bus.admin import topic_names
 from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
+from mainstem.cli.local.errors import NotRunning
 from mainstem.cli.local.platform import Platform
 from mainstem.events.catalogue import header
 from mainstem.events.instants import parse
@@ -65,10 +66,10 @@ class Killer:
         for _ in range(times):
             await asyncio.sleep(self.random.uniform(0.05, 0.8))
             name = self.random.choice(self.names)
-            await self.platform.ready(name)
-            with suppress(ProcessLookupError):
+            with suppress(NotRunning):
+                self.platform.pid(name)
                 self.platform.kill(name)
-            self.kills.append(name)
+                self.kills.append(name)
 
 
 def fortnight() -> ProjectDefinition:
@@ -93,13 +94,13 @@ class Run:
     async def play(self) -> None:
         """Learn from ten days, train, approve, predict the rest; with a killer, something dies all the time."""
         definition, env = fortnight(), self.platform.env
-        people = People(env)
-        await self._insist(lambda: people.apply(json.loads(definition.canonical()), FIRST_DAY_US))
         partitions = {name: contract.partitions for name, contract in definition.sources.items()}
         async with (
+            People(env) as people,
             KafkaBus(env["MAINSTEM_KAFKA"], "player") as bus,
             Watcher(env["MAINSTEM_KAFKA"], lambda _: None) as watcher,
         ):
+            await self._insist(lambda: people.apply(json.loads(definition.canonical()), FIRST_DAY_US))
             player = Player(bus.publisher, self.events, partitions)
             await self._days(player, 0, LEARNT_DAYS)
             now_us = FIRST_DAY_US + LEARNT_DAYS * DAY_US
@@ -116,7 +117,6 @@ class Run:
                 "the last verdict",
                 lambda event: isinstance(event.fact, WindowJudged) and parse(event.fact.end) == last,
             )
-        await people.close()
 
     async def _days(self, player: Player, first: int, last: int) -> None:
         for day in range(first, last):

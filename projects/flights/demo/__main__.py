@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from projects.flights.demo.play import play
 from rich.console import Console
 
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import parse
-from projects.flights.demo.play import play
 
 #: The last labels are known in the first days of January.
 END: Final = "2014-01-04"

@@ -178,6 +178,11 @@ class Books:
             "grpc_calls": counts["grpc"],
         }
 
+    def latest_prediction(self) -> str:
+        """Return the id of a prediction whose flight is known to have come late or not; empty when there is none."""
+        known, _ = self._labels(self.stream["key"])
+        return str(self.stream["id"][known][-1].decode()) if known.any() else ""
+
     def months(self) -> list[Month]:
         """Return the figures of each month that has enough labelled predictions."""
         known, late = self._labels(self.stream["key"])

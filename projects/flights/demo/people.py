@@ -19,6 +19,12 @@ class People:
         self._env = env
         self._client = httpx.AsyncClient(timeout=30)
 
+    async def __aenter__(self) -> "People":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
     async def apply(self, definition: Mapping[str, Any], at_us: int) -> None:
         """Apply the project, as the builder."""
         body = {"definition": definition, "command_id": "demo-apply", "at": render(at_us)}
@@ -44,7 +50,3 @@ class People:
             raise RuntimeError(f"{who} POST {path}: {answer.status_code} {answer.text}")
         found: dict[str, Any] = answer.json()
         return found
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()

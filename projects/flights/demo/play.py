@@ -1,42 +1,45 @@
-"""The demo from beginning to end: play, count, prove, tell."""
+"""The demo from beginning to end: play, count, compute again, prove, tell."""
 
 import asyncio
 import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
-from mainstem.bus.kafka import KafkaBus
-from mainstem.bus.reader import LogReader
-from mainstem.events.envelope import Event
-from mainstem.project import ModelDefinition, ProjectDefinition, load_folder
-from mainstem.storage import Artifacts
-from projects.flights.damage import Damage, damaged_events
-from projects.flights.data import DAY_US, Events, honest_events
+import numpy as np
+from projects.flights.damage import damaged_events
+from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo import decisions
-from projects.flights.demo.audit import Proof, prove
+from projects.flights.demo.backlog import rest, watch_backlog
 from projects.flights.demo.books import Books, Promises, Sent
-from projects.flights.demo.calls import Answer, Calls
+from projects.flights.demo.calls import Calls
 from projects.flights.demo.crash import Processes
 from projects.flights.demo.journey import SEED, Cast, Journey, Kill, verdicts_due
-from projects.flights.demo.oracle import Oracle, Verdict
+from projects.flights.demo.oracle import Oracle
 from projects.flights.demo.peaks import watch_memory
 from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
+from projects.flights.demo.proof import Proof, archived, prove
 from projects.flights.demo.reading import read_log
 from projects.flights.demo.report import Material, page
 from projects.flights.demo.story import Telling, tell, verdict
 from projects.flights.demo.watcher import Watcher
+from rich.console import Console
 
-PROJECT: Final = Path(__file__).parents[1]
+from mainstem.bus.kafka import KafkaBus
+from mainstem.events.envelope import Event
+from mainstem.project import ProjectDefinition, load_folder
+from mainstem.storage import Artifacts
+
+FOLDER: Final = Path(__file__).parents[1]
 MODEL: Final = "arrival_delay"
+#: Its records are what features are computed and predictions made for.
+_SPINE: Final = "flight_departed"
 #: Calls over each of the two protocols.
 CALLS: Final = 1_000
 #: Rows of which every value is computed again.
@@ -44,21 +47,10 @@ CHECKED_ROWS: Final = 7_000
 
 
 @dataclass
-class Year:
-    """What the client knows after the journey."""
-
-    events: Mapping[str, Events]
-    damage: Damage
-    kill: Kill | None
-    answers: Sequence[Answer]
-    seen: Sequence[Event]
-
-
-@dataclass
 class Clock:
     """Seconds that the parts of the demo took."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
     _since: float = field(default_factory=time.monotonic)
 
     def lap(self, name: str) -> None:
@@ -67,27 +59,141 @@ class Clock:
         self.seconds[name], self._since = round(now - self._since, 2), now
 
 
+@dataclass(frozen=True)
+class Year:
+    """What the client knows when the year is over."""
+
+    sent: Sent
+    kill: Kill | None
+    seen: Sequence[Event]
+
+
 async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
     """Play up to an instant (µs since 1970, a midnight); return 0 when every promise held, else 1."""
-    clock, peaks = Clock({"install": _installed_s(), "start": float(env.get("MAINSTEM_STARTED_S", 0))}), dict[str, int]()
-    processes = Processes(env)
-    memory = asyncio.create_task(watch_memory(processes, peaks))
-    try:
-        project = load_folder(PROJECT)
-        with Telling(console) as telling:
-            year = await _travel(env, project, until_us, telling)
+    clock = Clock({"install": _installed_s(), "start": float(env.get("MAINSTEM_STARTED_S", 0))})
+    peaks: dict[str, int] = {}
+    project = load_folder(FOLDER)
+    async with alongside(watch_memory(Processes(env), peaks)):
+        year = await _travel(console, env, project, until_us)
         clock.lap("replay")
-        console.print("the year is over; counting, computing again, proving …", style="dim")
+        console.print("the year is over: counting, computing again, proving …", style="dim")
         promises = Promises()
-        summary, books = await _audit(env, project, year, until_us, promises)
-        proof = await prove(_some_prediction(books))
-        promises.hold("the ledger is whole: every entry hashes to its root", proof.verified)
-        promises.hold("every service's tables follow from the log alone", proof.replay_equal)
+        summary, books = await _audit(env, project, year, promises)
+        proof = await _prove(env, books, promises)
         clock.lap("audit")
-    finally:
-        memory.cancel()
     clock.seconds["total"] = round(sum(clock.seconds.values()), 2)
     summary |= {"ledger": proof.summary(), "seconds": clock.seconds, "peak_rss_mb": dict(sorted(peaks.items()))}
-    _write(env, summary, books, year, project, promises)
-    _tell(console, summary, proof, promises)
+    material = Material(
+        summary,
+        books.weeks(project.monitoring.window),
+        decisions.windows(year.seen),
+        decisions.activations(year.seen),
+        project.feature_sets[project.models[MODEL].feature_set].compiled.names,
+        promises.broken,
+    )
+    files = _write(Path(env["MAINSTEM_HOME"], ".mainstem", "demo"), material)
+    tell(console, summary, proof.quoted, files)
+    verdict(console, promises.kept, promises.broken)
     return 1 if promises.broken else 0
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do endless work while the block runs; raise at its end what the work raised."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefinition, until_us: int) -> Year:
+    """Play the year."""
+    honest, model = honest_events(), project.models[MODEL]
+    damage = damaged_events(honest, project.sources)
+    events = {name: of.merged(damage.events[name]) for name, of in honest.items()}
+    del honest
+    start_us = min(int(of.arrival_us[0]) for of in events.values()) // DAY_US * DAY_US
+    occasions = sum(len(verdicts_due(day, model, project.monitoring)) for day in range(start_us, until_us, DAY_US))
+    async with AsyncExitStack() as stack:
+        telling = stack.enter_context(Telling(console))
+        bus = await stack.enter_async_context(KafkaBus(env["MAINSTEM_KAFKA"], "flights"))
+        people = await stack.enter_async_context(People(env))
+        await people.apply(project.model_dump(mode="json"), start_us)
+        watcher = await stack.enter_async_context(Watcher(env["MAINSTEM_KAFKA"], telling.event))
+        calls = Calls(env, MODEL, model.feature_set, CALLS, occasions)
+        await stack.enter_async_context(calls)
+        partitions = {name: contract.partitions for name, contract in project.sources.items()}
+        cast = Cast(Player(bus.publisher, events, partitions), watcher, people, calls, Processes(env))
+        journey = Journey(cast, model, project.monitoring, telling.day)
+        damaged = damage.events[_SPINE].arrival_us
+
+        def tell_backlog(records: int) -> None:
+            telling.behind(records - int(np.searchsorted(damaged, telling.played_us)))
+
+        topics = f"src.{_SPINE}", f"evt.feature.{model.feature_set}"
+        async with alongside(watch_backlog(env["MAINSTEM_KAFKA"], topics, tell_backlog)):
+            await journey.travel(start_us, until_us)
+            taken_in = [f"evt.data.{name}" for name in events]
+            await rest(env["MAINSTEM_KAFKA"], [*taken_in, topics[1], f"tel.prediction.{MODEL}"], until_us)
+        await watcher.catch_up()
+    return Year(Sent(events, damage, until_us, calls.answers), journey.kill, watcher.seen)
+
+
+async def _audit(
+    env: Mapping[str, str], project: ProjectDefinition, year: Year, promises: Promises
+) -> tuple[dict[str, Any], Books]:
+    """Hold the log against what was sent and against the definitions; return the summary of it."""
+    model = project.models[MODEL]
+    log = await read_log(env["MAINSTEM_KAFKA"], model.feature_set, MODEL)
+    in_service = decisions.activations(year.seen)
+    books = Books(log, in_service, promises)
+    summary: dict[str, Any] = {"events": books.check_records(year.sent)}
+    rows = books.check_rows()
+    chosen = sorted(random.Random(SEED).sample(range(rows), min(CHECKED_ROWS, rows)))
+    again = Oracle(books.accepted, log.journal).compare(books.rows, chosen)
+    promises.hold("every value computed again has the bits that were published", again.example, None)
+    summary["features"] = {"rows": rows, "cells_checked": again.cells, "cells_differing": again.differing}
+    trainings = decisions.trainings(year.seen)
+    summary["training"] = [asdict(one) for one in trainings]
+    promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
+    if in_service:
+        books.check_predictions()
+    summary["serving"] = books.check_answers(year.sent.answers, CALLS if in_service else 0)
+    summary["months"] = [asdict(month) for month in books.months()]
+    summary["alerts"] = [asdict(alert) for alert in decisions.alerts(year.seen)]
+    summary["kill"] = asdict(year.kill) if year.kill else None
+    onnx = decisions.first_onnx(year.seen)
+    if onnx:
+        summary["backfill"] = books.backfill(Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).get(onnx))
+    return summary, books
+
+
+async def _prove(env: Mapping[str, str], books: Books, promises: Promises) -> Proof:
+    promises.hold("the ledger holds every record of every topic", await archived(env), [])
+    proof = await prove(books.latest_prediction())
+    promises.hold("every entry of the ledger is as it was archived", proof.verified)
+    promises.hold("every table of the services follows from the ledger alone", proof.replay_equal)
+    return proof
+
+
+def _installed_s() -> float:
+    """Return how long the environment took to install, as the Makefile noted it; 0 when it did not."""
+    note = Path(sys.prefix, ".installed")
+    text = note.read_text().strip() if note.exists() else ""
+    return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
+
+
+def _write(folder: Path, material: Material) -> list[str]:
+    """Write summary and page; return where to look."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(material.summary, indent=2) + "\n")
+    (folder / "report.html").write_text(page(material))
+    return [
+        f"{folder / 'report.html'}  the year in pictures",
+        f"{folder / 'summary.json'}  its figures",
+        "mainstem up  brings this platform back with all its data; then, for instance:",
+        "mainstem quarantine list · model list · prediction explain ID · event tail evt.monitoring.alert",
+    ]

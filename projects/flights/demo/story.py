@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from projects.flights.data import DAY_US
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -16,7 +17,6 @@ from mainstem.events.monitoring import AlertOpened
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
-from projects.flights.data import DAY_US
 
 _WEEK = 7
 
@@ -29,8 +29,13 @@ class Telling:
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._began = self._since = time.monotonic()
         self._events = self._events_then = self._days = 0
-        self._rate, self._lag, self._today_us = 0.0, 0, 0
+        self._rate, self._behind, self._today_us = 0.0, 0, 0
         self._version: int | None = None
+
+    @property
+    def played_us(self) -> int:
+        """Return up to which instant the year was played."""
+        return self._today_us + DAY_US
 
     def __enter__(self) -> Self:
         if self._live:
@@ -53,11 +58,11 @@ class Telling:
         if self._live:
             self._live.update(Text(self._line(), style="bold"))
         elif self._days % _WEEK == 0:
-            self._console.print(self._line(), highlight=False)
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
 
-    def lag(self, rows: int) -> None:
+    def behind(self, flights: int) -> None:
         """Take note of how many flights that left have no feature row yet."""
-        self._lag = rows
+        self._behind = max(0, flights)
 
     def event(self, event: Event) -> None:
         """Tell a decision."""
@@ -66,51 +71,50 @@ class Telling:
         news = _news(event)
         if news:
             at = _day(event.envelope.recorded_us)
-            self._console.print(Text.assemble((f"{at}  ", "dim"), news), highlight=False)
-
-    def say(self, words: str) -> None:
-        """Tell something else."""
-        self._console.print(Text(words, style="dim"), highlight=False)
+            self._console.print(Text.assemble((f"{at}  ", "dim"), news), highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         version = f"version {self._version} answers" if self._version else "no version yet"
         taken = time.monotonic() - self._began
         return (
             f"{_day(self._today_us)}  {self._events:>9,} events  {self._rate:>6,.0f}/s  "
-            f"{self._lag:>6,} flights behind  {version}  {taken:4.0f} s"
+            f"{self._behind:>6,} flights behind  {version}  {taken:4.0f} s"
         )
 
 
 def _news(event: Event) -> Text | None:
     """Return a decision in words; None for what is no news."""
+    words, style = "", ""
     match event.fact:
         case TrainingRequested() as fact:
-            return Text(f"run {fact.run[:8]} of {fact.model}, because of: {fact.cause.replace('_', ' ')}")
-        case VersionRegistered() as fact:
-            auc = fact.evidence["evaluation"]["auc"]
-            if fact.stage == "candidate":
-                return Text(f"version {fact.version} passed every gate, AUC {auc:.4f}")
+            words = f"run {fact.run[:8]} of {fact.model}, because of: {fact.cause.replace('_', ' ')}"
+        case VersionRegistered() as fact if fact.stage == "refused":
             failed = "; ".join(gate.detail for gate in fact.gates if not gate.passed)
-            return Text(f"version {fact.version} refused: {failed}", style="yellow")
+            words, style = f"version {fact.version} refused: {failed}", "yellow"
+        case VersionRegistered() as fact:
+            words = f"version {fact.version} passed every gate, AUC {fact.evidence['evaluation']['auc']:.4f}"
         case RunFailed() as fact:
-            return Text(f"run {fact.run[:8]} failed: {fact.reason}", style="red")
+            words, style = f"run {fact.run[:8]} failed: {fact.reason}", "red"
         case DeploymentActivated() as fact:
-            return Text(f"version {fact.version} answers", style="green")
+            words, style = f"version {fact.version} answers", "green"
         case DeploymentRefused() as fact:
-            return Text(f"version {fact.version} was not loaded: {fact.reason}", style="red")
+            words, style = f"version {fact.version} was not loaded: {fact.reason}", "red"
         case AlertOpened() as fact:
-            what = f"{fact.kind.replace('_', ' ')} of version {fact.version}"
             evidence = f"evidence {fact.evidence:.1f} against {fact.threshold:.1f}"
-            return Text(f"ALERT {what}, {evidence}: {fact.outcome}", style="magenta")
+            what = f"{fact.kind.replace('_', ' ')} of version {fact.version}"
+            words, style = f"alert: {what}, {evidence}: {fact.outcome}", "magenta"
         case _:
-            return None
+            pass
+    return Text(words, style=style) if words else None
 
 
 def _day(instant_us: int) -> str:
     return str(np.datetime64(instant_us // DAY_US, "D"))
 
 
-def tell(console: Console, summary: Mapping[str, Any], quoted: Mapping[str, Sequence[str]], files: Sequence[str]) -> None:
+def tell(
+    console: Console, summary: Mapping[str, Any], quoted: Mapping[str, Sequence[str]], files: Sequence[str]
+) -> None:
     """Tell the whole story; `quoted` holds what commands of the CLI printed, by command."""
     sides = Table.grid(padding=(0, 4))
     sides.add_row(_months(summary["months"]), Group(_reasons(summary["events"]), Text(), _seconds(summary)))
@@ -148,7 +152,9 @@ def _events(summary: Mapping[str, Any]) -> str:
     ]
     if summary["kill"]:
         kill = summary["kill"]
-        lines.append(f"{kill['service']} was killed on {kill['at']}, back after {kill['recovered_s']:.1f} s, nothing lost")
+        lines.append(
+            f"{kill['service']} was killed on {kill['at']}, back after {kill['recovered_s']:.1f} s, nothing lost"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -186,7 +192,14 @@ def _runs(trainings: Sequence[Mapping[str, Any]]) -> Table:
 def _alerts(alerts: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("alert", "version", "what moved", "evidence", "response", "what came of it")
     for one in alerts:
-        row = one["at"][:10], str(one["version"]), one["kind"], f"{one['evidence']:.1f}", one["response"], one["outcome"]
+        row = (
+            one["at"][:10],
+            str(one["version"]),
+            one["kind"],
+            f"{one['evidence']:.1f}",
+            one["response"],
+            one["outcome"],
+        )
         table.add_row(*row)
     return table
 

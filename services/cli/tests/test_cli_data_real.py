@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from projects.flights.data import DAY_US, honest_events
-from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
 
 from mainstem.bus.kafka import KafkaBus
@@ -22,7 +21,6 @@ from mainstem.events.catalogue import header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Message
 from mainstem.events.instants import parse, render
-from mainstem.project import load_folder
 
 pytestmark = pytest.mark.real
 
@@ -62,9 +60,8 @@ class Shell:
 async def platform(tmp_path_factory):
     root, cache = tmp_path_factory.mktemp("data"), CHECKOUT / ".mainstem" / "cache"
     async with Platform(root, fast=True, services=["ingestion", "features", "registry"], cache=cache) as platform:
-        people = People(platform.env)
-        await people.apply(json.loads(load_folder(FLIGHTS).canonical()), START_US)
-        await people.close()
+        done = await Shell(platform).run("project", "apply", FLIGHTS, "--at", render(START_US))
+        assert done.returncode == 0, done.stderr
         yield platform
 
 
@@ -173,3 +170,40 @@ async def test_one_row_that_is_off_by_its_last_bit_is_found(platform, shell, sto
     done = await shell.run("feature", "diff", "--feature-set", "flight_delay")
     assert done.returncode == 1
     assert f"origin_now of {row['spine_id']}" in done.stdout
+
+
+def scheduled(number):
+    """Return a record of flight_scheduled that no played day has."""
+    return {
+        "flight": f"sent-{number}", "carrier": "UA", "origin": "EWR", "dest": "IAH",
+        "sched_dep": "2013-01-01T10:15:00Z", "distance": 1400,
+    }  # fmt: skip
+
+
+async def judged(platform, topic, what):
+    """Return the first record of a topic that holds some bytes."""
+    async with asyncio.timeout(30), LogReader(platform.env["MAINSTEM_KAFKA"], [topic]) as reader:
+        await reader.start()
+        while True:
+            for record in await reader.poll():
+                if what in record.value:
+                    return record
+
+
+async def test_records_of_a_file_are_sent_through_the_intake(platform, shell, tmp_path):
+    file = tmp_path / "plan.ndjson"
+    file.write_text("".join(json.dumps(scheduled(number)) + "\n" for number in range(1_500)))
+    (sent,) = await shell.answer("source", "send", "flight_scheduled", file)
+    assert sent["taken"] == 1_500
+    accepted = await judged(platform, "evt.data.flight_scheduled", b"sent-1499")
+    assert json.loads(accepted.value)["record"] == scheduled(1_499)
+
+
+async def test_records_with_ids_and_times_of_their_own_keep_them(platform, shell, tmp_path):
+    file = tmp_path / "plan.csv"
+    row = scheduled(9_999) | {"id": "row-7", "happened": "2013-01-01T00:00:00Z"}
+    file.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    columns = ("--id-column", "id", "--time-column", "happened")
+    await shell.answer("source", "send", "flight_scheduled", file, *columns)
+    fact = json.loads((await judged(platform, "evt.data.quarantine", b"row-7")).value)
+    assert (fact["reason"], fact["event_time"]) == ("too_old", "2013-01-01T00:00:00Z")

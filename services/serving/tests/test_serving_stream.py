@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -227,3 +228,13 @@ async def test_a_row_without_a_probability_is_parked(service, make):
     await service.stream.checkpoint(service.store)
     assert len(predictions(service)) == 1
     assert "gave no probability" in service.store.parked[0].reason
+
+
+async def test_a_sampled_row_is_followed_into_its_prediction(service, make):
+    await service.deploy()
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    given = make.row(0)
+    await service.take(replace(given, headers=(*given.headers, ("traceparent", trace))))
+    followed = header(service.log.records[0], "traceparent")
+    assert (followed[:35], followed[-3:]) == (trace[:35], b"-01")
+    assert followed != trace

@@ -106,7 +106,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         "evt.registry.model",
         key="model",
         writer="registry",
-        readers=("training", "monitoring", "ledger"),
+        readers=("training", "serving", "monitoring", "ledger"),
         facts=(
             registry.VersionRegistered,
             registry.VersionApproved,

@@ -77,10 +77,13 @@ class Transaction:
 
     async def save_positions(
         self, positions: Mapping[tuple[str, int], Position], states: Mapping[tuple[str, int], bytes] | None = None
-    ) -> None:
-        """Store how far partitions were applied, and with them the state that belongs to exactly there."""
+    ) -> bool:
+        """Store how far partitions were applied, and with them the state that belongs to exactly there.
+
+        Return False when all of it was there already: a commit that nobody heard of did happen.
+        """
         places = sorted(positions)
-        await self.connection.execute(
+        changed = await self.connection.fetch(
             SQL["save_positions"],
             [p[0] for p in places],
             [p[1] for p in places],
@@ -88,10 +91,11 @@ class Transaction:
             [json.dumps(positions[p].origins) for p in places],
             [(states or {}).get(p) for p in places],
         )
+        return bool(changed)
 
-    async def save_snapshot(self, name: str, state: bytes) -> None:
-        """Store a state under a name, in place of the one before."""
-        await self.connection.execute(SQL["save_snapshot"], name, state)
+    async def save_snapshot(self, name: str, state: bytes) -> bool:
+        """Store a state under a name, in place of the one before; return False when it was there already."""
+        return bool(await self.connection.fetch(SQL["save_snapshot"], name, state))
 
     async def fetch(self, query: LiteralString, *arguments: Any) -> list[asyncpg.Record]:
         """Return the rows of a query."""

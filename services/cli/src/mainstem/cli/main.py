@@ -2,7 +2,7 @@
 
 import typer
 
-from mainstem.cli.commands import platform
+from mainstem.cli.commands import demo, platform
 from mainstem.cli.lazy import lazy_group
 
 #: Groups of commands: name to (module that holds the Typer `app`, line of help).
@@ -14,6 +14,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "training": ("mainstem.cli.commands.training", "Training runs: start, look."),
     "event": ("mainstem.cli.commands.event", "Events on the bus: follow, look up, read their schemas."),
     "model": ("mainstem.cli.commands.model", "Versions of models: look, approve, promote, roll back."),
+    "monitor": ("mainstem.cli.commands.monitor", "Windows of models in production: quality and drift."),
+    "alert": ("mainstem.cli.commands.alert", "Alerts on models in production: look, close."),
     "audit": ("mainstem.cli.commands.audit", "Prove that nothing was changed and every table follows from the log."),
     "prediction": ("mainstem.cli.commands.prediction", "Explain an answer from the log."),
 }
@@ -30,3 +32,4 @@ app.command()(platform.down)
 app.command()(platform.status)
 app.command()(platform.logs)
 app.command()(platform.doctor)
+app.command(context_settings=demo.CONTEXT)(demo.demo)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+_WIDEST = 10_000
+
 
 class Format(StrEnum):
     """How rows are printed."""
@@ -41,5 +43,5 @@ def _table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(name)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    # What a record holds is shown as it is, whatever it means to the console.
-    Console(markup=False, emoji=False).print(table, soft_wrap=True)
+    # What a record holds is shown whole and as it is: not cut to the width of the screen, no brackets taken for markup.
+    Console(width=_WIDEST, markup=False, emoji=False).print(table, soft_wrap=True)

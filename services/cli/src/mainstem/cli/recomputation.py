@@ -37,7 +37,7 @@ async def recompute(kafka: str, fold: Fold) -> AsyncIterator[tuple[int, Stretch]
     async with LogReader(kafka, fold.topics) as reader:
         await reader.start()
         async for records in reader.to_end():
-            _check_beginning(records, begun)
+            check_beginning(records, begun)
             fold.offer(records)
             yield len(records), _advance(fold)
     fold.drained(dict.fromkeys(fold.positions, 0))
@@ -49,7 +49,8 @@ def _advance(fold: Fold) -> Stretch:
     return Stretch(applied.spine, applied.values)
 
 
-def _check_beginning(records: Sequence[Record], begun: set[Partition]) -> None:
+def check_beginning(records: Sequence[Record], begun: set[Partition]) -> None:
+    """Raise Rejected when a partition that is not in `begun` yet comes in without its first record; put it there."""
     for record in records:
         place = (record.topic, record.partition)
         if place not in begun and record.offset > 0:

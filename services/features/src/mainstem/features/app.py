@@ -46,7 +46,7 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
     """Compute one feature set for ever."""
     compiled = definition.feature_sets[name].compiled
     fold = Fold(compiled, definition.sources)
-    state = await steadily(lambda: store.state(name))
+    state = await steadily(lambda: store.state(compiled.id))
     if state is not None:
         fold.restore(state)
     partitions = definition.sources[compiled.spine].partitions
@@ -67,7 +67,7 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
             await computing.on_records([], lag=subscription.lag(), publisher=publisher)
             ticks += 1
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
-                await steadily(lambda: computing.checkpoint(store))
+                await computing.checkpoint(store)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(

@@ -14,6 +14,7 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.features.engine import Applied, Fold
 from mainstem.features.ports import Partition, Progress, RowTally, Store
+from mainstem.runtime import steadily
 from mainstem.runtime.ordered import Headers
 from mainstem.telemetry import Tracer, metrics
 
@@ -54,8 +55,9 @@ class Computing:
             metrics.FENCED.inc(len(records) - fresh)
             self._fold.drained(lag)
             applied = self._fold.advance()
-            await publisher.publish(self._messages(applied))
-            self._moved = self._moved or bool(fresh)
+            messages = self._messages(applied)
+            await publisher.publish(messages)
+            self._moved = self._moved or bool(fresh or messages)
 
     def _messages(self, applied: Applied) -> list[Message]:
         """Return rows, markers and journal entries of a stretch, in the order in which they must stand in the log."""
@@ -134,10 +136,20 @@ class Computing:
         return Message(topic, message.key, message.value, message.headers, partition or 0)
 
     async def checkpoint(self, store: Store) -> None:
-        """Store the fold as it stands; nothing to do when it has not moved."""
+        """Store the fold as it stands; nothing to do when it has not moved.
+
+        While the store is away nothing more is folded: the very same state is saved until it is known to be stored.
+        """
         async with self._one_at_a_time:
             if not self._moved:
                 return
-            progress = Progress(self._name, self._fold.snapshot(), self._fold.positions, self._tallies, self._journal)
-            await store.save(progress)
+            progress = Progress(
+                feature_set=self._name,
+                definition=self._fold.compiled.id,
+                state=self._fold.snapshot(),
+                positions=self._fold.positions,
+                tallies=self._tallies,
+                journal=self._journal,
+            )
+            await steadily(lambda: store.save(progress))
             self._tallies, self._journal, self._moved = {}, [], False

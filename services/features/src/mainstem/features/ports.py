@@ -32,6 +32,7 @@ class Progress:
     """What happened since the last checkpoint, all of it already acknowledged by the bus."""
 
     feature_set: str
+    definition: str
     state: bytes
     positions: Mapping[Partition, Position]
     tallies: Mapping[int, RowTally]
@@ -42,10 +43,10 @@ class Store(Protocol):
     """Keeps the state of the fold and what is told of it."""
 
     async def save(self, progress: Progress) -> None:
-        """Store all of it or nothing."""
+        """Store all of it or nothing; saving the same once more changes nothing. Raises Unavailable."""
 
-    async def state(self, feature_set: str) -> bytes | None:
-        """Return the state stored last for a feature set."""
+    async def state(self, definition: str) -> bytes | None:
+        """Return the state stored last for the feature set of this identity; one that was changed begins anew."""
 
     async def definitions(self) -> list[ProjectDefinition]:
         """Return the definitions in force."""

@@ -12,4 +12,4 @@ on conflict (feature_set, part) do update
        fingerprint = (row_tally.fingerprint::numeric + excluded.fingerprint) % 9223372036854775808;
 
 -- name: add_journal
-insert into journal values ($1, $2, $3, $4, $5::jsonb, $6::jsonb) on conflict do nothing;
+insert into journal values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb) on conflict do nothing;

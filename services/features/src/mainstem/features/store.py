@@ -31,14 +31,15 @@ class PostgresStore:
     async def save(self, progress: Progress) -> None:
         """Store state, positions, tallies and journal in one transaction."""
         async with self._database.transaction() as tx:
-            await tx.save_snapshot(progress.feature_set, progress.state)
+            if not await tx.save_snapshot(progress.definition, progress.state):
+                return
             await tx.save_positions(progress.positions)
             await add_rows(tx, {(progress.feature_set, part): tally for part, tally in progress.tallies.items()})
             await add_journal(tx, progress.journal)
 
-    async def state(self, feature_set: str) -> bytes | None:
-        """Return the state stored last for a feature set."""
-        return await load_snapshot(self._database, feature_set)
+    async def state(self, definition: str) -> bytes | None:
+        """Return the state stored last for the feature set of this identity."""
+        return await load_snapshot(self._database, definition)
 
     async def definitions(self) -> list[ProjectDefinition]:
         """Return the definitions in force."""
@@ -82,5 +83,5 @@ async def add_journal(tx: Transaction, entries: Sequence[OrderJournalled]) -> No
     for entry in entries:
         runs = [list(run) for run in entry.runs]
         await tx.execute(
-            SQL["add_journal"], entry.feature_set, entry.number, entry.until, entry.applied, entry.topics, runs
+            SQL["add_journal"], entry.definition, entry.feature_set, entry.number, entry.until, entry.applied, entry.topics, runs
         )

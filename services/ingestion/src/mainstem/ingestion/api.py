@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 from mainstem.auth import Principals, Right
 from mainstem.events.envelope import Message
 from mainstem.events.ids import child_id, content_id
+from mainstem.events.instants import parse, render
 from mainstem.ingestion.ports import Store
 from mainstem.project.contract import SourceContract
 from mainstem.runtime import Problem, authenticate, body_bytes, json_body
@@ -73,7 +74,10 @@ class Api:
         return JSONResponse(await self._find(request.path_params["quarantine_id"]))
 
     async def redrive(self, request: Request) -> Response:
-        """Send a correction in place of a quarantined record, at its original event and arrival time."""
+        """Send a correction in place of a quarantined record, at its original event and arrival time.
+
+        `{"record": {...}}`, and `"time"` beside it where the original event time was what was wrong.
+        """
         principal = authenticate(request, self._principals, Right.OPERATE)
         found = await self._find(request.path_params["quarantine_id"])
         if found["accepted_id"] is not None:
@@ -87,7 +91,7 @@ class Api:
         headers = {
             "ce_specversion": "1.0",
             "ce_id": record_id,
-            "ce_time": found["event_time"] or found["recorded_time"],
+            "ce_time": _given_time(body) or found["event_time"] or found["recorded_time"],
             "ce_recordedtime": found["recorded_time"],
             "ce_replaces": found["quarantine_id"],
             "ce_actor": principal.name,
@@ -109,6 +113,16 @@ class Api:
             known = ", ".join(sorted(contracts)) or "none; apply a project first"
             raise Problem(404, "unknown_source", f"no source {source!r}; known: {known}")
         return contracts[source]
+
+
+def _given_time(body: Mapping[str, object]) -> str | None:
+    given = body.get("time")
+    if given is None:
+        return None
+    try:
+        return render(parse(str(given)))
+    except ValueError as fault:
+        raise Problem(400, "bad_time", f"{fault}; send RFC 3339") from fault
 
 
 def _records(body: bytes) -> list[bytes]:

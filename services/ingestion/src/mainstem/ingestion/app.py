@@ -55,7 +55,7 @@ async def take_records(resources: Resources, store: PostgresStore) -> None:
         group.create_task(
             subscription.run(lambda records: intake.on_records(records, publisher=resources.bus.publisher))
         )
-        group.create_task(checkpoint_steadily(lambda: steadily(lambda: intake.checkpoint(store))))
+        group.create_task(checkpoint_steadily(lambda: intake.checkpoint(store)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from mainstem.events.fence import Fence
 from mainstem.ingestion.domain import PartitionState
 from mainstem.ingestion.engine import Judge, Outcome
 from mainstem.ingestion.ports import Partition, Progress, Store, Tally
+from mainstem.runtime import steadily
 from mainstem.telemetry import metrics
 
 _CHECKPOINT_S = 1.0
@@ -58,11 +59,15 @@ class Intake:
         return judge.judge(records, headers, state)
 
     async def checkpoint(self, store: Store) -> None:
-        """Store what was published since the last checkpoint; nothing to do when nothing was."""
+        """Store what was published since the last checkpoint; nothing to do when nothing was.
+
+        While the store is away nothing more is judged: the very same progress is saved until it is known to be stored.
+        """
         async with self._one_at_a_time:
             if not self._touched:
                 return
-            await store.save(self._progress())
+            progress = self._progress()
+            await steadily(lambda: store.save(progress))
             self._pending.clear()
             self._touched.clear()
 

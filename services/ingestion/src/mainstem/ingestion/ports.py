@@ -42,7 +42,7 @@ class Store(Protocol):
     """Keeps positions, state and the quarantine."""
 
     async def save(self, progress: Progress) -> None:
-        """Store all of it or nothing. Saving what is there already changes nothing but tallies."""
+        """Store all of it or nothing; saving the same once more changes nothing. Raises Unavailable."""
 
     async def quarantined(
         self, *, source: str | None, reason: str | None, status: str | None, limit: int

@@ -31,11 +31,12 @@ class PostgresStore:
     async def save(self, progress: Progress) -> None:
         """Store positions, states, quarantine and tallies in one transaction."""
         async with self._database.transaction() as tx:
+            if not await tx.save_positions(progress.positions, progress.states):
+                return
             await add_quarantined(tx, progress.quarantined)
             await set_redriven(tx, progress.redriven)
             tallies = {(topic.removeprefix("src."), part): tally for (topic, part), tally in progress.tallies.items()}
             await add_tallies(tx, tallies)
-            await tx.save_positions(progress.positions, progress.states)
 
     async def quarantined(
         self, *, source: str | None, reason: str | None, status: str | None, limit: int

@@ -1,6 +1,7 @@
 """What serving does: decides on deployments, scores the stream, answers direct calls."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -54,7 +55,8 @@ _log = logger(__name__)
 class Loader:
     """Brings models from the artifact store onto the board."""
 
-    def __init__(self, artifacts: Artifacts, board: Board) -> None:
+    def __init__(self, artifacts: Artifacts, board: Board, *, pause_s: float = _RELOAD_S) -> None:
+        self._pause_s = pause_s
         self._artifacts = artifacts
         self._board = board
         self._faults: dict[str, str] = {}
@@ -72,7 +74,7 @@ class Loader:
         except (ArtifactMissing, ArtifactCorrupt, BadSignature) as fault:
             _log.error("not loaded: %s", fault, extra={"action": "not_loaded", "model": activation.model})
             self._faults[activation.onnx] = str(fault)
-            await asyncio.sleep(_RELOAD_S)
+            await asyncio.sleep(self._pause_s)
 
     def fault(self) -> str | None:
         """Tell what keeps a version in effect from answering, or None; a check of `Health`."""
@@ -123,6 +125,9 @@ class Stream:
         self._fence.positions.update(fence.positions)
         self.log.partitions.update(log.partitions)
         self._progress.add(scored.tallies, scored.parked, fence.positions)
+        for topic, count in Counter(record.topic for record in records).items():
+            metrics.RECORDS.labels(topic).inc(count)
+        metrics.LOG_TIME.set(max((r.log_us for r in self.log.partitions.values()), default=0) / 1e6)
         _measure(scored, len(records) - len(fresh))
 
     async def _score(self, records: Sequence[Record], headers: Sequence[Mapping[str, bytes]]) -> tuple[Scored, LogTime]:

@@ -10,7 +10,10 @@ select topic, part, next_offset, origins, state from position;
 insert into position(topic, part, next_offset, origins, state)
 select t, p, n, o::jsonb, s from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::bytea[]) as x(t, p, n, o, s)
 on conflict (topic, part) do update
-   set next_offset = excluded.next_offset, origins = excluded.origins, state = coalesce(excluded.state, position.state);
+   set next_offset = excluded.next_offset, origins = excluded.origins, state = coalesce(excluded.state, position.state)
+ where (position.next_offset, position.origins, position.state)
+       is distinct from (excluded.next_offset, excluded.origins, coalesce(excluded.state, position.state))
+returning topic;
 
 -- name: append_event
 with appended as (
@@ -49,4 +52,6 @@ insert into parked values ($1, $2, $3, $4, $5::jsonb, $6) on conflict do nothing
 select state from snapshot where name = $1;
 
 -- name: save_snapshot
-insert into snapshot values ($1, $2) on conflict (name) do update set state = excluded.state;
+insert into snapshot values ($1, $2)
+on conflict (name) do update set state = excluded.state where snapshot.state <> excluded.state
+returning name;

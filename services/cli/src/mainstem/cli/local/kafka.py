@@ -114,7 +114,8 @@ class Kafka:
         fresh = self.data.with_name("kafka.new")
         self._write_properties("format.properties", fresh)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "--ignore-formatted")
+        # As one word: one identity in 64 begins with a hyphen and would be taken for an option.
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--ignore-formatted")
         config = ("-c", str(self._config("format.properties")))
         await run_to_end(leashed((*self._java("-Xmx128m"), *tool, *config)), "formatting the broker's log folder")
         fresh.rename(self.data)

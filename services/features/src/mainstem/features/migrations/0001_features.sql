@@ -9,11 +9,12 @@ create table row_tally(
 );
 
 create table journal(
+    definition  text   not null,            -- a feature set that is changed begins a journal of its own
     feature_set text   not null,
     number      bigint not null,
     until       text   not null,
     applied     bigint not null,
     topics      jsonb  not null,
     runs        jsonb  not null,
-    primary key (feature_set, number)
+    primary key (definition, number)
 );

@@ -1,0 +1,123 @@
+"""The proof: the ledger is complete, and the platform's own commands verify, replay and explain what is in it."""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mainstem.bus.admin import topic_names
+from mainstem.bus.reader import LogReader
+
+#: The archive follows the log within seconds.
+PATIENCE_S = 120
+#: The ledger's own checkpoints are entries too, so it never catches up with these.
+_OWN = "evt.ledger."
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command printed, and whether it ended well."""
+
+    command: str
+    done: bool
+    text: str
+
+    def lines(self, most: int) -> list[str]:
+        """Return the first lines that are not empty."""
+        return [line for line in self.text.splitlines() if line.strip()][:most]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the commands found, and the lines of theirs that are worth showing, by command."""
+
+    entries: int
+    root: str
+    verified: bool
+    replay_equal: bool
+    tables: int
+    quoted: Mapping[str, list[str]]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the ledger's part of the summary."""
+        names = ("entries", "root", "verified", "replay_equal", "tables")
+        return {name: getattr(self, name) for name in names}
+
+
+async def prove(prediction: str) -> Proof:
+    """Run the commands, one after the other; `prediction` is the id of the one to explain."""
+    refused = await mainstem("quarantine", "list", "--limit", "3")
+    verified = await mainstem("audit", "verify", "-o", "json")
+    replayed = await mainstem("audit", "replay", "-o", "json")
+    explained = await mainstem("prediction", "explain", prediction)
+    tree: dict[str, Any] = json.loads(verified.text) if verified.done else {"size": 0, "root": "", "checkpoints": 0}
+    tables = json.loads(replayed.text) if replayed.done else []
+    by_service = Counter(table["service"] for table in tables)
+    equal = bool(tables) and all(table["equal"] for table in tables)
+    counted = ", ".join(f"{service} {count}" for service, count in by_service.items())
+    return Proof(
+        tree["size"],
+        tree["root"],
+        verified.done and bool(tree["holds"]),
+        equal,
+        len(tables),
+        {
+            refused.command: refused.lines(4),
+            verified.command: [f"{tree['size']:,} entries, {tree['checkpoints']:,} checkpoints, root {tree['root']}"]
+            if verified.done
+            else verified.lines(6),
+            replayed.command: [f"tables rebuilt from the archive: {counted}; {'all equal' if equal else 'NOT equal'}"]
+            if replayed.done
+            else replayed.lines(6),
+            explained.command: [line for line in explained.lines(200) if not line.startswith(" ")],
+        },
+    )
+
+
+async def mainstem(*arguments: str) -> Output:
+    """Run a command of the platform; what it says on stderr counts when it fails."""
+    program = Path(sys.executable).with_name("mainstem")
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, complaint = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    said = out if process.returncode == 0 else out + complaint
+    return Output(f"mainstem {' '.join(arguments)}", process.returncode == 0, said.decode(errors="replace"))
+
+
+async def archived(env: Mapping[str, str]) -> list[str]:
+    """Wait until the ledger holds all that stands in the log; return what it does not hold after `PATIENCE_S`."""
+    topics = [name for name in await topic_names(env["MAINSTEM_KAFKA"]) if not name.startswith(_OWN)]
+    try:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            LogReader(env["MAINSTEM_KAFKA"], topics) as reader,
+            httpx.AsyncClient(base_url=env["MAINSTEM_LEDGER_URL"], timeout=30) as client,
+        ):
+            await reader.start()
+            return await _wait_for_archive(reader, client)
+    except TimeoutError:
+        return [f"the ledger does not hold the whole log after {PATIENCE_S} s"]
+
+
+async def _wait_for_archive(reader: LogReader, client: httpx.AsyncClient) -> list[str]:
+    while True:
+        ends: Counter[str] = Counter()
+        for (topic, _), end in (await reader.ends()).items():
+            ends[topic] += end
+        counts = (await client.get("/v1/ledger")).json()["topics"]
+        held = {one["topic"]: one["entries"] + one["second_copies"] for one in counts}
+        if all(held.get(topic, 0) >= end for topic, end in ends.items()):
+            return []
+        await asyncio.sleep(0.25)

@@ -1,0 +1,187 @@
+"""Feature sets on the command line: how they read, how a recomputation is written and compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mainstem.cli.expressions import duration, expressions
+from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretch, check_beginning, compare
+from mainstem.cli.row_files import RowFile, recorded_within
+from mainstem.events.errors import Rejected
+from mainstem.events.features import RowComputed
+from mainstem.events.instants import render
+from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, time
+from mainstem.project import load_folder
+from mainstem.testkit.records import Taken
+
+FLIGHTS = Path(__file__).parents[3] / "projects" / "flights"
+NAN = float("nan")
+NAMES = ("a", "b")
+
+spine = stream(
+    "left",
+    key="flight",
+    columns={"port": category(), "late": boolean(), "delay": fixed("min", scale=10, lo=0, hi=60), "at": time()},
+)
+
+
+@feature_set("sample", spine=spine, lateness="90s")
+class Sample:
+    """One feature of each form."""
+
+    delay = spine.delay
+    much = spine.delay >= 1.5
+    hour = spine.at.local("Europe/Berlin").hour
+    flights = spine.by("port").count("90m")
+    share = spine.by("port").mean(spine.delay > 3, "7d")
+    last = spine.by("port").last("delay", ttl="48h")
+    faded = spine.by("port").decay_mean("delay", half_life="30s", horizon="1500ms", tick="1ms")
+
+
+def test_features_read_as_they_are_written():
+    assert expressions(Sample.compile()) == {
+        "delay": "left.delay",
+        "much": "left.delay >= 1.5",
+        "hour": 'left.at.local("Europe/Berlin").hour',
+        "flights": 'left.by("port").count("90m")',
+        "share": 'left.by("port").mean(delay > 3, "7d")',
+        "last": 'left.by("port").last(delay, ttl="2d")',
+        "faded": 'left.by("port").decay_mean(delay, half_life="30s", horizon="1500ms", tick="1ms")',
+    }
+
+
+def test_a_duration_has_its_largest_whole_unit():
+    assert [duration(us) for us in (1_000, 90_000_000, 21_600_000_000, 86_400_000_000)] == ["1ms", "90s", "6h", "1d"]
+
+
+@pytest.fixture
+def registry(services):
+    definition = load_folder(FLIGHTS)
+    services.on("GET /v1/projects", {"projects": [{"project": "flights"}]})
+    services.on("GET /v1/projects/flights", {"definition": definition.model_dump(mode="json")})
+    return services
+
+
+def test_feature_sets_are_listed_with_their_identity(registry):
+    (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
+    assert row == {
+        "feature_set": "flight_delay", "project": "flights", "spine": "flight_departed", "features": 15,
+        "id": load_folder(FLIGHTS).feature_sets["flight_delay"].id,
+    }  # fmt: skip
+
+
+def test_a_feature_set_is_shown_feature_by_feature(registry):
+    told = registry.run("feature", "show", "flight_delay").stdout
+    assert "lateness     6h" in told
+    assert 'flight_arrived.by("carrier").mean(arr_delay > 15, "7d")' in told
+
+
+def test_an_unknown_feature_set_is_refused_with_those_there_are(registry):
+    done = registry.run("feature", "show", "flights")
+    assert done.exit_code == 1
+    assert "no feature set 'flights'; there are: flight_delay" in done.stderr
+
+
+def test_a_time_without_offset_is_wrong_usage(registry):
+    span = ("--from", "2013-01-01T00:00:00")
+    done = registry.run("feature", "backfill", "--feature-set", "flight_delay", "--out", "x.parquet", *span)
+    assert done.exit_code == 2
+
+
+def taken(spine_id, values, *, offset=0, partition=0, definition="sha256:now"):
+    row = {"definition": definition, "spine_id": spine_id, "values": values}
+    headers = (("ce_type", RowComputed.TYPE.encode()),)
+    return Taken(partition=partition, offset=offset, value=json.dumps(row).encode(), headers=headers)
+
+
+def published(*records):
+    found = Published("sha256:now")
+    found.take(records)
+    return found
+
+
+def item(spine_id, recorded_us=0, partition=0):
+    instant = render(recorded_us).encode()
+    headers = {"ce_id": spine_id.encode(), "ce_time": render(5).encode(), "ce_recordedtime": instant}
+    return Taken(key=f"key of {spine_id}".encode(), partition=partition), headers
+
+
+def recomputed(*rows, partition=0):
+    found = Recomputed()
+    values = np.array([values for _, values in rows], np.float64)
+    found.take(Stretch([item(spine_id, partition=partition) for spine_id, _ in rows], values))
+    return found
+
+
+def test_equal_rows_are_equal_whatever_their_order_and_however_often_they_were_published():
+    rows = [taken("x", [1.5, None]), taken("y", [0.1, 7.0]), taken("x", [1.5, None])]
+    found = compare(published(*rows), recomputed(("y", [0.1, 7.0]), ("x", [1.5, NAN])), NAMES)
+    assert (found.rows, found.cells, found.differing, found.equal) == (3, 6, 0, True)
+
+
+@pytest.mark.parametrize(("was", "now"), [(0.3, 0.1 + 0.2), (0.0, -0.0), (None, 0.0), (0.0, NAN)])
+def test_a_cell_that_is_off_by_one_bit_is_found_with_its_place(was, now):
+    rows = [taken("x", [1.0, 2.0]), taken("y", [1.0, was], partition=1, offset=9)]
+    found = compare(published(*rows), recomputed(("x", [1.0, 2.0]), ("y", [1.0, now])), NAMES)
+    assert (found.differing, found.equal) == (1, False)
+    assert found.first == Difference("y", 1, 9, "b", was, None if np.isnan(now) else now)
+
+
+def test_a_row_whose_spine_record_is_not_in_the_log_is_told():
+    found = compare(published(taken("forged", [1, 2])), recomputed(("x", [1, 2])), NAMES)
+    assert (found.unknown, found.cells, found.equal) == (["forged"], 0, False)
+
+
+def test_a_row_that_was_skipped_is_told_and_one_that_is_still_to_come_is_not():
+    again = recomputed(("x", [1, 2]), ("skipped", [1, 2]), ("y", [1, 2]), ("to come", [1, 2]))
+    found = compare(published(taken("x", [1, 2]), taken("y", [1, 2])), again, NAMES)
+    assert (found.missing, found.differing, found.equal) == (["skipped"], 0, False)
+
+
+def test_rows_of_another_definition_are_neither_compared_nor_missed():
+    rows = [taken("x", [9], definition="sha256:before"), taken("y", [1, 2])]
+    found = compare(published(*rows), recomputed(("x", [1, 2]), ("y", [1, 2])), NAMES)
+    assert (found.rows, found.equal) == (1, True)
+
+
+def test_nothing_published_yet_is_no_difference():
+    assert compare(published(), recomputed(("x", [1, 2])), NAMES).equal
+
+
+def test_a_log_without_its_beginning_is_refused():
+    begun = set()
+    check_beginning([Taken(offset=0), Taken(offset=5)], begun)
+    with pytest.raises(Rejected, match=r"src\.test/1 begins at offset 7"):
+        check_beginning([Taken(offset=6), Taken(partition=1, offset=7)], begun)
+
+
+def test_rows_are_written_with_their_times_and_nulls(tmp_path):
+    compiled = Sample.compile()
+    with RowFile(tmp_path / "rows.parquet", compiled) as file:
+        for number in range(3):
+            file.write(Stretch([item(f"id-{number}", recorded_us=number)], np.array([[number, NAN, 0, 0, 0, 0, 0.1]])))
+    table = pq.read_table(tmp_path / "rows.parquet")
+    assert table.column_names == ["spine_id", "entity", "event_time", "recorded_time", *compiled.names]
+    assert table.schema.metadata[b"mainstem.definition"] == compiled.id.encode()
+    last = table.to_pylist()[2]
+    assert (last["spine_id"], last["entity"], last["delay"], last["much"], last["faded"]) == (
+        "id-2", "key of id-2", 2.0, None, 0.1,
+    )  # fmt: skip
+    assert table["recorded_time"].cast("int64").to_pylist() == [0, 1, 2]
+    assert str(table.schema.field("event_time").type) == "timestamp[us, tz=UTC]"
+
+
+def test_a_file_that_was_not_finished_is_not_there(tmp_path):
+    with pytest.raises(ArithmeticError), RowFile(tmp_path / "rows.parquet", Sample.compile()):
+        raise ArithmeticError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_span_holds_its_first_instant_and_not_its_last():
+    stretch = Stretch([item(str(at), recorded_us=at) for at in range(5)], np.arange(5.0).reshape(-1, 1))
+    inside = recorded_within(stretch, 1, 3)
+    assert [headers["ce_id"] for _, headers in inside.spine] == [b"1", b"2"]
+    assert inside.values.tolist() == [[1.0], [2.0]]
