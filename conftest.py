@@ -7,11 +7,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from mainstem.cli.local.platform import Platform
 
 #: The broker's jars are fetched once for the checkout.
 CACHE = Path(__file__).parent / ".mainstem" / "cache"
+
+# Examples are timed by nobody: the machine may be busy.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""The control plane on real servers: a transaction's events go through outbox, relay and Kafka to whoever reads them."""
+"""The control plane on real servers: events go through outbox, relay and Kafka to whoever reads them."""
 
 import asyncio
 from collections.abc import AsyncIterator

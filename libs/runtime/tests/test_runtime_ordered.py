@@ -94,7 +94,7 @@ contents = st.lists(
 
 @quick
 @given(contents, st.integers(0, 99))
-def test_restarts_change_neither_the_order_nor_what_is_reached_when(content, seed):
+def test_restarts_change_neither_order_nor_times_nor_what_is_reached_when(content, seed):
     logs = {}
     for place, lines in zip((A, B), content, strict=True):
         lines = [*lines, (20, "marker")]  # noqa: PLW2901
@@ -102,12 +102,13 @@ def test_restarts_change_neither_the_order_nor_what_is_reached_when(content, see
     plain = reader()
     plain.offer([one for log in logs.values() for one in log])
     expected = plain.advance()
-    assert walked(logs, Random(seed)) == (applied(expected), reached(expected.reached, 0))
+    arrivals = expected.arrivals.tolist()
+    assert walked(logs, Random(seed)) == (applied(expected), arrivals, reached(expected.reached, 0))
 
 
 def walked(logs, chance):
-    """Read in pieces and start anew by chance; returns the order, and after how many records instants were reached."""
-    made, order, instants = reader(), [], {}
+    """Read in pieces and start anew by chance: the order, its times, and how many records came before each instant."""
+    made, order, arrivals, instants = reader(), [], [], {}
     positions = made.offsets()
     while any(positions[place] < len(log) for place, log in logs.items()):
         place = chance.choice([place for place, log in logs.items() if positions[place] < len(log)])
@@ -116,11 +117,12 @@ def walked(logs, chance):
         released = made.advance()
         instants = reached(released.reached, len(order)) | instants
         order += applied(released)
+        arrivals += released.arrivals.tolist()
         if chance.random() < 0.3:
             state, made = made.snapshot(), reader()
             made.restore(state)
             positions = made.offsets()
-    return order, instants
+    return order, arrivals, instants
 
 
 def reached(instants, before):

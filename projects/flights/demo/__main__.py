@@ -6,6 +6,7 @@ It plays the year, holds everything that was promised against the log, and write
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -18,18 +19,26 @@ from rich.console import Console
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import parse
 
-#: The last labels are known in the first days of January.
+#: The first verdict on the first version falls due on the day before.
+EARLIEST: Final = "2013-05-04"
+#: The last verdict, on the last days of December, falls due on the day before.
 END: Final = "2014-01-04"
+WIDTH: Final = 140
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m projects.flights.demo", description=__doc__)
     parser.add_argument("--until", default=END, metavar="DATE", help="play only the days before this one (2013-06-15)")
-    until_us = parse(f"{parser.parse_args(arguments).until}T00:00:00Z")
-    console = Console(highlight=False)
+    until = parser.parse_args(arguments).until
+    if not EARLIEST <= until <= END:
+        parser.error(f"--until {until}: give a date from {EARLIEST} to {END}")
+    # Its warnings are about retries, which succeed.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # Where nobody looks the width is a guess, and tables cut off what does not fit.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     try:
-        return asyncio.run(_interruptible(console, until_us))
+        return asyncio.run(_interruptible(console, parse(f"{until}T00:00:00Z")))
     except asyncio.CancelledError:
         return 130
     except (MainstemError, RuntimeError, TimeoutError) as fault:

@@ -34,7 +34,7 @@ async def rest(bootstrap: str, topics: Sequence[str], until_us: int) -> None:
     behind = set(topics)
     try:
         async with asyncio.timeout(PATIENCE_S), LogReader(bootstrap, topics) as reader:
-            while behind := await _unfinished(reader, until_us):
+            while behind := await _unfinished(reader, until_us):  # noqa: ASYNC110  (others write)
                 await asyncio.sleep(0.2)
     except TimeoutError as fault:
         names = ", ".join(sorted(behind))

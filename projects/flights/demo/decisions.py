@@ -51,21 +51,19 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A version that answers from an instant of recorded time on (µs since 1970)."""
+    """A version that answers from an instant of recorded time on (µs since 1970); `onnx` is its content address."""
 
     version: int
     effective_us: int
+    onnx: str
 
 
 def activations(seen: Sequence[Event]) -> list[Activation]:
     """Return the versions that answered, in their order."""
-    found = [Activation(fact.version, parse(fact.effective_from)) for _, fact in _of(seen, DeploymentActivated)]
+    found = [
+        Activation(fact.version, parse(fact.effective_from), fact.onnx) for _, fact in _of(seen, DeploymentActivated)
+    ]
     return sorted(found, key=lambda one: one.effective_us)
-
-
-def first_onnx(seen: Sequence[Event]) -> str | None:
-    """Return the address of the first version that answered."""
-    return next((fact.onnx for _, fact in _of(seen, DeploymentActivated)), None)
 
 
 def windows(seen: Sequence[Event]) -> list[Window]:

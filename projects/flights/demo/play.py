@@ -159,15 +159,13 @@ async def _audit(
     trainings = decisions.trainings(year.seen)
     summary["training"] = [asdict(one) for one in trainings]
     promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
-    if in_service:
-        books.check_predictions()
-    summary["serving"] = books.check_answers(year.sent.answers, CALLS if in_service else 0)
+    books.check_predictions()
+    summary["serving"] = books.check_answers(year.sent.answers, CALLS)
     summary["months"] = [asdict(month) for month in books.months()]
     summary["alerts"] = [asdict(alert) for alert in decisions.alerts(year.seen)]
     summary["kill"] = asdict(year.kill) if year.kill else None
-    onnx = decisions.first_onnx(year.seen)
-    if onnx:
-        summary["backfill"] = books.backfill(Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).get(onnx))
+    first = Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).get(in_service[0].onnx)
+    summary["backfill"] = books.backfill(first)
     return summary, books
 
 

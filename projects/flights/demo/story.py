@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from projects.flights.data import DAY_US
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -117,12 +117,12 @@ def tell(
 ) -> None:
     """Tell the whole story; `quoted` holds what commands of the CLI printed, by command."""
     sides = Table.grid(padding=(0, 4))
-    sides.add_row(_months(summary["months"]), Group(_reasons(summary["events"]), Text(), _seconds(summary)))
+    sides.add_row(_months(summary["months"]), _reasons(summary["events"]), _seconds(summary), _peaks(summary))
     console.print(Text("\nA year of flights, from events alone", style="bold"))
-    console.print(_events(summary), highlight=False)
+    console.print(_events(summary), highlight=False, soft_wrap=True)
     console.print(sides)
     console.print(_runs(summary["training"]))
-    console.print(_alerts(summary["alerts"]))
+    console.print(_alerts(summary["alerts"]) if summary["alerts"] else Text("no alerts", style="dim"))
     for command, lines in quoted.items():
         console.print(Text(f"$ {command}", style="cyan"), highlight=False)
         for line in lines:
@@ -173,6 +173,13 @@ def _reasons(events: Mapping[str, Any]) -> Table:
     return table
 
 
+def _peaks(summary: Mapping[str, Any]) -> Table:
+    table = _table("process", "MB at most")
+    for name, most in summary["peak_rss_mb"].items():
+        table.add_row(name, f"{most:,}")
+    return table
+
+
 def _seconds(summary: Mapping[str, Any]) -> Table:
     table = _table("took", "seconds")
     for name, seconds in summary["seconds"].items():
@@ -207,6 +214,17 @@ def _alerts(alerts: Sequence[Mapping[str, Any]]) -> Table:
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold dim", pad_edge=False)
     for name in names:
-        numeric = name in {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence"}
+        numeric = name in {
+            "flights",
+            "late",
+            "AUC",
+            "Brier",
+            "records",
+            "seconds",
+            "rows",
+            "version",
+            "evidence",
+            "MB at most",
+        }
         table.add_column(name, justify="right" if numeric else "left")
     return table

@@ -223,7 +223,7 @@ async def _answering(bootstrap: str) -> None:
             return
 
 
-async def _as_it_is(message: Any) -> Any:
+async def _as_it_is(message: object) -> object:
     return message
 
 

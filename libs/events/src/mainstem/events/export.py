@@ -14,10 +14,12 @@ from mainstem.events.compat import incompatibilities
 from mainstem.events.envelope import Fact, dataschema
 from mainstem.events.topics import TOPICS, Topic
 
+Document = dict[str, Any]
+
 _FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
-def schema(fact: type[Fact]) -> dict[str, Any]:
+def schema(fact: type[Fact]) -> Document:
     """Return the JSON Schema of a fact's payload."""
     body = fact.model_json_schema()
     body["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -25,7 +27,7 @@ def schema(fact: type[Fact]) -> dict[str, Any]:
     return body
 
 
-def _topic(row: Topic) -> dict[str, Any]:
+def _topic(row: Topic) -> Document:
     return {
         "name": row.pattern,
         "key": row.key,
@@ -38,10 +40,10 @@ def _topic(row: Topic) -> dict[str, Any]:
     }
 
 
-def _asyncapi() -> dict[str, Any]:
+def _asyncapi() -> Document:
     """Return the AsyncAPI 3.0 document of the bus."""
-    channels: dict[str, Any] = {}
-    operations: dict[str, Any] = {}
+    channels: Document = {}
+    operations: Document = {}
     for row in TOPICS:
         name = row.pattern.replace("{", "").replace("}", "")
         channels[name] = {
@@ -75,7 +77,7 @@ def _asyncapi() -> dict[str, Any]:
     }
 
 
-def documents() -> dict[str, Any]:
+def documents() -> Document:
     """Return every generated document by its path below `schemas/`."""
     return {
         **{dataschema(fact.TYPE): schema(fact) for fact in FACTS},

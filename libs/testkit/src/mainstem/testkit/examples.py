@@ -6,18 +6,19 @@ from typing import Any, TypeVar
 from mainstem.events.envelope import Fact
 
 F = TypeVar("F", bound=Fact)
+Schema = dict[str, Any]
 
-_PLAIN: dict[str, Any] = {"string": "text", "integer": 3, "number": 0.5, "boolean": True, "null": None}
+_PLAIN: Schema = {"string": "text", "integer": 3, "number": 0.5, "boolean": True, "null": None}
 
 
-def example(fact: type[F], **given: Any) -> F:
+def example(fact: type[F], **given: object) -> F:
     """Return a `fact` with every field filled, those in `given` as given."""
     schema = fact.model_json_schema()
     fields = {name: _value(part, schema.get("$defs", {})) for name, part in schema["properties"].items()}
     return fact.model_validate_json(json.dumps({**fields, **given}))
 
 
-def _value(part: dict[str, Any], definitions: dict[str, Any]) -> Any:
+def _value(part: Schema, definitions: Schema) -> object:
     if "$ref" in part:
         part = definitions[part["$ref"].removeprefix("#/$defs/")]
     if "enum" in part or "const" in part:
@@ -33,6 +34,6 @@ def _value(part: dict[str, Any], definitions: dict[str, Any]) -> Any:
     return _PLAIN[part.get("type", "string")]
 
 
-def _members(part: dict[str, Any]) -> dict[str, Any]:
+def _members(part: Schema) -> Schema:
     inside = part.get("additionalProperties")
     return part.get("properties") or ({"key": inside} if isinstance(inside, dict) else {})

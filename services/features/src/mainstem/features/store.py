@@ -82,6 +82,5 @@ async def add_journal(tx: Transaction, entries: Sequence[OrderJournalled]) -> No
     """Fold OrderJournalled."""
     for entry in entries:
         runs = [list(run) for run in entry.runs]
-        await tx.execute(
-            SQL["add_journal"], entry.definition, entry.feature_set, entry.number, entry.until, entry.applied, entry.topics, runs
-        )
+        place = (entry.definition, entry.feature_set, entry.number)
+        await tx.execute(SQL["add_journal"], *place, entry.until, entry.applied, entry.topics, runs)

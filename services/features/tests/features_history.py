@@ -1,0 +1,144 @@
+"""A log of accepted orders and payments, and a way to compute over it that may crash anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mainstem.events.data import ProgressReached, RecordAccepted
+from mainstem.events.envelope import Envelope
+from mainstem.events.fence import Fence
+from mainstem.events.instants import render
+from mainstem.features.engine import Fold
+from mainstem.features.handlers import Computing
+from mainstem.features.ports import Partition, Progress, Store
+from mainstem.project import ProjectDefinition
+from mainstem.telemetry import Tracer
+from mainstem.testkit.projects import shop
+from mainstem.testkit.records import Log, Taken
+
+SECOND = 1_000_000
+TRACER = Tracer("test", None)
+History = dict[Partition, list[Taken]]
+
+
+def accepted(source: str, partition: int, offset: int, arrival_us: int, amount: float) -> Taken:
+    """Return an accepted record, one second after it happened."""
+    shop_name = f"s{partition}{offset % 2}"
+    record = {"shop": shop_name, "amount" if source == "orders" else "paid": amount}
+    fact = RecordAccepted(source=source, contract="c", record=record)
+    envelope = Envelope(
+        id=f"{source}-{partition}-{offset}",
+        type=RecordAccepted.TYPE,
+        source="/test",
+        subject=shop_name,
+        time_us=arrival_us - SECOND,
+        recorded_us=arrival_us,
+        correlation="story",
+        causation="record",
+        actor="/test",
+        origin=f"src.{source}/{partition}/{offset}",
+    )
+    value = fact.model_dump_json(exclude={"replaces"}).encode()
+    return Taken(f"evt.data.{source}", partition, offset, value, shop_name.encode(), envelope.headers())
+
+
+def marker(source: str, partition: int, offset: int, until_us: int) -> Taken:
+    """Return a progress marker."""
+    value = ProgressReached(until=render(until_us)).model_dump_json().encode()
+    headers = (
+        ("ce_type", ProgressReached.TYPE.encode()),
+        ("ce_origin", f"src.{source}/{partition}/{offset}".encode()),
+    )
+    return Taken(f"evt.data.{source}", partition, offset, value, None, headers)
+
+
+def history(*, markers: bool = True) -> History:
+    """Return four partitions of three minutes each; arrivals of different partitions often are equal."""
+    rng = np.random.default_rng(7)
+    found: History = {}
+    for source in ("orders", "payments"):
+        for partition in range(2):
+            place: list[Taken] = []
+            for minute in range(3):
+                for arrival in np.sort(rng.integers(1, 13, rng.integers(0, 5))) * 5 + minute * 60:
+                    amount = float(rng.integers(0, 100_000)) / 100
+                    place.append(accepted(source, partition, len(place), int(arrival) * SECOND, amount))
+                if markers:
+                    place.append(marker(source, partition, len(place), (minute + 1) * 60 * SECOND))
+            found[f"evt.data.{source}", partition] = place
+    return found
+
+
+@dataclass
+class Kept:
+    """A store that keeps the last progress of each definition."""
+
+    states: dict[str, Progress] = field(default_factory=dict)
+
+    async def save(self, progress: Progress) -> None:
+        """Keep it."""
+        self.states[progress.definition] = progress
+
+    async def state(self, definition: str) -> bytes | None:
+        """Return the state kept."""
+        return self.states[definition].state if definition in self.states else None
+
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return none: who is tested knows its own."""
+        return []
+
+
+class Process:
+    """The feature service over a history: polls what it is told, checkpoints and crashes when it is told."""
+
+    def __init__(self, history: History, definition: ProjectDefinition | None = None) -> None:
+        self.definition = definition or shop()
+        self.log = Log()
+        self.store = Kept()
+        self._history = history
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew from what was stored, as a process does that was killed."""
+        compiled = self.definition.feature_sets["buying"].compiled
+        self.fold = Fold(compiled, self.definition.sources)
+        if compiled.id in self.store.states:
+            self.fold.restore(self.store.states[compiled.id].state)
+        self._next = {place: position.next_offset for place, position in self.fold.positions.items()}
+        self._computing = Computing(self.fold, 2, TRACER)
+
+    async def poll(self, place: Partition, count: int) -> None:
+        """Read the next records of one partition."""
+        begin = self._next[place]
+        records = self._history[place][begin : begin + count]
+        self._next[place] = begin + len(records)
+        await self.take(records)
+
+    async def take(self, records: Sequence[Taken]) -> None:
+        """Compute over some records."""
+        lag = {place: len(self._history[place]) - offset for place, offset in self._next.items()}
+        await self._computing.on_records(records, lag=lag, publisher=self.log)
+
+    async def finish(self, store: Store | None = None) -> None:
+        """Read everything that is left and store it."""
+        for place in self._history:
+            await self.poll(place, 1_000)
+        await self.take([])
+        await self.checkpoint(store)
+
+    async def checkpoint(self, store: Store | None = None) -> None:
+        """Store the state."""
+        await self._computing.checkpoint(store or self.store)
+
+    def published(self) -> dict[Partition, list[tuple[bytes, bytes | None]]]:
+        """Return what a reader behind a fence sees in each partition: ids and payloads in their order."""
+        fresh, headers = Fence().admit(self.log.records)
+        seen: dict[Partition, list[tuple[bytes, bytes | None]]] = {}
+        for record, found in zip(fresh, headers, strict=True):
+            seen.setdefault((record.topic, record.partition), []).append((found["ce_id"], record.value))
+        return seen
+
+
+#: Sources that announce their progress, and sources that announce nothing.
+ANNOUNCED, SILENT = history(), history(markers=False)

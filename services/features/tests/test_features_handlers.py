@@ -1,0 +1,163 @@
+"""Rows, markers and journal: what is published, in which order, and the same whatever the polls and crashes."""
+
+import json
+from itertools import groupby
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from services.features.tests.features_history import ANNOUNCED, SILENT, History, Process
+
+from mainstem.events.catalogue import decode
+from mainstem.events.data import ProgressReached
+from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.events.instants import parse
+from mainstem.feature_engine import SnapshotError
+from mainstem.features.engine import Fold
+from mainstem.testkit.projects import shop
+
+PLACES = [(f"evt.data.{source}", partition) for source in ("orders", "payments") for partition in range(2)]
+POLL = st.tuples(st.sampled_from(PLACES), st.integers(1, 6))
+STEPS = st.lists(POLL | st.sampled_from(["checkpoint", "crash"]), max_size=25)
+ROWS, JOURNAL = "evt.feature.buying", ("evt.feature.journal", 0)
+
+
+async def undisturbed(history: History) -> Process:
+    process = Process(history)
+    await process.finish()
+    return process
+
+
+@settings(max_examples=60)
+@given(STEPS)
+async def test_any_polls_and_crashes_publish_the_same_rows_and_journal(steps: list) -> None:
+    process = Process(ANNOUNCED)
+    for step in steps:
+        if step == "checkpoint":
+            await process.checkpoint()
+        elif step == "crash":
+            process.restart()
+        else:
+            await process.poll(*step)
+    await process.finish()
+    assert process.published() == (await undisturbed(ANNOUNCED)).published()
+    assert process.fold.snapshot() == (await undisturbed(ANNOUNCED)).fold.snapshot()
+
+
+async def test_every_order_has_one_row_in_its_own_partition() -> None:
+    process = await undisturbed(ANNOUNCED)
+    for partition in range(2):
+        spine = [dict(r.headers)["ce_id"].decode() for r in ANNOUNCED["evt.data.orders", partition] if r.key]
+        rows = [json.loads(value or b"") for _, value in process.published()[ROWS, partition]]
+        assert [row["spine_id"] for row in rows if "spine_id" in row] == spine
+
+
+async def test_a_row_is_an_event_that_carries_its_cause_and_its_times() -> None:
+    process = await undisturbed(ANNOUNCED)
+    record = process.log.of(ROWS)[0]
+    event = decode(record)
+    assert isinstance(event.fact, RowComputed)
+    assert (event.envelope.causation, event.envelope.correlation) == (event.fact.spine_id, "story")
+    assert event.envelope.recorded_us - event.envelope.time_us == 1_000_000
+    assert event.envelope.origin == f"src.orders/{record.partition}/{event.fact.spine_id.rsplit('-')[-1]}"
+
+
+async def test_the_values_are_those_of_the_records_before_in_the_applied_order() -> None:
+    process = await undisturbed(ANNOUNCED)
+    arrivals = [(event.envelope.recorded_us, event.fact) for event in map(decode, process.log.of(ROWS))]
+    rows = [(at, fact) for at, fact in arrivals if isinstance(fact, RowComputed)]
+    paid = [
+        (event.envelope.recorded_us, event.envelope.subject, event.fact.record["paid"])
+        for place in PLACES[2:]
+        for event in (decode(r) for r in ANNOUNCED[place] if r.key)
+    ]
+    for at, row in rows:
+        before = [amount for when, who, amount in paid if who == row.entity and when < at]
+        assert row.values[2] == pytest.approx(sum(before)) or (not before and row.values[2] in (None, 0))
+
+
+async def test_rows_stand_before_the_marker_that_closes_them() -> None:
+    process = await undisturbed(ANNOUNCED)
+    for partition in range(2):
+        events = [decode(record) for record in process.log.of(ROWS) if record.partition == partition]
+        reached = -1
+        for event in events:
+            if isinstance(event.fact, ProgressReached):
+                reached = parse(event.fact.until)
+            else:
+                assert event.envelope.recorded_us > reached
+        assert [event.fact.until[14:16] for event in events if isinstance(event.fact, ProgressReached)] == [
+            "01",
+            "02",
+            "03",
+        ]
+
+
+async def test_the_journal_is_numbered_without_gaps_and_tells_the_order_of_the_source() -> None:
+    process = await undisturbed(ANNOUNCED)
+    entries = [OrderJournalled.model_validate_json(value or b"") for _, value in process.published()[JOURNAL]]
+    assert [entry.number for entry in entries] == [0, 1, 2]
+    order = [
+        (entry.topics[topic], partition, offset)
+        for entry in entries
+        for topic, partition, first, last in entry.runs
+        for offset in range(first, last + 1)
+        if ANNOUNCED[f"evt.data.{entry.topics[topic].removeprefix('src.')}", partition][offset].key
+    ]
+    assert entries[-1].applied == len(order) == sum(bool(r.key) for place in ANNOUNCED.values() for r in place)
+    arrivals = [_arrival(ANNOUNCED, *place) for place in order]
+    assert arrivals == sorted(arrivals)
+
+
+def _arrival(history: History, source: str, partition: int, offset: int) -> int:
+    record = history[f"evt.data.{source.removeprefix('src.')}", partition][offset]
+    return parse(dict(record.headers)["ce_recordedtime"].decode())
+
+
+async def test_runs_of_one_partition_are_as_long_as_they_can_be() -> None:
+    process = await undisturbed(ANNOUNCED)
+    for _, value in process.published()[JOURNAL]:
+        runs = OrderJournalled.model_validate_json(value or b"").runs
+        assert [place for place, _ in groupby(run[:2] for run in runs)] == [run[:2] for run in runs]
+
+
+async def test_records_that_are_delivered_twice_change_nothing() -> None:
+    process = await undisturbed(ANNOUNCED)
+    before = len(process.log.records), process.fold.snapshot()
+    for records in ANNOUNCED.values():
+        await process.take(records)
+    assert (len(process.log.records), process.fold.snapshot()) == before
+
+
+async def test_live_sources_wait_for_one_another_only_until_they_are_read_to_their_end() -> None:
+    process = Process(SILENT, shop(replay=False))
+    await process.poll(PLACES[0], 2)
+    assert process.log.records == []
+    await process.finish()
+    rows = [decode(record).fact for record in process.log.of(ROWS)]
+    assert len(rows) == len(SILENT[PLACES[0]]) + len(SILENT[PLACES[1]])
+
+
+async def test_rows_that_only_waited_are_stored_too() -> None:
+    process = Process(SILENT, shop(replay=False))
+    await process.poll(PLACES[0], 1)
+    await process.checkpoint()
+    for place in PLACES[1:]:
+        await process.poll(place, 1_000)
+    await process.finish()
+    stored = process.store.states[process.fold.compiled.id]
+    assert stored.state == process.fold.snapshot()
+
+
+async def test_a_state_of_another_definition_is_refused() -> None:
+    process = await undisturbed(ANNOUNCED)
+    other = shop(window="2h")
+    with pytest.raises(SnapshotError):
+        Fold(other.feature_sets["buying"].compiled, other.sources).restore(process.fold.snapshot())
+
+
+async def test_a_definition_that_was_changed_begins_anew() -> None:
+    process = await undisturbed(ANNOUNCED)
+    process.definition = shop(window="2h")
+    process.restart()
+    assert {position.next_offset for position in process.fold.positions.values()} == {0}
