@@ -56,7 +56,7 @@ def admitted(log: list[int], cuts: Sequence[int] = ()) -> list[int]:
         fence.admit(records[begin : (begin + end) // 2])
         fence = Fence({(TOPIC, 0): stored})
         seen += fence.admit(records[stored.next_offset : end])[0]
-        stored = fence.positions[TOPIC, 0] if (TOPIC, 0) in fence.positions else stored
+        stored = fence.positions.get((TOPIC, 0), stored)
     return [int(record.value or b"") for record in seen]
 
 

@@ -65,6 +65,17 @@ def test_a_live_partition_holds_until_it_was_read_to_its_end():
     assert applied(made.advance()) == [("a", 0)]
 
 
+def test_a_live_record_that_steps_back_counts_as_equal_also_after_a_restart():
+    made, again = reader(live=[A, B]), reader(live=[A, B])
+    made.offer([record(A, 0, 5)])
+    made.drained({A: 0, B: 0})
+    assert applied(made.advance()) == [("a", 0)]
+    again.restore(made.snapshot())
+    again.offer([record(A, 1, 3)])
+    again.drained({A: 0, B: 0})
+    assert again.advance().arrivals.tolist() == [5]
+
+
 @pytest.mark.parametrize("until", ["soon", "2013-05-01T00:00:00", "0001-01-01T00:00:00+14:00"])
 def test_a_marker_that_cannot_be_read_announces_nothing(until):
     made = reader()

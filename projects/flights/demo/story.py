@@ -19,6 +19,8 @@ from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
 
 _WEEK = 7
+#: Columns of numbers, which stand on the right.
+_NUMERIC = {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence", "MB at most"}
 
 
 class Telling:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from projects.flights.damage import Damage, damaged_events
 from projects.flights.data import DAY_US, Events, honest_events
+from projects.flights.demo.books import Sent
 from projects.flights.demo.player import Player
 from projects.flights.demo.reading import Log, Reading
 
@@ -24,11 +25,10 @@ START_US, DAYS = parse("2012-12-31T00:00:00Z"), 12
 
 @dataclass(frozen=True)
 class World:
-    """What stands in the log after some days, and who played them."""
+    """What was sent in some days, and what stands in the log after them; nothing was predicted."""
 
-    player: Player
+    sent: Sent
     log: Log
-    until_us: int
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +55,8 @@ async def world(honest: dict[str, Events], project: ProjectDefinition, damage: D
     intake = Intake(judges, Fence(), {})
     fold = Fold(project.feature_sets["flight_delay"].compiled, project.sources)
     computing = Computing(fold, 2, tracer)
-    player = Player(
-        source, {name: events.merged(damage.events[name]) for name, events in honest.items()}, dict.fromkeys(honest, 2)
-    )
+    played = {name: events.merged(damage.events[name]) for name, events in honest.items()}
+    player = Player(source, played, dict.fromkeys(honest, 2))
     for day in range(DAYS):
         told = len(source.records), len(out.records)
         await player.play(START_US + day * DAY_US, START_US + (day + 1) * DAY_US)
@@ -66,4 +65,4 @@ async def world(honest: dict[str, Events], project: ProjectDefinition, damage: D
         await computing.on_records(accepted, lag={}, publisher=out)
     reading = Reading("flight_delay", "arrival_delay")
     reading.take([record for record in out.records if record.topic in reading.topics])
-    return World(player, reading.log(), START_US + DAYS * DAY_US)
+    return World(Sent(played, damage, START_US + DAYS * DAY_US, []), reading.log())

@@ -1,24 +1,16 @@
 """Fifteen features, folded by the real engine, are worth having: trained on spring, asked for the rest of the year."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import pytest
 from projects.flights.data import Events
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from mainstem.feature_engine import Batch, CompiledSet, Engine
-from mainstem.project import Decoder, ModelDefinition, ProjectDefinition, load_folder
+from mainstem.project import Decoder, ModelDefinition, ProjectDefinition
 
 MAY_US = int(np.datetime64("2013-05-01T04:00:00", "us").astype(np.int64))
 Floats = npt.NDArray[np.float64]
-
-
-@pytest.fixture(scope="module")
-def project() -> ProjectDefinition:
-    return load_folder(Path(__file__).parents[1])
 
 
 def accepted(project: ProjectDefinition, events: Events) -> tuple[dict[str, object], np.ndarray, np.ndarray]:

@@ -1,26 +1,14 @@
 """The folder is a valid project; its contracts let honest records pass and refuse the damaged ones."""
 
 from collections import Counter
-from pathlib import Path
 
-import pytest
 from projects.flights.damage import PER_KIND, Damage, damaged_events
 from projects.flights.data import Events
 
-from mainstem.project import Decoder, ProjectDefinition, Reason, load_folder, parse
+from mainstem.project import Decoder, ProjectDefinition, Reason, parse
 
 #: All dirt there is in the year: one gust of 1,048 mph.
 DIRT = {"observed-2013-02-12T08Z-EWR": Reason.OUT_OF_RANGE}
-
-
-@pytest.fixture(scope="module")
-def project() -> ProjectDefinition:
-    return load_folder(Path(__file__).parents[1])
-
-
-@pytest.fixture(scope="module")
-def damage(honest: dict[str, Events], project: ProjectDefinition) -> Damage:
-    return damaged_events(honest, project.sources)
 
 
 def judged(project: ProjectDefinition, events: dict[str, Events]) -> dict[str, Reason | None]:

@@ -75,7 +75,7 @@ def material(**changed: object) -> Material:
             for n, end in enumerate(ENDS)
         ],
         "activations": [
-            Activation(number, at_us + DAY_US, "") for number, at_us in enumerate([ENDS[0] - 14 * DAY_US, ENDS[9], ENDS[25]], 1)
+            Activation(number, at_us, "") for number, at_us in enumerate((START_US - DAY_US, ENDS[9], ENDS[25]), 1)
         ],
         "features": NAMES,
         "broken": [],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from mainstem.events.envelope import Message
 from mainstem.storage.database import Database
@@ -50,15 +51,16 @@ class Outbox:
             def wake(*_: object) -> None:
                 added.set()
 
-            await connection.add_listener("outbox", wake)
             try:
+                await connection.add_listener("outbox", wake)
                 if not await connection.fetchval("select exists(select from outbox)"):
-                    async with asyncio.timeout(timeout_s):
-                        await added.wait()
-            except TimeoutError:
-                return
-            finally:
-                await connection.remove_listener("outbox", wake)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(added.wait(), timeout_s)
+            except BaseException:
+                # Interrupted in the middle of who knows what: this connection is lent to nobody again.
+                connection.terminate()
+                raise
+            await connection.remove_listener("outbox", wake)
 
 
 def _origin(stream: str, pos: int) -> tuple[str, bytes]:
