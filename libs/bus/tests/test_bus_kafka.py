@@ -132,6 +132,3 @@ async def test_a_broker_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         async with LogReader(NOWHERE, []):
             pass
-    with pytest.raises(Unavailable, match="does not answer"):
-        async with KafkaBus(NOWHERE, "test"):
-            pass

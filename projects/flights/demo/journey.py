@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from projects.flights.data import DAY_US
 from projects.flights.demo.calls import Calls
@@ -37,6 +36,16 @@ class Kill:
     recovered_s: float
 
 
+class Teller(Protocol):
+    """Is told how the journey goes."""
+
+    def day(self, day_us: int, events: int) -> None:
+        """Hear of a day that was played: its start, and how many events there were."""
+
+    def crash(self, service: str, recovered_s: float) -> None:
+        """Hear of a service that was killed and is back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cast:
     """Everybody who acts."""
@@ -62,12 +71,9 @@ def verdicts_due(day_us: int, model: ModelDefinition, monitoring: Monitoring) ->
 class Journey:
     """Plays day after day, and waits where a decision is due."""
 
-    def __init__(
-        self, cast: Cast, model: ModelDefinition, monitoring: Monitoring, tell: Callable[[int, int], None]
-    ) -> None:
-        """Take who acts, and whom to tell about each day played (its start, and how many events there were)."""
+    def __init__(self, cast: Cast, model: ModelDefinition, monitoring: Monitoring, teller: Teller) -> None:
         self.kill: Kill | None = None
-        self._cast, self._model, self._monitoring, self._tell = cast, model, monitoring, tell
+        self._cast, self._model, self._monitoring, self._teller = cast, model, monitoring, teller
         self._handled: set[str] = set()
         chance = random.Random(SEED)
         self._victim, self._kill_day = chance.choice(VICTIMS), AUGUST_US + chance.randrange(31) * DAY_US
@@ -82,7 +88,7 @@ class Journey:
                 await self._first_version(today)
             played = await self._play(today)
             await self._cast.watcher.look()
-            self._tell(today, played)
+            self._teller.day(today, played)
             for window_end in verdicts_due(today, self._model, self._monitoring):
                 await self._decide(window_end, today + DAY_US)
 
@@ -92,6 +98,7 @@ class Journey:
         playing = asyncio.create_task(self._cast.player.play(today, today + DAY_US))
         recovered_s = await self._cast.processes.kill(self._victim)
         self.kill = Kill(self._victim, render(today)[:10], round(recovered_s, 2))
+        self._teller.crash(self._victim, recovered_s)
         return await playing
 
     async def _first_version(self, now_us: int) -> None:

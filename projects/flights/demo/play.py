@@ -127,7 +127,7 @@ async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefi
         await stack.enter_async_context(calls)
         partitions = {name: contract.partitions for name, contract in project.sources.items()}
         cast = Cast(Player(bus.publisher, events, partitions), watcher, people, calls, Processes(env))
-        journey = Journey(cast, model, project.monitoring, telling.day)
+        journey = Journey(cast, model, project.monitoring, telling)
         damaged = damage.events[_SPINE].arrival_us
 
         def tell_backlog(records: int) -> None:

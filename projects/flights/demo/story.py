@@ -66,14 +66,21 @@ class Telling:
         """Take note of how many flights that left have no feature row yet."""
         self._behind = max(0, flights)
 
+    def crash(self, service: str, recovered_s: float) -> None:
+        """Tell that a service was killed and is back."""
+        words = Text(f"{service} was killed and is ready again after {recovered_s:.1f} s", style="red")
+        self._tell(self.played_us, words)
+
     def event(self, event: Event) -> None:
         """Tell a decision."""
         if isinstance(event.fact, DeploymentActivated):
             self._version = event.fact.version
         news = _news(event)
         if news:
-            at = _day(event.envelope.recorded_us)
-            self._console.print(Text.assemble((f"{at}  ", "dim"), news), highlight=False, soft_wrap=True)
+            self._tell(event.envelope.recorded_us, news)
+
+    def _tell(self, at_us: int, news: Text) -> None:
+        self._console.print(Text.assemble((f"{_day(at_us)}  ", "dim"), news), highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         version = f"version {self._version} answers" if self._version else "no version yet"

@@ -2,18 +2,17 @@
 
 import json
 import random
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
+from mainstem.events.serving import DeploymentActivated
 from mainstem.feature_engine.spec import feature_set
 from mainstem.monitoring.engine import Fold
 from mainstem.monitoring.handlers import Watching, close_replaced
@@ -184,6 +183,13 @@ def promoted(version, at=MAY - HOUR, replaces=None):
     return fact_event(fact, at, str(version))
 
 
+def activated(version, at=MAY - HOUR):
+    fact = DeploymentActivated(
+        model="storm", version=version, onnx=f"o{version}", effective_from=render(at), from_offsets={}
+    )
+    return fact_event(fact, at, str(version))
+
+
 def applied(project):
     document = project.model_dump(mode="json")
     fact = ProjectApplied(project="weather", definition_id=project.id, definition=document, applied_by="dana")
@@ -207,7 +213,8 @@ class World:
 
     async def begun(self):
         """Register two versions and put the first into production; start watching."""
-        await self.told(applied(self.project), registered(1, self.address), registered(2, self.address), promoted(1))
+        versions = registered(1, self.address), registered(2, self.address)
+        await self.told(applied(self.project), *versions, promoted(1), activated(1))
         return await self.started()
 
     async def started(self):
@@ -220,7 +227,7 @@ class World:
         self.places = self.fold.reader.offsets()
         return self
 
-    async def play(self, said, *, seed=0, crashes=0.0, most=60):
+    async def play(self, said, *, seed=0, crashes=0.0, most=60, checkpoints=0.2):
         """Hand over the logs in batches of chance, and crash by chance: before, between and after checkpoints."""
         chance, logs = random.Random(seed), records(said)
         while open_ := [place for place in PLACES if self.places[place] < len(logs[place])]:
@@ -231,7 +238,7 @@ class World:
                 self.places[place] = min(self.places[place] + count, len(logs[place]))
             lag = {place: len(logs[place]) - self.places[place] for place in PLACES}
             await self.watching.on_records(batch, lag=lag)
-            if chance.random() < 0.2:
+            if chance.random() < checkpoints:
                 await self.watching.checkpoint()
             if chance.random() < crashes:
                 await self.started()
@@ -256,7 +263,7 @@ def world(tmp_path):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def say():
     """Return the vocabulary of the tests."""
     return SimpleNamespace(
@@ -266,9 +273,9 @@ def say():
         day=day,
         registered=registered,
         promoted=promoted,
+        activated=activated,
         applied=applied,
         definition=definition,
         records=records,
-        encode=encode,
-        replace=replace,
+        World=World,
     )

@@ -97,11 +97,13 @@ async def test_a_window_is_recorded_at_the_first_instant_past_its_wait(world, sa
 
 
 @pytest.mark.parametrize("crashes", [0.0, 0.05])
-@pytest.mark.parametrize(("known", "counted"), [(-6 * HOUR + HOUR // 30, 1), (HOUR, 1), (6 * HOUR, 1), (6 * HOUR + 1, 0)])
+@pytest.mark.parametrize(
+    ("known", "counted"), [(-6 * HOUR + HOUR // 30, 1), (HOUR, 1), (6 * HOUR, 1), (6 * HOUR + 1, 0)]
+)
 async def test_a_label_counts_until_the_wait_is_over_whichever_comes_first(world, say, known, counted, crashes):
     hourly = [say.prediction(f"other {n}", MAY + n * HOUR // 2) for n in range(6, 48)]
     said = [say.prediction("a", NOON), say.label("a", NOON + known, 20), *hourly, *say.marker(DUE)]
-    made = await (await world().begun()).play(said, most=2, crashes=crashes)
+    made = await (await world().begun()).play(said, most=2, checkpoints=1.0, crashes=crashes)
     assert of_first(made.facts(WindowJudged)).labelled == counted
 
 

@@ -83,6 +83,8 @@ class Watching:
                 await book.save(progress)
 
         await steadily(save)
+        for parked in progress.parked:
+            metrics.PARKED.labels(parked.record.topic).inc()
         self._fold.parked.clear()
         self._moved = False
 
@@ -123,8 +125,9 @@ class Bench:
         }
         last_us = await self._book.last_request_us(self._model)
         found = judged.verdict.alerts if judged.verdict else ()
+        cause = self._cause(closing, judged.version)
+        verdict_id = child_id(cause, WindowJudged.TYPE)
         for given in answer(found, standing, self._monitoring, last_us, closing.instant_us):
-            verdict_id = self._id(closing, WindowJudged.TYPE, judged.version)
             alert = given.standing.alert if given.standing else child_id(verdict_id, given.alert.kind)[:16]
             opened_id = child_id(alert, AlertOpened.TYPE)
             if given.standing is None:
@@ -132,7 +135,7 @@ class Bench:
                 await self._book.record(_event(closing, opened, opened_id, causation=verdict_id, story=alert))
             if given.outcome == "asked":
                 asked = self._asked(closing, alert, given)
-                asked_id = self._id(closing, f"{RetrainingAsked.TYPE}:{alert}", judged.version)
+                asked_id = child_id(cause, f"{RetrainingAsked.TYPE}:{alert}")
                 await self._book.record(_event(closing, asked, asked_id, causation=opened_id, story=alert))
 
     def _asked(self, closing: Closing, alert: str, given: Answer) -> RetrainingAsked:
@@ -140,11 +143,12 @@ class Bench:
         return RetrainingAsked(alert=alert, model=self._model, project=self._project, kind=given.alert.kind, cut=cut)
 
     async def _record(self, closing: Closing, fact: WindowJudged, version: int | None) -> None:
-        event_id = self._id(closing, fact.TYPE, version)
-        await self._book.record(_event(closing, fact, event_id, causation=event_id, story=event_id))
+        cause = self._cause(closing, version)
+        await self._book.record(_event(closing, fact, child_id(cause, fact.TYPE), causation=cause, story=cause))
 
-    def _id(self, closing: Closing, name: str, version: int | None) -> str:
-        return child_id(f"{self._model}/{version}/{render(closing.end_us)}", name)
+    def _cause(self, closing: Closing, version: int | None) -> str:
+        """Return what verdicts are derived from: the end of a window of a version."""
+        return f"{self._model}/{version}/{render(closing.end_us)}"
 
 
 async def close_replaced(book: Book, promotion: Event) -> None:

@@ -70,11 +70,12 @@ class MemoryBook:
         known = [e for e in self._store.events if at_us is None or e.envelope.recorded_us <= at_us]
         closed = {e.fact.alert for e in known if isinstance(e.fact, AlertClosed)}
         asked = {fact.alert for fact in facts if isinstance(fact, RetrainingAsked)}
-        return [
+        found = [
             OpenAlert(e.fact, "asked" if e.fact.alert in asked else e.fact.outcome, e.envelope.recorded_us)
             for e in self._store.events
             if isinstance(e.fact, AlertOpened) and e.fact.model == model and e.fact.alert not in closed
         ]
+        return sorted(found, key=lambda alert: (alert.recorded_us, alert.fact.alert))
 
     async def last_request_us(self, model: str) -> int | None:
         """Return when the last retraining was asked for."""

@@ -53,7 +53,10 @@ class Book(Protocol):
         """Return the promotions of a model (VersionPromoted), in the order of the log."""
 
     async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
-        """Return the alerts of a model that are not closed; with `at_us`, those not closed by that recorded time."""
+        """Return the alerts of a model that are not closed; with `at_us`, those not closed by that recorded time.
+
+        Those recorded first come first; of two at once, the one with the lower id.
+        """
 
     async def last_request_us(self, model: str) -> int | None:
         """Return when a retraining was last asked for, in recorded time."""
