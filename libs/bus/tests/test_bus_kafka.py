@@ -1,6 +1,9 @@
 """What only the real broker can show, after the battery that its twin passes too."""
 
+import asyncio
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -48,14 +51,36 @@ async def test_a_new_list_of_topics_is_read_within_two_seconds(bus: KafkaBus, to
     assert [record.topic for record in second.records] == topics[1:]
 
 
-async def test_a_process_that_comes_back_is_given_its_partitions_at_once(kafka: str, topics: list[str]) -> None:
-    for first in range(2):
-        reader = Reader({(topics[0], 0): first})
-        # Leaving stops the client without leaving the group, as a killed process does.
-        async with KafkaBus(kafka, "test") as bus:
-            await bus.publisher.publish(numbered(topics[0], 1))
-            async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
-                await until(lambda reader=reader: reader.records, within_s=2)
+#: A process that reads a topic and says so.
+READER = """
+import asyncio, sys
+from mainstem.bus.kafka import KafkaBus
+
+async def main(kafka, topic):
+    async def positions():
+        return {}
+    async def say(records):
+        print(len(records), flush=True)
+    async with KafkaBus(kafka, "test") as bus:
+        await bus.subscribe(topic, [topic], positions).run(say)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.fault
+async def test_who_comes_after_a_killed_process_has_its_partitions_at_once(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    reader = Reader()
+    await bus.publisher.publish(numbered(topics[0], 1))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, kafka, topics[0], stdout=PIPE)
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"1\n"
+    process.kill()
+    await process.communicate()
+    async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
+        await until(lambda: reader.records, within_s=3)
 
 
 async def test_two_processes_share_the_partitions_and_lose_nothing(kafka: str, topics: list[str]) -> None:

@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -87,8 +86,8 @@ class KafkaSubscription:
             *topics,
             group_id=group,
             # A restarted process takes its partitions back at once instead of waiting for its own ghost to time out.
-            group_instance_id=f"{group}-{instance}",
-            partition_assignment_strategy=(_assignor(topics), RoundRobinPartitionAssignor),
+            # A member under the name of another list of topics would be handed the partitions of that list.
+            group_instance_id=f"{group}-{instance}-{child_id(','.join(sorted(topics)), 'topics')[:8]}",
             batch=True,
             max_records=_MAX_RECORDS,
             batch_timeout_ms=_POLL_MS,
@@ -119,7 +118,13 @@ class KafkaSubscription:
                 self._handled.set_result(None)
         finally:
             self._handled.cancel()
+            self._leave()
             await self._subscriber.stop()
+
+    def _leave(self) -> None:
+        """Let the client say goodbye to the group: it keeps the place of a member that has a name of its own."""
+        if self.consumer is not None:
+            self.consumer._coordinator._group_instance_id = None
 
     def assigned(self) -> bool:
         """Tell whether the group has given this process partitions to read."""
@@ -197,16 +202,6 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         positions: Mapping[Partition, int] = await self._positions()
         self._owner.take({tp: positions.get((tp.topic, tp.partition), 0) for tp in assigned})
-
-
-def _assignor(topics: Sequence[str]) -> type[RoundRobinPartitionAssignor]:
-    """Return the round-robin assignor under a name of these topics.
-
-    The broker hands a static member that returns its old partitions, and looks for new ones only when the name of
-    the assignor that all members share has changed: without a name of its own, a new list of topics goes unnoticed.
-    """
-    name = f"roundrobin-{child_id(','.join(sorted(topics)), 'topics')}"
-    return type("TopicsAssignor", (RoundRobinPartitionAssignor,), {"name": name})
 
 
 async def _answering(bootstrap: str) -> None:

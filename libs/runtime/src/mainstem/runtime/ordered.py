@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +17,8 @@ Partition = tuple[str, int]
 Headers = dict[str, bytes]
 #: A record with its headers by name.
 Item = tuple[Record, Headers]
+#: How far partitions were applied: topic, partition, next offset, highest number by origin, recorded time reached.
+Applied = list[tuple[str, int, int, dict[str, int], int]]
 
 _PROGRESS = ProgressReached.TYPE.encode()
 
@@ -112,14 +113,14 @@ class OrderedReader:
                 self._places[place].position.origins[stream.decode()] = int(number)
         return released
 
-    def snapshot(self) -> list[Any]:
+    def snapshot(self) -> Applied:
         """Return how far everything was applied, as values for a snapshot."""
         return [
             (topic, part, at.position.next_offset, at.position.origins, at.floor)
             for (topic, part), at in self._places.items()
         ]
 
-    def restore(self, state: Sequence[Any]) -> None:
+    def restore(self, state: Applied) -> None:
         """Go on where a reader stood when it gave `state`; partitions that are not read any more are left out."""
         for topic, part, next_offset, origins, floor in state:
             if (topic, part) in self._places:

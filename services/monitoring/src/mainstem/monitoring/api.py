@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,7 +11,7 @@ from mainstem.auth import Principals, Right
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse
 from mainstem.monitoring.handlers import closed
-from mainstem.monitoring.store import PostgresStore
+from mainstem.monitoring.store import PostgresStore, Row
 from mainstem.runtime import Problem, authenticate, json_body
 
 _MOST_WINDOWS = 1_000
@@ -77,7 +76,7 @@ class Api:
             )
         return JSONResponse(await self._find(request))
 
-    async def _find(self, request: Request) -> dict[str, Any]:
+    async def _find(self, request: Request) -> Row:
         wanted = request.path_params["alert"]
         found = await self._store.alert(wanted)
         if found is None:

@@ -3,9 +3,9 @@
 A label belongs to the window of its prediction's event time, whichever of the two came first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from mainstem.monitoring.domain.window import Window, empty, of_labels, of_predi
 from mainstem.monitoring.ports import Parked
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import Label
-from mainstem.runtime.ordered import Item, OrderedReader, Partition
+from mainstem.runtime.ordered import Applied, Item, OrderedReader, Partition
 
 #: Stands in for a profile that cannot be read: it counts predictions and watches nothing.
 BLANK = Profile.parse(
@@ -44,9 +44,16 @@ class _Prediction(msgspec.Struct, gc=False):
     score: float
 
 
-class _Truth(msgspec.Struct, gc=False):
+class _Truth(NamedTuple):
     entity: str
     positive: bool | None
+
+
+class _Accepted(msgspec.Struct, gc=False):
+    record: dict[str, str | float | bool | None]
+
+
+_ACCEPTED = msgspec.json.Decoder(_Accepted)
 
 
 class _Waiting(NamedTuple):
@@ -78,10 +85,10 @@ class _State(msgspec.Struct):
     """A fold as it is stored."""
 
     geometry: str
-    reader: list[Any]
+    reader: Applied
     clock_us: int
     next_end_us: int | None
-    windows: dict[int, dict[int, tuple[dict[str, Any], list[float], list[int], dict[str, int]]]]
+    windows: dict[int, dict[int, tuple[dict[str, object], list[float], list[int], dict[str, int]]]]
     waiting: dict[str, list[_Waiting]]
     labels: dict[str, _Known]
     evidence: dict[int, dict[str, list[float]]]
@@ -137,7 +144,7 @@ class Fold:
         #: Records that could not be taken, and predictions whose window was closed, since the start.
         self.parked: list[Parked] = []
         self.late = 0
-        self._decode = {
+        self._decode: dict[str, Callable[[bytes], _Prediction | _Truth]] = {
             self.predictions_topic: msgspec.json.Decoder(_Prediction).decode,
             self.labels_topic: _label_decoder(self.model.label),
         }
@@ -164,7 +171,7 @@ class Fold:
 
     def _row(self, record: Record, time_us: int) -> _Prediction | _Truth | None:
         try:
-            row: _Prediction | _Truth = self._decode[record.topic](record.value or b"")
+            row = self._decode[record.topic](record.value or b"")
         except msgspec.MsgspecError as fault:
             self.parked.append(Parked(record, f"the payload is no prediction or label of this model: {fault}"))
             return None
@@ -361,14 +368,14 @@ def _partitions(definition: ProjectDefinition, model: str) -> dict[Partition, bo
     }
 
 
-def _label_decoder(label: Label) -> Any:
-    """Return a decoder of accepted records of the label's source that reads the two columns it needs."""
-    fields: list[Any] = [("entity", str), ("value", float | None, None)]
-    columns = msgspec.defstruct("Columns", fields, rename={"entity": label.key, "value": label.column}, gc=False)
-    accepted: Any = msgspec.json.Decoder(msgspec.defstruct("Accepted", [("record", columns)], gc=False))
+def _label_decoder(label: Label) -> Callable[[bytes], _Truth]:
+    """Return a decoder of accepted records of the label's source; it raises msgspec.ValidationError for any other."""
 
     def decode(payload: bytes) -> _Truth:
-        record = accepted.decode(payload).record
-        return _Truth(record.entity, None if record.value is None else record.value > label.above)
+        record = _ACCEPTED.decode(payload).record
+        entity, value = record.get(label.key), record.get(label.column)
+        if not isinstance(entity, str) or not isinstance(value, float | None):
+            raise msgspec.ValidationError(f"{label.key!r} holds no text or {label.column!r} no number")
+        return _Truth(entity, None if value is None else value > label.above)
 
     return decode

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 import orjson
 
@@ -111,10 +110,10 @@ class Bench:
                 later = [event for event in promotions if event.envelope.recorded_us > closing.instant_us]
                 for promotion in [event for event in later if _version(event) != judged.version][:1]:
                     await close_replaced(self._book, promotion)
-        for judged in closing.judged:
-            await self._record(closing, _verdict(self._model, closing, judged), judged.version)
-        if not closing.judged:
-            await self._record(closing, _silence(self._model, closing), None)
+        for of_version in closing.judged or (None,):
+            fact = _verdict(self._model, closing, of_version)
+            cause = self._cause(closing, fact.version)
+            await self._record(closing, fact, child_id(cause, fact.TYPE), causation=cause, story=cause)
 
     async def _respond(self, closing: Closing, judged: Judged) -> None:
         """Open alerts on the version in production, and ask for what the project asks for."""
@@ -132,19 +131,18 @@ class Bench:
             opened_id = child_id(alert, AlertOpened.TYPE)
             if given.standing is None:
                 opened = _opened(self._model, closing, judged.version, alert, given)
-                await self._book.record(_event(closing, opened, opened_id, causation=verdict_id, story=alert))
+                await self._record(closing, opened, opened_id, causation=verdict_id, story=alert)
             if given.outcome == "asked":
-                asked = self._asked(closing, alert, given)
+                cut = render(closing.instant_us + 1)
+                asked = RetrainingAsked(
+                    alert=alert, model=self._model, project=self._project, kind=given.alert.kind, cut=cut
+                )
                 asked_id = child_id(cause, f"{RetrainingAsked.TYPE}:{alert}")
-                await self._book.record(_event(closing, asked, asked_id, causation=opened_id, story=alert))
+                await self._record(closing, asked, asked_id, causation=opened_id, story=alert)
 
-    def _asked(self, closing: Closing, alert: str, given: Answer) -> RetrainingAsked:
-        cut = render(closing.instant_us + 1)
-        return RetrainingAsked(alert=alert, model=self._model, project=self._project, kind=given.alert.kind, cut=cut)
-
-    async def _record(self, closing: Closing, fact: WindowJudged, version: int | None) -> None:
-        cause = self._cause(closing, version)
-        await self._book.record(_event(closing, fact, child_id(cause, fact.TYPE), causation=cause, story=cause))
+    async def _record(self, closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> None:
+        times_us = (closing.end_us, closing.instant_us)
+        await self._book.record(_event(fact, event_id, times_us, causation=causation, story=story))
 
     def _cause(self, closing: Closing, version: int | None) -> str:
         """Return what verdicts are derived from: the end of a window of a version."""
@@ -168,31 +166,21 @@ def closed(alert: OpenAlert, reason: str, *, cause: str, actor: str, recorded_us
     """Return the end of an alert; it is never recorded before its beginning."""
     fact = AlertClosed(alert=alert.fact.alert, model=alert.fact.model, reason=reason)
     at_us = max(recorded_us, alert.recorded_us)
-    return Event(
-        Envelope(
-            id=child_id(fact.alert, fact.TYPE),
-            type=fact.TYPE,
-            source=SOURCE,
-            subject=fact.key,
-            time_us=at_us,
-            recorded_us=at_us,
-            correlation=fact.alert,
-            causation=cause,
-            actor=actor,
-        ),
-        fact,
-    )
+    event = _event(fact, child_id(fact.alert, fact.TYPE), (at_us, at_us), causation=cause, story=fact.alert)
+    return Event(replace(event.envelope, actor=actor), fact)
 
 
-def _event(closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> Event:
+def _event(fact: Fact, event_id: str, times_us: tuple[int, int], *, causation: str, story: str) -> Event:
+    """Return an event that happened and was recorded at `times_us`."""
+    time_us, recorded_us = times_us
     return Event(
         Envelope(
             id=event_id,
             type=fact.TYPE,
             source=SOURCE,
             subject=fact.key,
-            time_us=closing.end_us,
-            recorded_us=closing.instant_us,
+            time_us=time_us,
+            recorded_us=recorded_us,
             correlation=story,
             causation=causation,
             actor=SOURCE,
@@ -216,38 +204,39 @@ def _opened(model: str, closing: Closing, version: int, alert: str, given: Answe
     )
 
 
-def _verdict(model: str, closing: Closing, judged: Judged) -> WindowJudged:
-    figures: dict[str, Any] = asdict(judged.figures)
-    predictions, labelled = figures.pop("predictions"), figures.pop("labelled")
-    figures["calibration"] = list(figures["calibration"])
-    figures["unlabelled"] = 1 - labelled / predictions if predictions else 0.0
-    figures["direct"] = dict(sorted(judged.direct.items()))
+def _verdict(model: str, closing: Closing, judged: Judged | None) -> WindowJudged:
+    """Return the verdict on a version, or on a window in which none answered."""
+    return WindowJudged(
+        model=model,
+        version=judged.version if judged else None,
+        start=render(closing.start_us),
+        end=render(closing.end_us),
+        predictions=judged.figures.predictions if judged else 0,
+        labelled=judged.figures.labelled if judged else 0,
+        figures=_figures(judged) if judged else {},
+    )
+
+
+def _figures(judged: Judged) -> dict[str, object]:
+    found = judged.figures
+    figures: dict[str, object] = {
+        "positive_rate": found.positive_rate,
+        "auc": found.auc,
+        "brier": found.brier,
+        "log_loss": found.log_loss,
+        "unlabelled": 1 - found.labelled / found.predictions if found.predictions else 0.0,
+        "direct": dict(sorted(judged.direct.items())),
+    }
     if judged.verdict is None:
-        figures |= {"psi": {}, "score_psi": None, "calibration": [], "evidence": {}, "drift_unknown": judged.fault}
-    else:
-        figures["evidence"] = judged.verdict.evidence
-        figures["alerts"] = [alert.kind for alert in judged.verdict.alerts]
-    return WindowJudged(
-        model=model,
-        version=judged.version,
-        start=render(closing.start_us),
-        end=render(closing.end_us),
-        predictions=predictions,
-        labelled=labelled,
-        figures=figures,
-    )
-
-
-def _silence(model: str, closing: Closing) -> WindowJudged:
-    return WindowJudged(
-        model=model,
-        version=None,
-        start=render(closing.start_us),
-        end=render(closing.end_us),
-        predictions=0,
-        labelled=0,
-        figures={},
-    )
+        return {**figures, "drift_unknown": judged.fault}
+    return {
+        **figures,
+        "psi": found.psi,
+        "score_psi": found.score_psi,
+        "calibration": [asdict(band) for band in found.calibration],
+        "evidence": judged.verdict.evidence,
+        "alerts": [alert.kind for alert in judged.verdict.alerts],
+    }
 
 
 def _profile(artifacts: Artifacts, address: str) -> Profile | str:

@@ -16,6 +16,9 @@ from mainstem.storage import Database, Transaction, load, load_snapshot
 
 SQL = load("mainstem.monitoring")
 
+#: A row of a table, or of several, by column.
+Row = dict[str, Any]
+
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
 PROJECTIONS = ("project", "version", "promotion", "activation", "judged_window", "alert", "retraining")
 #: The topics whose facts they fold.
@@ -48,7 +51,7 @@ class PostgresStore:
         """Return the definitions in force."""
         return [parse(row["definition"]) for row in await self._rows("definitions")]
 
-    async def monitors(self) -> list[dict[str, Any]]:
+    async def monitors(self) -> list[Row]:
         """Return each model declared: the version in production, since when it answers, and the last figures."""
         production = {row["model"]: row for row in await self._rows("production")}
         counts = {row["model"]: row["windows"] for row in await self._rows("window_counts")}
@@ -68,15 +71,15 @@ class PostgresStore:
                 found.append(row)
         return found
 
-    async def windows(self, model: str, limit: int) -> list[dict[str, Any]]:
+    async def windows(self, model: str, limit: int) -> list[Row]:
         """Return the verdicts on a model's windows, the newest first."""
         return await self._rows("windows", model, limit)
 
-    async def alerts(self, model: str | None, is_open: bool | None) -> list[dict[str, Any]]:
+    async def alerts(self, model: str | None, is_open: bool | None) -> list[Row]:
         """Return alerts, the newest first; of one model, and only open or only closed ones, when asked so."""
         return [_alert(row) for row in await self._rows("alerts", model, is_open)]
 
-    async def alert(self, prefix: str) -> dict[str, Any] | None:
+    async def alert(self, prefix: str) -> Row | None:
         """Return the one alert whose id begins like this with what it asked for; None when none or several do."""
         rows = await self._rows("find_alert", prefix)
         if len(rows) != 1:
@@ -84,7 +87,7 @@ class PostgresStore:
         alert = _alert(rows[0])
         return {**alert, "retrainings": await self._rows("retrainings", alert["alert"])}
 
-    async def _rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+    async def _rows(self, query: str, *arguments: object) -> list[Row]:
         async with self._database.transaction() as tx:
             return [dict(row) for row in await tx.fetch(SQL[query], *arguments)]
 
@@ -184,7 +187,7 @@ async def fold_judged(tx: Transaction, event: Event, fact: WindowJudged) -> None
     )
 
 
-def _alert(row: dict[str, Any]) -> dict[str, Any]:
+def _alert(row: Row) -> Row:
     opened_us, closed_us = row["recorded_us"], row["closed_us"]
     return {
         **row["fact"],

@@ -13,6 +13,7 @@ from mainstem.cli.output import Format, show
 app = typer.Typer(help="Alerts on models in production: look, close.", no_args_is_help=True)
 
 Alert = Annotated[str, typer.Argument(help="Id of the alert, or a beginning of it that no other has.")]
+Row = Mapping[str, Any]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 
@@ -60,7 +61,7 @@ def close(
     show([closed if output is Format.JSON else _line(closed)], output)
 
 
-def _line(alert: Mapping[str, Any]) -> dict[str, object]:
+def _line(alert: Row) -> dict[str, object]:
     names = ("alert", "model", "version", "kind", "window_end", "response", "outcome")
     line = {name: alert[name] for name in names}
     evidence = f"{alert['evidence']:.1f} > {alert['threshold']:.1f}"

@@ -10,6 +10,7 @@ from mainstem.cli.output import Format, show
 
 app = typer.Typer(help="Windows of models in production: quality and drift.", no_args_is_help=True)
 
+Row = Mapping[str, Any]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 
@@ -31,21 +32,21 @@ def show_(
     show(windows if output is Format.JSON else [_window(window) for window in windows], output)
 
 
-def _line(monitor: Mapping[str, Any]) -> dict[str, object]:
+def _line(monitor: Row) -> dict[str, object]:
     line = {name: monitor[name] for name in ("model", "project", "version", "answers_from", "windows")}
     last = monitor["last"] or {}
     figures = last.get("figures", {})
     return {**line, "last_window": last.get("end_time"), "auc": _short(figures.get("auc")), "drift": _drift(figures)}
 
 
-def _window(window: Mapping[str, Any]) -> dict[str, object]:
+def _window(window: Row) -> dict[str, object]:
     figures = window["figures"]
     shown = {name: _short(figures.get(name)) for name in ("auc", "brier", "positive_rate")}
     line = {name: window[name] for name in ("start_time", "end_time", "version", "predictions", "labelled")}
     return {**line, **shown, "drift": _drift(figures), "alerts": ", ".join(figures.get("alerts", []))}
 
 
-def _drift(figures: Mapping[str, Any]) -> str:
+def _drift(figures: Row) -> str:
     """Name the feature that moved most, by its population stability index."""
     psi = figures.get("psi")
     if not psi:
