@@ -27,6 +27,7 @@ _CHUNK: Final = 64
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Names = npt.NDArray[np.bytes_]
 
 
 @dataclass
@@ -69,26 +70,26 @@ class Week:
 
 @dataclass(frozen=True)
 class Sent:
-    """What the client did: the events it played up to an instant, the damage among them, the answers it got."""
+    """What the client sent: ids by source (bytes, sorted), and how often each id must be refused, and why."""
 
-    events: Mapping[str, Events]
-    damage: Damage
-    until_us: int
-    answers: Sequence[Answer]
+    ids: Mapping[str, Names]
+    book: Counter[tuple[str, str]]
+    injected: int
 
-    def ids(self) -> dict[str, list[str]]:
-        """Return the ids that were sent, by source, in the order of arrival."""
-        return {name: of.ids[: np.searchsorted(of.arrival_us, self.until_us)] for name, of in self.events.items()}
+    @classmethod
+    def of(cls, events: Mapping[str, Events], damage: Damage, until_us: int) -> "Sent":
+        """Take all events that became known before an instant, and the damage among them; they are not kept."""
+        ids = {name: np.sort(np.array(_before(of, until_us), "S48")) for name, of in events.items()}
+        broken = [record for of in damage.events.values() for record in _before(of, until_us)]
+        book = Counter((record, damage.book[record].value) for record in broken)
+        book.update(
+            (record, why.value) for record, why in DIRT.items() if any(record.encode() in of for of in ids.values())
+        )
+        return cls(ids, book, len(broken))
 
-    def book(self) -> Counter[tuple[str, str]]:
-        """Return how often each id must have been refused, and why: the damage that was sent, and the dirt."""
-        found: Counter[tuple[str, str]] = Counter()
-        for events in self.damage.events.values():
-            sent = int(np.searchsorted(events.arrival_us, self.until_us))
-            found.update((record, self.damage.book[record].value) for record in events.ids[:sent])
-        dirt = {record for ids in self.ids().values() for record in ids} & DIRT.keys()
-        found.update((record, DIRT[record].value) for record in dirt)
-        return found
+
+def _before(events: Events, until_us: int) -> list[str]:
+    return events.ids[: int(np.searchsorted(events.arrival_us, until_us))]
 
 
 class Books:
@@ -103,7 +104,7 @@ class Books:
         self.accepted = {name: self._once(table) for name, table in log.accepted.items()}
         self.rows = self._once(log.rows)
         predictions = self._once(log.predictions)
-        stream = predictions["channel"] == b"stream" if predictions else np.empty(0, np.bool_)
+        stream = predictions["channel"] == b"stream"
         self.stream: Table = {name: of[stream] for name, of in predictions.items()}
         self.direct: Table = {name: of[~stream] for name, of in predictions.items()}
         promises.hold("second copies of an event equal the first", self._copies, 0)
@@ -115,20 +116,20 @@ class Books:
 
     def check_records(self, sent: Sent) -> dict[str, Any]:
         """Every record that was sent is accepted once or refused for the reason in the book; return the counts."""
-        ids, book = sent.ids(), sent.book()
-        refused = Counter((fact.record_id or "", fact.reason) for fact in self._refused)
-        self.promises.hold("every damaged record was refused for its reason, and nothing else was", refused, book)
-        turned_away = Counter(record for record, _ in book.elements())
-        for name, table in self.accepted.items():
-            wanted = sorted((Counter(ids[name]) - turned_away).elements())
-            accepted = sorted(cause.decode() for cause in table["cause"].tolist()) if table else []
-            self.promises.hold(f"every honest record of {name} was accepted once", accepted == wanted)
+        refused = Counter((fact.record_id or "", str(fact.reason)) for fact in self._refused)
+        other = [*(refused - sent.book), *(sent.book - refused)]
+        self.promises.hold("every damaged record was refused for its reason, and nothing else was", other[:3], [])
+        turned_away = np.array(sorted(record for record, _ in sent.book.elements()), "S48")
+        for name, ids in sent.ids.items():
+            wanted = np.delete(ids, np.searchsorted(ids, turned_away[np.isin(turned_away, ids)]))
+            accepted = np.array_equal(np.sort(self.accepted[name]["cause"]), wanted)
+            self.promises.hold(f"every honest record of {name} was accepted once", accepted)
         return {
-            "sent": {name: len(of) for name, of in ids.items()},
-            "injected": sum(int(np.searchsorted(of.arrival_us, sent.until_us)) for of in sent.damage.events.values()),
-            "accepted": sum(len(table["id"]) for table in self.accepted.values() if table),
+            "sent": {name: len(ids) for name, ids in sent.ids.items()},
+            "injected": sent.injected,
+            "accepted": sum(len(table["id"]) for table in self.accepted.values()),
             "quarantined": len(self._refused),
-            "reasons": dict(sorted(Counter(fact.reason for fact in self._refused).items())),
+            "reasons": dict(sorted(Counter(str(fact.reason) for fact in self._refused).items())),
         }
 
     def check_rows(self) -> int:

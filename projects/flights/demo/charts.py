@@ -10,6 +10,8 @@ from projects.flights.demo.books import Week
 from projects.flights.demo.decisions import Activation
 
 WIDTH, LEFT, RIGHT = 1080, 132, 18
+#: Stability index from which on a cell is full.
+_FAR = 1.0
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -132,7 +134,7 @@ def curves(
 def heat(
     axis: Axis, psi: Mapping[int, Mapping[str, float]], names: Sequence[str], activations: Sequence[Activation]
 ) -> str:
-    """Draw how far each input lies from the reference of its version, week by week; dark is far."""
+    """Draw how far each input lies from the reference of its version, week by week: the fuller, the farther."""
     row, top = 19.0, 22.0
     ends = sorted(psi)
     width = axis.x(ends[1]) - axis.x(ends[0]) if len(ends) > 1 else 28.0
@@ -145,7 +147,7 @@ def heat(
             if value is not None:
                 title = tag("title", escape(f"{name}, week until {_day(end)}: {value:.3f}"))
                 box = {"x": f"{left + 0.75:.1f}", "y": f"{top + row * at + 0.75:.1f}", "height": row - 1.5}
-                shade = f"{min(1.0, (value / 0.5) ** 0.6):.3f}"
+                shade = f"{min(1.0, value / _FAR) ** 0.6:.3f}"
                 wide = f"{min(axis.x(end), WIDTH - RIGHT) - left - 1.5:.1f}"
                 drawn.append(tag("rect", title, **box, width=wide, rx=2, class_="cell", fill_opacity=shade))
     drawn += axis.versions(activations, top - 12, bottom)

@@ -17,14 +17,14 @@ from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo import decisions
 from projects.flights.demo.backlog import rest, watch_backlog
 from projects.flights.demo.books import Books, Promises, Sent
-from projects.flights.demo.calls import Calls
+from projects.flights.demo.calls import Answer, Calls
 from projects.flights.demo.crash import Processes
 from projects.flights.demo.journey import SEED, Cast, Journey, Kill, verdicts_due
 from projects.flights.demo.oracle import Oracle
 from projects.flights.demo.peaks import watch_memory
 from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
-from projects.flights.demo.proof import Proof, archived, prove
+from projects.flights.demo.proof import archived, audit_ledger, examples
 from projects.flights.demo.reading import read_log
 from projects.flights.demo.report import Material, page
 from projects.flights.demo.story import Telling, tell, verdict
@@ -64,6 +64,7 @@ class Year:
     """What the client knows when the year is over."""
 
     sent: Sent
+    answers: Sequence[Answer]
     kill: Kill | None
     seen: Sequence[Event]
 
@@ -78,11 +79,14 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         clock.lap("replay")
         console.print("the year is over: counting, computing again, proving …", style="dim")
         promises = Promises()
-        summary, books = await _audit(env, project, year, promises)
-        proof = await _prove(env, books, promises)
+        promises.hold("the ledger holds every record of every topic", await archived(env), [])
+        (summary, books), ledger = await asyncio.gather(_audit(env, project, year, promises), audit_ledger())
+        promises.hold("every entry of the ledger is as it was archived", ledger.verified)
+        promises.hold("every table of the services follows from the ledger alone", ledger.replay_equal)
+        quoted = {**ledger.quoted, **await examples(books.latest_prediction())}
         clock.lap("audit")
     clock.seconds["total"] = round(sum(clock.seconds.values()), 2)
-    summary |= {"ledger": proof.summary(), "seconds": clock.seconds, "peak_rss_mb": dict(sorted(peaks.items()))}
+    summary |= {"ledger": ledger.summary(), "seconds": clock.seconds, "peak_rss_mb": dict(sorted(peaks.items()))}
     material = Material(
         summary,
         books.weeks(project.monitoring.window),
@@ -92,7 +96,7 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         promises.broken,
     )
     files = _write(Path(env["MAINSTEM_HOME"], ".mainstem", "demo"), material)
-    tell(console, summary, proof.quoted, files)
+    tell(console, summary, quoted, files)
     verdict(console, promises.kept, promises.broken)
     return 1 if promises.broken else 0
 
@@ -139,7 +143,7 @@ async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefi
             taken_in = [f"evt.data.{name}" for name in events]
             await rest(env["MAINSTEM_KAFKA"], [*taken_in, topics[1], f"tel.prediction.{MODEL}"], until_us)
         await watcher.catch_up()
-    return Year(Sent(events, damage, until_us, calls.answers), journey.kill, watcher.seen)
+    return Year(Sent.of(events, damage, until_us), calls.answers, journey.kill, watcher.seen)
 
 
 async def _audit(
@@ -160,21 +164,13 @@ async def _audit(
     summary["training"] = [asdict(one) for one in trainings]
     promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
     books.check_predictions()
-    summary["serving"] = books.check_answers(year.sent.answers, CALLS)
+    summary["serving"] = books.check_answers(year.answers, CALLS)
     summary["months"] = [asdict(month) for month in books.months()]
     summary["alerts"] = [asdict(alert) for alert in decisions.alerts(year.seen)]
     summary["kill"] = asdict(year.kill) if year.kill else None
     first = Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).get(in_service[0].onnx)
     summary["backfill"] = books.backfill(first)
     return summary, books
-
-
-async def _prove(env: Mapping[str, str], books: Books, promises: Promises) -> Proof:
-    promises.hold("the ledger holds every record of every topic", await archived(env), [])
-    proof = await prove(books.latest_prediction())
-    promises.hold("every entry of the ledger is as it was archived", proof.verified)
-    promises.hold("every table of the services follows from the ledger alone", proof.replay_equal)
-    return proof
 
 
 def _installed_s() -> float:

@@ -1,4 +1,4 @@
-"""The proof: the ledger is complete, and the platform's own commands verify, replay and explain what is in it."""
+"""What the platform's own commands say: they verify and replay the ledger, and explain what is in it."""
 
 import asyncio
 import json
@@ -34,8 +34,8 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """What the commands found, and the lines of theirs that are worth showing, by command."""
+class Ledger:
+    """What the audit of the ledger found, and the lines that say so, by command."""
 
     entries: int
     root: str
@@ -50,34 +50,30 @@ class Proof:
         return {name: getattr(self, name) for name in names}
 
 
-async def prove(prediction: str) -> Proof:
-    """Run the commands, one after the other; `prediction` is the id of the one to explain."""
-    refused = await mainstem("quarantine", "list", "--limit", "3")
+async def audit_ledger() -> Ledger:
+    """Have the archive verified, and the services' tables rebuilt from it."""
     verified = await mainstem("audit", "verify", "-o", "json")
     replayed = await mainstem("audit", "replay", "-o", "json")
-    explained = await mainstem("prediction", "explain", prediction)
-    tree: dict[str, Any] = json.loads(verified.text) if verified.done else {"size": 0, "root": "", "checkpoints": 0}
+    tree: dict[str, Any] = json.loads(verified.text) if verified.done else {"size": 0, "root": "", "holds": False}
     tables = json.loads(replayed.text) if replayed.done else []
-    by_service = Counter(table["service"] for table in tables)
     equal = bool(tables) and all(table["equal"] for table in tables)
-    counted = ", ".join(f"{service} {count}" for service, count in by_service.items())
-    return Proof(
-        tree["size"],
-        tree["root"],
-        verified.done and bool(tree["holds"]),
-        equal,
-        len(tables),
-        {
-            refused.command: refused.lines(4),
-            verified.command: [f"{tree['size']:,} entries, {tree['checkpoints']:,} checkpoints, root {tree['root']}"]
-            if verified.done
-            else verified.lines(6),
-            replayed.command: [f"tables rebuilt from the archive: {counted}; {'all equal' if equal else 'NOT equal'}"]
-            if replayed.done
-            else replayed.lines(6),
-            explained.command: [line for line in explained.lines(200) if not line.startswith(" ")],
-        },
-    )
+    quoted = {verified.command: verified.lines(6), replayed.command: replayed.lines(6)}
+    if verified.done:
+        size, checkpoints = f"{tree['size']:,} entries", f"{tree['checkpoints']:,} checkpoints"
+        quoted[verified.command] = [f"{size}, {checkpoints}, root {tree['root']}: holds"]
+    if replayed.done:
+        services = Counter(table["service"] for table in tables)
+        counted = ", ".join(f"{service} {count}" for service, count in services.items())
+        quoted[replayed.command] = [f"tables rebuilt from the archive alone: {counted}: all equal"]
+    return Ledger(tree["size"], tree["root"], tree["holds"], equal, len(tables), quoted)
+
+
+async def examples(prediction: str) -> dict[str, list[str]]:
+    """Return how refused records look, and what a prediction rests on: what the commands say, by command."""
+    refused = await mainstem("quarantine", "list", "--limit", "3")
+    explained = await mainstem("prediction", "explain", prediction)
+    headings = [line for line in explained.lines(200) if not line.startswith(" ")]
+    return {refused.command: refused.lines(4), explained.command: headings}
 
 
 async def mainstem(*arguments: str) -> Output:

@@ -214,7 +214,7 @@ class Gatherer:
         self._parts.append({**part, **self._extract(values)})
 
     def table(self) -> Table:
-        """Return what was collected; an empty table when nothing was."""
+        """Return what was collected; no columns when nothing was."""
         if not self._parts:
             return {}
         return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
@@ -222,8 +222,6 @@ class Gatherer:
 
 def once(table: Mapping[str, npt.NDArray[Any]]) -> tuple[Table, int]:
     """Return the first copy of each event, in the order of the log, and how many of the others differ from it."""
-    if not table:
-        return {}, 0
     _, first, same_as = np.unique(table["id"], return_index=True, return_inverse=True)
     differing = int((table["crc"] != table["crc"][first][same_as]).sum())
     kept = np.sort(first)

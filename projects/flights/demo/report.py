@@ -110,7 +110,10 @@ def _pictures(material: Material) -> list[str]:
         _legend(),
         _caption("How many came late", "Share of flights that arrived more than 15 minutes late, by week."),
         drawn(Curve("Share of late flights by week", rate, 0.0, most, 0.1)),
-        _caption("How far its inputs moved", "Stability index of each input against the reference of its version."),
+        _caption(
+            "How far its inputs moved",
+            "Stability index of each input against the reference of its version; full from 1 on.",
+        ),
         tag("figure", heat(axis, psi, material.features, material.activations)),
     ]
 

@@ -65,4 +65,4 @@ async def world(honest: dict[str, Events], project: ProjectDefinition, damage: D
         await computing.on_records(accepted, lag={}, publisher=out)
     reading = Reading("flight_delay", "arrival_delay")
     reading.take([record for record in out.records if record.topic in reading.topics])
-    return World(Sent(played, damage, START_US + DAYS * DAY_US, []), reading.log())
+    return World(Sent.of(played, damage, START_US + DAYS * DAY_US), reading.log())

@@ -1,6 +1,6 @@
 """The books add up for an honest log; and whatever is lost, doubled or changed in it, they say so."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,13 @@ from mainstem.events.instants import parse
 FIRST_US, SECOND_US = parse("2013-01-05T00:00:00Z"), parse("2013-01-09T00:00:00Z")
 ACTIVATIONS = [Activation(1, FIRST_US, ""), Activation(2, SECOND_US, "")]
 CALLS = 5
+
+
+@dataclass(frozen=True)
+class Year:
+    sent: Sent
+    answers: list[Answer]
+    log: Log
 
 
 def scored(rows: Table) -> Table:
@@ -55,60 +62,55 @@ def changed(table: Table, column: str, place: int, value: object) -> Table:
 
 
 @pytest.fixture(scope="module")
-def year(world) -> tuple[Sent, Log]:
-    """What was sent, asked and answered, and the log as it should be."""
+def year(world) -> Year:
+    """What was sent and answered, and the log as it should be."""
     stream = scored(once(world.log.rows)[0])
     (http, over_http), (grpc, over_grpc) = direct(stream, "http"), direct(stream, "grpc")
-    log = replace(world.log, predictions=joined(stream, http, grpc))
-    return replace(world.sent, answers=[*over_http, *over_grpc]), log
+    return Year(world.sent, [*over_http, *over_grpc], replace(world.log, predictions=joined(stream, http, grpc)))
 
 
-def broken(sent: Sent, log: Log) -> list[str]:
+def broken(year: Year) -> list[str]:
     promises = Promises()
-    books = Books(log, ACTIVATIONS, promises)
-    books.check_records(sent)
+    books = Books(year.log, ACTIVATIONS, promises)
+    books.check_records(year.sent)
     books.check_rows()
     books.check_predictions()
-    books.check_answers(sent.answers, CALLS)
+    books.check_answers(year.answers, CALLS)
     return [sentence.partition(":")[0] for sentence in promises.broken]
 
 
-def broken_with(year: tuple[Sent, Log], **tables: object) -> list[str]:
-    sent, log = year
-    return broken(sent, replace(log, **tables))
+def broken_with(year: Year, **tables: object) -> list[str]:
+    return broken(replace(year, log=replace(year.log, **tables)))
 
 
 def test_an_honest_log_keeps_every_promise(year) -> None:
-    assert broken(*year) == []
+    assert broken(year) == []
 
 
 def test_the_counts_are_those_of_what_was_sent(year) -> None:
-    sent, log = year
-    counts = Books(log, ACTIVATIONS, Promises()).check_records(sent)
+    counts = Books(year.log, ACTIVATIONS, Promises()).check_records(year.sent)
     assert sum(counts["sent"].values()) == counts["accepted"] + counts["quarantined"] == 30_113
     assert sum(counts["reasons"].values()) == counts["quarantined"] == counts["injected"] == 28
 
 
 def test_second_copies_of_an_event_change_nothing(year) -> None:
-    _, log = year
-    again = {name: of[:100] for name, of in log.predictions.items()}
-    assert broken_with(year, predictions=joined(log.predictions, again)) == []
+    again = {name: of[:100] for name, of in year.log.predictions.items()}
+    assert broken_with(year, predictions=joined(year.log.predictions, again)) == []
 
 
 def test_a_second_copy_that_differs_is_found(year) -> None:
-    _, log = year
-    again = changed({name: of[:1] for name, of in log.rows.items()}, "crc", 0, 1)
-    assert broken_with(year, rows=joined(log.rows, again)) == ["second copies of an event equal the first"]
+    again = changed({name: of[:1] for name, of in year.log.rows.items()}, "crc", 0, 1)
+    assert broken_with(year, rows=joined(year.log.rows, again)) == ["second copies of an event equal the first"]
 
 
 def test_an_accepted_record_that_is_lost_is_found(year) -> None:
-    accepted = year[1].accepted
+    accepted = year.log.accepted
     lost = {**accepted, "flight_arrived": without(accepted["flight_arrived"], 77)}
     assert broken_with(year, accepted=lost) == ["every honest record of flight_arrived was accepted once"]
 
 
 def test_a_refusal_that_is_missing_or_for_another_reason_is_found(year) -> None:
-    refused = year[1].refused
+    refused = year.log.refused
     other = [refused[0].model_copy(update={"reason": "too_long"}), *refused[1:]]
     promise = ["every damaged record was refused for its reason, and nothing else was"]
     assert broken_with(year, refused=refused[1:]) == promise
@@ -116,51 +118,49 @@ def test_a_refusal_that_is_missing_or_for_another_reason_is_found(year) -> None:
 
 
 def test_a_row_that_is_missing_is_found(year) -> None:
-    assert "every accepted departure has exactly one feature row" in broken_with(year, rows=without(year[1].rows, 5))
+    assert "every accepted departure has exactly one feature row" in broken_with(year, rows=without(year.log.rows, 5))
 
 
 def test_a_prediction_that_is_missing_is_found(year) -> None:
-    assert broken_with(year, predictions=without(year[1].predictions, 0)) == [
+    assert broken_with(year, predictions=without(year.log.predictions, 0)) == [
         "every row since the first promotion was scored exactly once",
         "every departure since the first promotion has exactly one prediction",
     ]
 
 
 def test_a_prediction_made_twice_is_found(year) -> None:
-    _, log = year
-    twice = changed({name: of[:1] for name, of in log.predictions.items()}, "id", 0, b"another")
-    found = broken_with(year, predictions=joined(log.predictions, twice))
+    twice = changed({name: of[:1] for name, of in year.log.predictions.items()}, "id", 0, b"another")
+    found = broken_with(year, predictions=joined(year.log.predictions, twice))
     assert "every departure since the first promotion has exactly one prediction" in found
 
 
 def test_a_prediction_by_a_version_that_was_not_in_effect_is_found(year) -> None:
-    assert broken_with(year, predictions=changed(year[1].predictions, "version", 0, 2)) == [
+    assert broken_with(year, predictions=changed(year.log.predictions, "version", 0, 2)) == [
         "every prediction was made by the version in effect when its row was recorded"
     ]
 
 
 def test_a_prediction_on_other_inputs_is_found(year) -> None:
-    assert broken_with(year, predictions=changed(year[1].predictions, "inputs", 3, 1)) == [
+    assert broken_with(year, predictions=changed(year.log.predictions, "inputs", 3, 1)) == [
         "every prediction carries the published values of its row"
     ]
 
 
 def test_an_answer_with_one_other_bit_is_found(year) -> None:
-    sent, log = year
-    first = replace(sent.answers[0], score=float(np.nextafter(sent.answers[0].score, 1)))
-    assert broken(replace(sent, answers=[first, *sent.answers[1:]]), log) == [
+    first = replace(year.answers[0], score=float(np.nextafter(year.answers[0].score, 1)))
+    assert broken(replace(year, answers=[first, *year.answers[1:]])) == [
         "every direct answer equals the stream's, bit for bit"
     ]
 
 
 def test_an_answer_that_the_log_does_not_hold_is_found(year) -> None:
-    assert broken_with(year, predictions=without(year[1].predictions, -1)) == [
+    assert broken_with(year, predictions=without(year.log.predictions, -1)) == [
         "every direct answer is in the log exactly once"
     ]
 
 
 def test_a_month_has_the_flights_whose_label_is_known(year) -> None:
-    (month,) = Books(year[1], ACTIVATIONS, Promises()).months()
+    (month,) = Books(year.log, ACTIVATIONS, Promises()).months()
     assert (month.month, month.versions) == ("2013-01", [1, 2])
     assert 0.4 < month.auc < 0.6  # the scores are drawn
-    assert month.labelled == sum(week.labelled for week in Books(year[1], ACTIVATIONS, Promises()).weeks(10**15))
+    assert month.labelled == sum(week.labelled for week in Books(year.log, ACTIVATIONS, Promises()).weeks(10**15))

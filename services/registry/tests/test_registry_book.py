@@ -6,7 +6,8 @@ import pytest
 
 from mainstem.events.errors import Rejected
 from mainstem.events.registry import ChangeRefused, DeploymentSet, VersionApproved, VersionPromoted
-from mainstem.registry.handlers import Command, Desk, apply_project, implied_command, on_run
+from mainstem.registry.desk import Command, Desk
+from mainstem.registry.handlers import apply_project, implied_command, on_run
 from mainstem.registry.memory import MemoryStore
 from mainstem.registry.store import PostgresStore
 from mainstem.runtime import Problem

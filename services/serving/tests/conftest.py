@@ -17,9 +17,11 @@ from mainstem.events.fence import Fence
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.serving.answers import Answers
 from mainstem.serving.domain import LogTime
 from mainstem.serving.engine import Board
-from mainstem.serving.handlers import Answers, Deployments, Loader, Stream
+from mainstem.serving.handlers import Deployments, Stream
+from mainstem.serving.loader import Loader
 from mainstem.serving.memory import MemoryStore
 from mainstem.storage import Artifacts
 from mainstem.telemetry import Tracer

@@ -8,8 +8,9 @@ from mainstem.events.catalogue import decode
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.serving import Predicted
-from mainstem.serving.handlers import MAX_ROWS
-from mainstem.serving.ports import BadQuestion, NoAnswer, NotReady, Question, Tallies, TooLarge, Unknown
+from mainstem.serving.answers import MAX_ROWS
+from mainstem.serving.domain import Tallies
+from mainstem.serving.ports import BadQuestion, NoAnswer, NotReady, Question, TooLarge, Unknown
 
 ROWS = np.array([[1.0, np.nan, 3.0], [0.0, 0.5, -1.0]])
 

@@ -35,7 +35,7 @@ from mainstem.project import (
     source,
 )
 from mainstem.project import fixed as number
-from mainstem.serving.handlers import last_published
+from mainstem.serving.history import last_published
 from mainstem.serving.store import PROJECTIONS, TOPICS, apply_records
 from mainstem.storage import Artifacts, open_database
 

@@ -8,8 +8,9 @@ from mainstem.events.errors import Undecodable
 from mainstem.events.fence import Position
 from mainstem.events.instants import render
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.serving.domain import Tallies, Tally
 from mainstem.serving.memory import MemoryStore
-from mainstem.serving.ports import Parked, Progress, Tallies, Tally
+from mainstem.serving.ports import Parked, Progress
 from mainstem.serving.store import PROJECTIONS, TOPICS, PostgresStore, apply, apply_records
 from mainstem.storage import load_checkpoint, open_database
 from mainstem.testkit.records import Taken

@@ -1,6 +1,6 @@
 """Facts that monitoring publishes."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class WindowJudged(Fact):
     end: str = Field(description="End of the window in event time, exclusive (RFC 3339).")
     predictions: int = Field(description="Predictions in the window.")
     labelled: int = Field(description="Predictions whose label arrived in time.")
-    figures: dict[str, Any] = Field(description="AUC, Brier, positive rate, drift by feature, evidence.")
+    figures: dict[str, object] = Field(description="AUC, Brier, positive rate, drift by feature, evidence.")
 
 
 class AlertOpened(Fact):
@@ -36,7 +36,7 @@ class AlertOpened(Fact):
     kind: Literal["feature_drift", "prediction_drift", "performance_loss"] = Field(description="What moved.")
     evidence: float = Field(description="Natural logarithm of the evidence (e-value).")
     threshold: float = Field(description="Logarithm at which it alarms: one false alarm in exp(threshold) windows.")
-    contributors: list[dict[str, Any]] = Field(description="What moved most, with figures, most first.")
+    contributors: list[dict[str, object]] = Field(description="What moved most, with figures, most first.")
     window_end: str = Field(description="End of the window that tipped it (RFC 3339).")
     response: Literal["record", "retrain", "investigate"] = Field(description="The response the project asks for.")
     outcome: str = Field(description="What came of it at once: 'asked', 'cooling down', 'recorded'.")

@@ -1,6 +1,6 @@
 """Facts that the registry publishes."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ class ProjectApplied(Fact):
 
     project: str = Field(description="Name of the project.")
     definition_id: str = Field(description="SHA-256 of the canonical definition.")
-    definition: dict[str, Any] = Field(description="The definition: sources, feature sets, model, gates, budgets.")
+    definition: dict[str, object] = Field(description="The definition: sources, feature sets, model, gates, budgets.")
     applied_by: str = Field(description="Principal who applied it.")
 
 
@@ -49,7 +49,7 @@ class VersionRegistered(Fact):
     dataset: str = Field(description="Content address of the dataset's manifest.")
     onnx: str = Field(description="Content address of the ONNX model.")
     profile: str = Field(description="Content address of the reference profile.")
-    evidence: dict[str, Any] = Field(description="Evidence of the run.")
+    evidence: dict[str, object] = Field(description="Evidence of the run.")
     builders: list[str] = Field(description="Everybody in its lineage; none of them may approve it.")
     gates: list[GateResult] = Field(description="Verdict of each gate.")
     stage: str = Field(description="'candidate' when every gate let it through, else 'refused'.")

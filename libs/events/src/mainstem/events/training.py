@@ -1,6 +1,6 @@
 """Facts that training publishes."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class StepCompleted(Fact):
     step: Literal["snapshot", "fit", "evaluate", "export"] = Field(description="The step.")
     inputs: dict[str, str] = Field(description="Content addresses of what went in, by name.")
     outputs: dict[str, str] = Field(description="Content addresses of what came out, by name.")
-    figures: dict[str, Any] = Field(description="Figures of the step.")
+    figures: dict[str, object] = Field(description="Figures of the step.")
     code: str = Field(description="Digest of the code that ran.")
     environment: str = Field(description="Digest of interpreter and library versions.")
 
@@ -56,7 +56,7 @@ class RunCompleted(Fact):
     dataset: str = Field(description="Content address of the dataset's manifest.")
     onnx: str = Field(description="Content address of the ONNX model.")
     profile: str = Field(description="Content address of the reference profile for monitoring.")
-    evidence: dict[str, Any] = Field(description="Evaluation, comparison with the incumbent, parity.")
+    evidence: dict[str, object] = Field(description="Evaluation, comparison with the incumbent, parity.")
 
 
 class RunFailed(Fact):

@@ -108,7 +108,7 @@ class Settings(TypedDict, total=False):
     max_age: str
     ahead: str
     unique_within: str
-    batch: Mapping[str, Any]
+    batch: Mapping[str, object]
 
 
 def source(name: str, *, key: str, columns: Mapping[str, Column], **settings: Unpack[Settings]) -> SourceContract:

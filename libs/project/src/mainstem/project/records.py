@@ -5,7 +5,7 @@ Only a record that the decoder refuses is looked at slowly, to name the reason, 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -36,7 +36,7 @@ class Decoder:
 
     def __init__(self, contract: SourceContract) -> None:
         self._contract = contract
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(_struct(contract)).decode
+        self._decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(_struct(contract)).decode
 
     def columns(self, values: Sequence[bytes]) -> Columns:
         """Return accepted records as columns, row for row; raise ValueError when the contract refuses one."""
@@ -70,20 +70,20 @@ class Decoder:
         }
         return Judgement(faults, nulls)
 
-    def _records(self, values: Sequence[bytes]) -> list[Any]:
+    def _records(self, values: Sequence[bytes]) -> list[msgspec.Struct | None]:
         """Decode all at once; only when one fails, one by one with None for those that fail."""
         try:
             return list(map(self._decode, values))
         except _UNREADABLE:
             return [self._record(value) for value in values]
 
-    def _record(self, value: bytes) -> Any:
+    def _record(self, value: bytes) -> msgspec.Struct | None:
         try:
             return self._decode(value)
         except _UNREADABLE:
             return None
 
-    def _key_fault(self, record: Any, key: bytes | None) -> Fault | None:
+    def _key_fault(self, record: msgspec.Struct, key: bytes | None) -> Fault | None:
         name = self._contract.key
         wanted: str = getattr(record, name)
         if key == wanted.encode():

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Event
@@ -57,7 +56,7 @@ async def load_fence(resources: Resources, topics: Sequence[str]) -> Fence:
     return Fence({place: position for place, position in checkpoint.positions.items() if place[0] in topics})
 
 
-async def restart_when(changed: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def restart_when(changed: asyncio.Event, work: Callable[[], Coroutine[object, None, None]]) -> None:
     """Run `work`; each time `changed` is set, cancel it and run it anew. Its state must be reloaded from the store."""
     while True:
         changed.clear()

@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -25,7 +25,7 @@ from mainstem.telemetry import Tracer, configure, logger, metrics
 _log = logger(__name__)
 
 T = TypeVar("T")
-Task = Callable[[], Coroutine[Any, Any, None]]
+Task = Callable[[], Coroutine[object, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ async def steadily(work: Callable[[], Awaitable[T]], *, longest_s: float = 5.0) 
             pause_s = min(pause_s * 2, longest_s)
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(main: Callable[[], Coroutine[object, None, None]]) -> None:
     """Run a service's main on uvloop.
 
     After a fault the process ends at once: what was not acknowledged is not flushed, it is done again from the

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import asyncpg
 
@@ -97,11 +97,11 @@ class Transaction:
         """Store a state under a name, in place of the one before; return False when it was there already."""
         return bool(await self.connection.fetch(SQL["save_snapshot"], name, state))
 
-    async def fetch(self, query: LiteralString, *arguments: Any) -> list[asyncpg.Record]:
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[asyncpg.Record]:
         """Return the rows of a query."""
         return await self.connection.fetch(query, *arguments)
 
-    async def execute(self, query: LiteralString, *arguments: Any) -> None:
+    async def execute(self, query: LiteralString, *arguments: object) -> None:
         """Run a statement."""
         await self.connection.execute(query, *arguments)
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from typing import Any
 
 from typing_extensions import override
 
@@ -13,7 +12,7 @@ _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "ta
 class _JsonLine(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "at": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
 
 _LOOK_EVERY_S = 0.005
 
@@ -16,7 +15,7 @@ async def until(condition: Callable[[], object], *, within_s: float = 15.0) -> N
 
 
 @contextlib.asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def running(work: Coroutine[object, None, None]) -> AsyncIterator[asyncio.Task[None]]:
     """Run `work` beside the block and cancel it at the end; what it raised by then is raised here."""
     task = asyncio.create_task(work)
     try:

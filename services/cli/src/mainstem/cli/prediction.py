@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import orjson
 
@@ -55,7 +55,7 @@ class Link:
     offset: int
     event_id: str | None
     recorded: str | None
-    says: dict[str, Any]
+    says: dict[str, object]
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Explanation:
     links: list[Link] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
 
-    def add(self, name: str, found: Found[Any], says: dict[str, Any]) -> None:
+    def add(self, name: str, found: Found[Fact], says: dict[str, object]) -> None:
         """Add an event."""
         envelope = found.envelope
         place = (found.leaf, found.entry.topic, found.entry.partition, found.entry.offset)
@@ -213,7 +213,7 @@ def _last(kind: type[F], history: Sequence[Placed], **wanted: object) -> Found[F
     return found[-1] if found else None
 
 
-def _add_last(story: Explanation, name: str, found: Found[Any] | None) -> None:
+def _add_last(story: Explanation, name: str, found: Found[Fact] | None) -> None:
     if found is None:
         story.gaps.append(f"{name}: none is in the archive")
     else:

@@ -4,14 +4,14 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
 from mainstem.events.errors import Rejected
 from mainstem.project.contract import SourceContract
 
-Row = dict[str, Any]
+Row = dict[str, object]
 
 
 class RecordFile(Protocol):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,7 @@ class RowFile:
             ],
             metadata={"mainstem.feature_set": compiled.name, "mainstem.definition": compiled.id},
         )
-        self._waiting: list[Any] = []
+        self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> Self:
         self._writer = pq.ParquetWriter(self._partial, self._schema)
@@ -73,7 +73,7 @@ class RowFile:
             self._waiting.clear()
 
 
-def _instants(texts: list[bytes]) -> Any:
+def _instants(texts: list[bytes]) -> pa.Array:
     return pa.array(parse_all(texts).astype("datetime64[us]"), type=_INSTANT)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -99,7 +98,7 @@ class Fold:
         for record, _ in items:
             accepted = _ACCEPTED.decode(record.value or b"")
             payloads[self._streams[numbers[record.topic]]].append(accepted.record)
-        columns: dict[str, Any] = {name: self._decoders[name].columns(of) for name, of in payloads.items() if of}
+        columns = {name: self._decoders[name].columns(of) for name, of in payloads.items() if of}
         return Batch(stream, parse_all([headers["ce_time"] for _, headers in items]), columns)
 
     def snapshot(self) -> bytes:

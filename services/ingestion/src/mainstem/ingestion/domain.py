@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -105,6 +104,5 @@ class PartitionState:
         """Return what `dump` gave; a new state for None."""
         if state is None:
             return cls(Seen(horizon_us))
-        dumped: Any
         dumped, block = msgspec.msgpack.decode(state)
         return cls(Seen.load(horizon_us, dumped), None if block is None else Block(*block))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
@@ -88,30 +88,30 @@ class Watching:
         self._moved = False
 
 
+@dataclass(frozen=True, slots=True)
 class Bench:
     """Records what closed windows of one model lead to, in one transaction."""
 
-    def __init__(self, book: Book, project: str, model: str, monitoring: Monitoring) -> None:
-        self._book = book
-        self._project = project
-        self._model = model
-        self._monitoring = monitoring
+    book: Book
+    project: str
+    model: str
+    monitoring: Monitoring
 
     async def settle(self, closing: Closing) -> None:
         """Record alerts first and the verdict last: whoever sees the verdict may count on the alerts.
 
         Promotions that became known later than the window closed have no part in it, but they close its alerts.
         """
-        promotions = await self._book.promotions(self._model)
+        promotions = await self.book.promotions(self.model)
         before = [promotion for promotion in promotions if promotion.envelope.recorded_us <= closing.instant_us]
+        later = [promotion for promotion in promotions if promotion not in before]
         for judged in closing.judged:
             if before and judged.version == _version(before[-1]):
                 await self._respond(closing, judged)
-                later = [event for event in promotions if event.envelope.recorded_us > closing.instant_us]
                 for promotion in [event for event in later if _version(event) != judged.version][:1]:
-                    await close_replaced(self._book, promotion)
+                    await close_replaced(self.book, promotion)
         for of_version in closing.judged or (None,):
-            fact = _verdict(self._model, closing, of_version)
+            fact = _verdict(self.model, closing, of_version)
             cause = self._cause(closing, fact.version)
             await self._record(closing, fact, child_id(cause, fact.TYPE), causation=cause, story=cause)
 
@@ -119,34 +119,33 @@ class Bench:
         """Open alerts on the version in production, and ask for what the project asks for."""
         standing = {
             one.fact.kind: Standing(one.fact.alert, one.outcome == "cooling down")
-            for one in await self._book.open_alerts(self._model, closing.instant_us)
+            for one in await self.book.open_alerts(self.model, closing.instant_us)
             if one.fact.version == judged.version
         }
-        last_us = await self._book.last_request_us(self._model)
+        last_us = await self.book.last_request_us(self.model)
         found = judged.verdict.alerts if judged.verdict else ()
-        cause = self._cause(closing, judged.version)
-        verdict_id = child_id(cause, WindowJudged.TYPE)
-        for given in answer(found, standing, self._monitoring, last_us, closing.instant_us):
+        verdict_id = child_id(self._cause(closing, judged.version), WindowJudged.TYPE)
+        for given in answer(found, standing, self.monitoring, last_us, closing.instant_us):
             alert = given.standing.alert if given.standing else child_id(verdict_id, given.alert.kind)[:16]
             opened_id = child_id(alert, AlertOpened.TYPE)
             if given.standing is None:
-                opened = _opened(self._model, closing, judged.version, alert, given)
+                opened = _opened(self.model, closing, judged.version, alert, given)
                 await self._record(closing, opened, opened_id, causation=verdict_id, story=alert)
             if given.outcome == "asked":
                 cut = render(closing.instant_us + 1)
                 asked = RetrainingAsked(
-                    alert=alert, model=self._model, project=self._project, kind=given.alert.kind, cut=cut
+                    alert=alert, model=self.model, project=self.project, kind=given.alert.kind, cut=cut
                 )
-                asked_id = child_id(cause, f"{RetrainingAsked.TYPE}:{alert}")
+                asked_id = child_id(alert, f"{RetrainingAsked.TYPE}:{render(closing.end_us)}")
                 await self._record(closing, asked, asked_id, causation=opened_id, story=alert)
 
     async def _record(self, closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> None:
-        times_us = (closing.end_us, closing.instant_us)
-        await self._book.record(_event(fact, event_id, times_us, causation=causation, story=story))
+        event = _event(fact, event_id, (closing.end_us, closing.instant_us), causation=causation, story=story)
+        await self.book.record(event)
 
     def _cause(self, closing: Closing, version: int | None) -> str:
         """Return what verdicts are derived from: the end of a window of a version."""
-        return f"{self._model}/{version}/{render(closing.end_us)}"
+        return f"{self.model}/{version}/{render(closing.end_us)}"
 
 
 async def close_replaced(book: Book, promotion: Event) -> None:
@@ -172,15 +171,14 @@ def closed(alert: OpenAlert, reason: str, *, cause: str, actor: str, recorded_us
 
 def _event(fact: Fact, event_id: str, times_us: tuple[int, int], *, causation: str, story: str) -> Event:
     """Return an event that happened and was recorded at `times_us`."""
-    time_us, recorded_us = times_us
     return Event(
         Envelope(
             id=event_id,
             type=fact.TYPE,
             source=SOURCE,
             subject=fact.key,
-            time_us=time_us,
-            recorded_us=recorded_us,
+            time_us=times_us[0],
+            recorded_us=times_us[1],
             correlation=story,
             causation=causation,
             actor=SOURCE,
@@ -243,10 +241,8 @@ def _profile(artifacts: Artifacts, address: str) -> Profile | str:
     """Return a profile, or why it cannot be read."""
     try:
         return Profile.parse(orjson.loads(artifacts.get(address)))
-    except (ArtifactMissing, ArtifactCorrupt) as fault:
-        return str(fault)
-    except (KeyError, TypeError, ValueError) as fault:
-        return f"artifact {address} is no reference profile: {fault!r}; register the version anew"
+    except (ArtifactMissing, ArtifactCorrupt, KeyError, TypeError, ValueError) as fault:
+        return f"the reference profile {address} cannot be read ({fault!r}); train the version anew"
 
 
 def _version(promotion: Event) -> int | None:

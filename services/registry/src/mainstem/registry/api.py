@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.requests import Request
@@ -15,15 +15,10 @@ from mainstem.events.instants import parse, render
 from mainstem.events.registry import ChangeRefused, DeploymentSet
 from mainstem.project.definition import faults
 from mainstem.project.definition import parse as parse_definition
-from mainstem.registry.handlers import (
-    Command,
-    Desk,
-    apply_project,
-    implied_command,
-    implied_topics,
-    unknown_version,
-)
-from mainstem.registry.ports import Book, CreateTopics, Project, Registered, Store
+from mainstem.registry import views
+from mainstem.registry.desk import Command, Desk, unknown_version
+from mainstem.registry.handlers import apply_project, implied_command, implied_topics
+from mainstem.registry.ports import Book, CreateTopics, Store
 from mainstem.runtime import Problem, authenticate, body_bytes, problem
 
 CommandId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -103,7 +98,7 @@ class Api:
     async def projects(self, _: Request) -> Response:
         """List the definitions in force."""
         async with self._store.transaction() as book:
-            return JSONResponse({"projects": [_in_force(project) for project in await book.projects()]})
+            return JSONResponse({"projects": [views.project(project) for project in await book.projects()]})
 
     async def project(self, request: Request) -> Response:
         """Show one project with its definition."""
@@ -112,7 +107,7 @@ class Api:
             for project in await book.projects():
                 if project.name == name:
                     (found,) = await book.definitions(project.definition_id)
-                    return JSONResponse({**_in_force(project), "definition": found.content.model_dump(mode="json")})
+                    return JSONResponse({**views.project(project), "definition": found.content.model_dump(mode="json")})
         raise Problem(404, "unknown_project", f"no project {name!r}; GET /v1/projects lists them")
 
     async def models(self, _: Request) -> Response:
@@ -120,15 +115,7 @@ class Api:
         async with self._store.transaction() as book:
             owners = await _owners(book)
             versions = await book.versions()
-        rows = []
-        for model, project in sorted(owners.items()):
-            own = [found for found in versions if found.version.model == model]
-            stages = {found.version.number: found.version.stage for found in own}
-            production = next((number for number, stage in stages.items() if stage == "production"), None)
-            candidates = [number for number, stage in stages.items() if stage == "candidate"]
-            row = {"model": model, "project": project, "versions": len(own), "production": production}
-            rows.append({**row, "candidates": candidates})
-        return JSONResponse({"models": rows})
+        return JSONResponse({"models": [views.model(*owned, versions) for owned in sorted(owners.items())]})
 
     async def model(self, request: Request) -> Response:
         """Show one model: what may serve, its versions, what was refused."""
@@ -144,7 +131,7 @@ class Api:
             "model": model,
             "project": owner or versions[-1].fact.project,
             "deployment": deployment and deployment.model_dump(mode="json"),
-            "versions": [_summary(found) for found in versions],
+            "versions": [views.summary(found) for found in versions],
             "refusals": refusals,
         }
         return JSONResponse(answer)
@@ -159,17 +146,7 @@ class Api:
         if not found:
             raise unknown_version(model, number)
         (version,) = found
-        answer: dict[str, Any] = {
-            **version.fact.model_dump(mode="json"),
-            "stage": version.version.stage,
-            "judged_against": version.version.judged_against,
-            "approvals": approvals,
-            "refusals": refusals,
-            "event_id": version.event_id,
-            "correlation": version.correlation,
-            "recorded_time": version.recorded_time,
-        }
-        return JSONResponse(answer)
+        return JSONResponse({**views.version(version), "approvals": approvals, "refusals": refusals})
 
     async def approve(self, request: Request) -> Response:
         """Approve a version and, unless told not to, promote it; 409 names the rule that forbids it."""
@@ -239,29 +216,6 @@ async def _owners(book: Book) -> dict[str, str]:
     in_force = {project.definition_id for project in await book.projects()}
     definitions = [known for known in await book.definitions() if known.definition_id in in_force]
     return {model: known.project for known in definitions for model in known.content.models}
-
-
-def _in_force(project: Project) -> dict[str, str]:
-    return {
-        "project": project.name,
-        "definition_id": project.definition_id,
-        "applied_by": project.applied_by,
-        "recorded_time": project.recorded_time,
-    }
-
-
-def _summary(found: Registered) -> dict[str, object]:
-    version = found.version
-    return {
-        "version": version.number,
-        "stage": version.stage,
-        "onnx": version.onnx,
-        "cause": found.fact.cause,
-        "gates": {gate.name: gate.passed for gate in version.gates},
-        "auc": next((gate.figure for gate in version.gates if gate.name == "min_auc"), None),
-        "approved_by": list(version.approved_by),
-        "recorded_time": found.recorded_time,
-    }
 
 
 def _answer(facts: Sequence[Fact]) -> Response:

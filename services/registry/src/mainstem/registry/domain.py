@@ -201,7 +201,7 @@ def roll_back(version: Version, incumbent: Version, principal: Principal) -> Pro
     return refusal or _promotion(version, incumbent)
 
 
-def _finite(value: Any) -> float:
+def _finite(value: object) -> float:
     if not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(f"the evidence holds {value!r} for a figure; let the run evaluate again")
     return float(value)

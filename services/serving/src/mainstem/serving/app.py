@@ -10,12 +10,15 @@ from mainstem.events.envelope import Event, Message
 from mainstem.events.fence import Fence, Position
 from mainstem.events.registry import ProjectApplied
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
+from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
-from mainstem.serving.domain import LogTime, Reached
+from mainstem.serving.domain import LogTime, Reached, Tallies
 from mainstem.serving.engine import Board
 from mainstem.serving.grpc_api import GrpcApi
-from mainstem.serving.handlers import Answers, Deployments, Loader, Stream, forever, last_published
-from mainstem.serving.ports import Progress, Tallies
+from mainstem.serving.handlers import Deployments, Stream, forever
+from mainstem.serving.history import last_published
+from mainstem.serving.loader import Loader
+from mainstem.serving.ports import Progress
 from mainstem.serving.settings import Settings
 from mainstem.serving.store import PostgresStore, apply
 from mainstem.storage import Transaction, load_checkpoint

@@ -1,17 +1,28 @@
-"""Which version answers a row, and how far the log was seen. Pure."""
+"""Which version answers a row, how far the log was seen, and how predictions are counted. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Message
+from mainstem.events.errors import Undecodable
+from mainstem.events.ids import fingerprint
+from mainstem.events.serving import Predicted
+
 #: Stands for "no version" in what `route` returns.
 NONE = -1
+#: (model, version, channel, partition of the prediction topic)
+TallyKey = tuple[str, int, str, int]
 
 _REACHED = Struct("<qqq")
+_PREDICTED = Predicted.TYPE.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +118,56 @@ class LogTime:
             return 0, f"{topic}/0/-1"
         newest, partition = max(seen, key=lambda pair: (pair[0].row_us, -pair[1]))
         return max(reached.log_us for reached, _ in seen), f"{topic}/{partition}/{newest.row_offset}"
+
+
+class _Counted(msgspec.Struct):
+    model: str
+    version: int
+    channel: str
+
+
+_decode_counted = msgspec.json.Decoder(_Counted).decode
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many predictions, and the sum of the fingerprints of their ids (mod 2^63)."""
+
+    n: int = 0
+    fingerprint: int = 0
+
+    def count(self, ids: Iterable[bytes]) -> None:
+        """Count predictions by their ids."""
+        prints = [fingerprint(given) for given in ids]
+        self.n += len(prints)
+        self.fingerprint = (self.fingerprint + sum(prints)) % 2**63
+
+
+class Tallies(defaultdict[TallyKey, Tally]):
+    """Tallies by model, version, channel and partition."""
+
+    def __init__(self) -> None:
+        super().__init__(Tally)
+
+    @classmethod
+    def of(cls, events: Iterable[Record | Message]) -> "Tallies":
+        """Return the tallies of events of prediction topics; markers are not counted. Raises Undecodable."""
+        tallies = cls()
+        for event in events:
+            headers = dict(event.headers)
+            if headers.get("ce_type") != _PREDICTED:
+                continue
+            try:
+                found = _decode_counted(event.value or b"")
+                key = (found.model, found.version, found.channel, event.partition or 0)
+                tallies[key].count([headers["ce_id"]])
+            except (KeyError, msgspec.MsgspecError) as fault:
+                raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
+        return tallies
+
+    def add(self, other: "Tallies") -> None:
+        """Add other tallies to these."""
+        for key, tally in other.items():
+            mine = self[key]
+            mine.n += tally.n
+            mine.fingerprint = (mine.fingerprint + tally.fingerprint) % 2**63

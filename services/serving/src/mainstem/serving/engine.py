@@ -13,8 +13,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
-from mainstem.serving.domain import NONE, Activation, LogTime, Reached, route
-from mainstem.serving.ports import Floats, NotReady, Parked, Partition, Tallies, Unknown
+from mainstem.serving.domain import NONE, Activation, LogTime, Reached, Tallies, route
+from mainstem.serving.ports import Floats, NotReady, Parked, Partition, Unknown
 from mainstem.serving.rows import Form, Row, inputs, pass_on, places, read_markers, read_rows
 from mainstem.telemetry import Tracer
 

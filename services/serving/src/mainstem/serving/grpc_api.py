@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
-from typing import Any
 from uuid import uuid4
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 
 from mainstem.events.errors import MainstemError
 from mainstem.serving import open_inference_pb2 as pb
@@ -48,7 +48,8 @@ _CONTENTS = (
     "bytes_contents",
 )
 
-Method = Callable[[Any, Any], Any]
+Metadata = Mapping[str, str | bytes]
+Method = Callable[[Message, Metadata], Message]
 
 
 class GrpcApi:
@@ -57,7 +58,7 @@ class GrpcApi:
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
 
-    async def start(self, address: str) -> tuple[Any, int]:
+    async def start(self, address: str) -> tuple[grpc.aio.Server, int]:
         """Start a server at `host:port` and return it with its port; port 0 takes a free one."""
         limits = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", -1)]
         server = grpc.aio.server(options=limits)
@@ -84,35 +85,35 @@ class GrpcApi:
         finally:
             await server.stop(grace=1)
 
-    def live(self, _: Any, __: Any) -> Any:
+    def live(self, _: pb.ServerLiveRequest, __: Metadata) -> pb.ServerLiveResponse:
         """Tell that the process answers."""
         return pb.ServerLiveResponse(live=True)
 
-    def ready(self, _: Any, __: Any) -> Any:
+    def ready(self, _: pb.ServerReadyRequest, __: Metadata) -> pb.ServerReadyResponse:
         """Tell whether every model in effect can answer."""
         return pb.ServerReadyResponse(ready=not self._oracle.faults())
 
-    def health(self, request: Any, _: Any) -> Any:
+    def health(self, request: pb.HealthCheckRequest, _: Metadata) -> pb.HealthCheckResponse:
         """Tell the same to a probe."""
         if request.service not in ("", SERVICE):
             raise Unknown(f"there is no service {request.service!r} here")
         status = pb.HealthCheckResponse.NOT_SERVING if self._oracle.faults() else pb.HealthCheckResponse.SERVING
         return pb.HealthCheckResponse(status=status)
 
-    def server(self, _: Any, __: Any) -> Any:
+    def server(self, _: pb.ServerMetadataRequest, __: Metadata) -> pb.ServerMetadataResponse:
         """Tell who this is."""
         return pb.ServerMetadataResponse(name="mainstem", version=version("mainstem-serving"))
 
-    def model(self, request: Any, _: Any) -> Any:
+    def model(self, request: pb.ModelMetadataRequest, _: Metadata) -> pb.ModelMetadataResponse:
         """Tell inputs and outputs of a model."""
         return pb.ModelMetadataResponse(**wire.metadata(self._oracle.about(request.name, request.version or None)))
 
-    def model_ready(self, request: Any, _: Any) -> Any:
+    def model_ready(self, request: pb.ModelReadyRequest, _: Metadata) -> pb.ModelReadyResponse:
         """Tell whether a model answers."""
         self._oracle.about(request.name, request.version or None)
         return pb.ModelReadyResponse(ready=True)
 
-    def infer(self, request: Any, metadata: Mapping[str, str | bytes]) -> Any:
+    def infer(self, request: pb.ModelInferRequest, metadata: Metadata) -> pb.ModelInferResponse:
         """Answer; raw when asked raw, typed when asked typed."""
         trace = metadata.get("traceparent")
         with metrics.PREDICT_SECONDS.labels("grpc").time():
@@ -132,7 +133,7 @@ class GrpcApi:
             return _answered(answer, raw=raw)
 
 
-def _rows(request: Any) -> Floats:
+def _rows(request: pb.ModelInferRequest) -> Floats:
     """Return the one input, raw or typed. Raises BadQuestion."""
     wire.check_input([(tensor.name, tensor.datatype) for tensor in request.inputs])
     (tensor,) = request.inputs
@@ -149,7 +150,7 @@ def _rows(request: Any) -> Floats:
     return wire.shaped(np.array(tensor.contents.fp64_contents, np.float64), shape)
 
 
-def _answered(answer: Answer, *, raw: bool) -> Any:
+def _answered(answer: Answer, *, raw: bool) -> pb.ModelInferResponse:
     response = pb.ModelInferResponse(model_name=answer.model, model_version=str(answer.version), id=answer.id)
     for name, given in answer.parameters().items():
         response.parameters[name].string_param = given
@@ -163,12 +164,12 @@ def _answered(answer: Answer, *, raw: bool) -> Any:
     return response
 
 
-def _value(parameter: Any) -> bool | int | float | str:
+def _value(parameter: pb.InferParameter) -> bool | int | float | str:
     found: bool | int | float | str = getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
     return found
 
 
-def _service(name: str, methods: Mapping[str, tuple[Method, Any]]) -> Any:
+def _service(name: str, methods: Mapping[str, tuple[Method, type[Message]]]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         name,
         {
@@ -182,11 +183,11 @@ def _service(name: str, methods: Mapping[str, tuple[Method, Any]]) -> Any:
     )
 
 
-def _spoken(method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+def _spoken(method: Method) -> Callable[[Message, grpc.aio.ServicerContext], Awaitable[Message]]:
     """Return the method as the server calls it, its errors as status codes."""
 
     @wraps(method)
-    async def spoken(request: Any, context: Any) -> Any:
+    async def spoken(request: Message, context: grpc.aio.ServicerContext) -> Message:
         try:
             return method(request, dict(context.invocation_metadata() or ()))
         except tuple(_STATUS) as fault:

@@ -1,88 +1,38 @@
-"""What serving does: decides on deployments, scores the stream, answers direct calls."""
+"""What serving does: decides on deployments, scores the stream."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-
-import numpy as np
-from typing_extensions import override
 
 from mainstem.bus import Publisher
-from mainstem.bus.reader import LogReader
-from mainstem.bus.spool import Spool, SpoolFull
-from mainstem.events.catalogue import Record, header
+from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event, Fact, follow
 from mainstem.events.fence import Fence, Position
-from mainstem.events.instants import parse, render
+from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.runtime import steadily
-from mainstem.serving.domain import Activation, LogTime
-from mainstem.serving.engine import BadSignature, Board, Model, NotLoaded, Scored, Scorer
+from mainstem.serving.domain import LogTime
+from mainstem.serving.engine import BadSignature, Board, NotLoaded, Scored, Scorer
+from mainstem.serving.loader import Loader
 from mainstem.serving.ports import (
-    Answer,
-    BadQuestion,
-    NoAnswer,
-    NotReady,
-    Oracle,
     Partition,
     Progress,
     Published,
-    Question,
     Store,
-    TooLarge,
-    Unknown,
 )
 from mainstem.serving.rows import SOURCE
-from mainstem.storage import ArtifactCorrupt, ArtifactMissing, Artifacts
+from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import Tracer, logger, metrics
 
 #: An approval and a deployment travel on two topics that have no common order: so long is the later one waited for.
 APPROVAL_WAIT_S = 3.0
-#: A direct call may ask about this many rows.
-MAX_ROWS = 4096
 
 _POLL_S = 0.25
-_RELOAD_S = 1.0
 #: Direct calls are answered between slices of the stream.
 _SLICE = 256
-_FIRST_STRETCH = 1_000
 
 _log = logger(__name__)
-
-
-class Loader:
-    """Brings models from the artifact store onto the board."""
-
-    def __init__(self, artifacts: Artifacts, board: Board, *, pause_s: float = _RELOAD_S) -> None:
-        self._pause_s = pause_s
-        self._artifacts = artifacts
-        self._board = board
-        self._faults: dict[str, str] = {}
-
-    async def load(self, onnx: str, width: int) -> None:
-        """Verify the bytes and load them; raise ArtifactMissing, ArtifactCorrupt or BadSignature."""
-        model = await asyncio.to_thread(lambda: Model(self._artifacts.get(onnx), width))
-        self._board.load(onnx, model)
-        self._faults.pop(onnx, None)
-
-    async def restore(self, activation: Activation) -> None:
-        """Load a version that was activated before; when it cannot be, say so and return after a while."""
-        try:
-            await self.load(activation.onnx, len(activation.features))
-        except (ArtifactMissing, ArtifactCorrupt, BadSignature) as fault:
-            _log.error("not loaded: %s", fault, extra={"action": "not_loaded", "model": activation.model})
-            self._faults[activation.onnx] = str(fault)
-            await asyncio.sleep(self._pause_s)
-
-    def fault(self) -> str | None:
-        """Tell what keeps a version in effect from answering, or None; a check of `Health`."""
-        faults = [
-            f"model {a.model} version {a.version}: {self._faults.get(a.onnx, 'not loaded yet')}"
-            for a in self._board.missing()
-        ]
-        return "; ".join(faults) or None
 
 
 class Stream:
@@ -267,101 +217,11 @@ class Deployments:
         _log.info("activated", extra={"action": "activated", "model": wanted.model, "version": wanted.version})
 
 
-class Answers(Oracle):
-    """Answers direct calls, each recorded in the spool before it is given."""
-
-    def __init__(
-        self, board: Board, log: LogTime, spool: Spool, faults: Callable[[], Mapping[str, str]], tracer: Tracer
-    ) -> None:
-        self._board = board
-        self._log = log
-        self._spool = spool
-        self._tracer = tracer
-        self._faults = faults
-
-    @override
-    def faults(self) -> Mapping[str, str]:
-        return self._faults()
-
-    @override
-    def about(self, model: str, version: str | None) -> Activation:
-        live = self._board.live(model)
-        if version not in (None, str(live.version)):
-            raise Unknown(f"model {model!r} answers in version {live.version}, not {version!r}")
-        self._board.model(live)
-        return live
-
-    @override
-    def answer(self, question: Question) -> Answer:
-        live = self.about(question.model, question.version)
-        model = self._board.model(live)
-        _check_shape(question, model.width)
-        probabilities = model.probabilities(question.rows)
-        if not np.isfinite(probabilities).all():
-            raise NoAnswer(f"model {live.model} version {live.version} gave no probability for request {question.id}")
-        reached_us, position = self._log.of(live.topic)
-        recorded_us = max(reached_us, live.effective_us)
-        trace = self._tracer.step(question.traceparent, f"answer {live.model}", {"request.id": question.id})
-        messages = self._board.form(live).from_question(
-            replace(question, traceparent=trace), probabilities[:, 1], recorded_us, position
-        )
-        try:
-            self._spool.append(messages)
-        except SpoolFull as fault:
-            raise NotReady(f"the answer cannot be recorded, so it is not given: {fault}") from fault
-        metrics.PREDICTIONS.labels(live.model, live.version, question.channel).inc(len(messages))
-        return Answer(
-            live.model,
-            live.version,
-            question.id,
-            probabilities,
-            position,
-            render(recorded_us),
-            dict(messages[0].headers)["ce_id"].decode() if messages else None,
-        )
-
-
-async def last_published(bootstrap: str, topic: str, cause: str) -> dict[int, int]:
-    """Return for each partition of `topic` the highest offset of `cause` that an event was derived from, -1 for none.
-
-    Reads backwards in growing stretches, since direct answers may stand behind the last one. Raises Unavailable.
-    """
-    stream, back = f"{cause}/".encode(), _FIRST_STRETCH
-    async with LogReader(bootstrap, [topic]) as reader:
-        await reader.start()
-        ends = await reader.ends()
-        while True:
-            starts = {place: max(0, end - back) for place, end in ends.items()}
-            await reader.start(starts)
-            found = {number: -1 for _, number in ends}
-            async for records in reader.to_end():
-                for record in records:
-                    origin = header(record, "ce_origin") or b""
-                    if origin.startswith(stream):
-                        offset = int(origin.rpartition(b"/")[2])
-                        found[record.partition] = max(offset, found[record.partition])
-            if all(found[place[1]] >= 0 or start == 0 for place, start in starts.items()):
-                return found
-            back *= 8
-
-
 async def forever(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work` again and again, with a pause before each time; while something is away, it waits."""
     while True:
         await asyncio.sleep(every_s)
         await steadily(work)
-
-
-def _check_shape(question: Question, width: int) -> None:
-    rows = question.rows
-    if rows.ndim != 2 or rows.shape[1] != width:
-        raise BadQuestion(
-            f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]"
-        )
-    if len(rows) > MAX_ROWS:
-        raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")
-    if np.isinf(rows).any():
-        raise BadQuestion("input 'features' holds an infinity, which no event can carry; send NaN for a missing value")
 
 
 def _verdict(event: Event, fact: Fact) -> Event:

@@ -5,8 +5,8 @@ from mainstem.events.fence import Position
 from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, VersionApproved
 from mainstem.events.serving import DeploymentActivated
-from mainstem.serving.domain import Activation
-from mainstem.serving.ports import Parked, Partition, Progress, Tallies
+from mainstem.serving.domain import Activation, Tallies
+from mainstem.serving.ports import Parked, Partition, Progress
 
 
 class MemoryStore:

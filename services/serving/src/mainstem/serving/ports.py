@@ -1,29 +1,22 @@
 """What serving asks of the world, what it answers, and why it may not."""
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Event, Message
-from mainstem.events.errors import MainstemError, Rejected, Undecodable
+from mainstem.events.envelope import Event
+from mainstem.events.errors import MainstemError, Rejected
 from mainstem.events.fence import Position
-from mainstem.events.ids import fingerprint
-from mainstem.events.serving import Predicted
-from mainstem.serving.domain import Activation
+from mainstem.serving.domain import Activation, Tallies
 
 Partition = tuple[str, int]
 Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
-#: (model, version, channel, partition of the prediction topic)
-TallyKey = tuple[str, int, str, int]
 
-_PREDICTED = Predicted.TYPE.encode()
 
 #: Given a prediction topic and a feature topic: for each partition the highest feature offset that an earlier process
 #: published a prediction or a marker for, -1 for none. Raises Unavailable.
@@ -95,59 +88,6 @@ class Oracle(Protocol):
 
     def faults(self) -> Mapping[str, str]:
         """Return what keeps the server from being ready, by check; empty when it is."""
-
-
-class _Counted(msgspec.Struct):
-    model: str
-    version: int
-    channel: str
-
-
-_decode_counted = msgspec.json.Decoder(_Counted).decode
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many predictions, and the sum of the fingerprints of their ids (mod 2^63)."""
-
-    n: int = 0
-    fingerprint: int = 0
-
-    def count(self, ids: Iterable[bytes]) -> None:
-        """Count predictions by their ids."""
-        prints = [fingerprint(given) for given in ids]
-        self.n += len(prints)
-        self.fingerprint = (self.fingerprint + sum(prints)) % 2**63
-
-
-class Tallies(defaultdict[TallyKey, Tally]):
-    """Tallies by model, version, channel and partition."""
-
-    def __init__(self) -> None:
-        super().__init__(Tally)
-
-    @classmethod
-    def of(cls, events: Iterable[Record | Message]) -> "Tallies":
-        """Return the tallies of events of prediction topics; markers are not counted. Raises Undecodable."""
-        tallies = cls()
-        for event in events:
-            headers = dict(event.headers)
-            if headers.get("ce_type") != _PREDICTED:
-                continue
-            try:
-                found = _decode_counted(event.value or b"")
-                key = (found.model, found.version, found.channel, event.partition or 0)
-                tallies[key].count([headers["ce_id"]])
-            except (KeyError, msgspec.MsgspecError) as fault:
-                raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
-        return tallies
-
-    def add(self, other: "Tallies") -> None:
-        """Add other tallies to these."""
-        for key, tally in other.items():
-            mine = self[key]
-            mine.n += tally.n
-            mine.fingerprint = (mine.fingerprint + tally.fingerprint) % 2**63
 
 
 @dataclass(frozen=True, slots=True)

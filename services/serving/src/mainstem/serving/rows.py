@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -138,7 +137,7 @@ def inputs(rows: Sequence[Row], width: int, parked: list[Parked]) -> tuple[Seque
     return [row for some, _ in parts for row in some], np.concatenate([values for _, values in parts])
 
 
-def _matrix(values: Any, width: int) -> Floats:
+def _matrix(values: Sequence[Sequence[float | None]], width: int) -> Floats:
     """Return lists of numbers as an array, null as NaN; raise ValueError when a list is not `width` long."""
     found = np.array(values, np.float64)
     if found.shape != (len(values), width):

@@ -9,8 +9,8 @@ from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
-from mainstem.serving.domain import Activation
-from mainstem.serving.ports import Progress, Tallies
+from mainstem.serving.domain import Activation, Tallies
+from mainstem.serving.ports import Progress
 from mainstem.storage import Database, Transaction, load
 
 SQL = load("mainstem.serving")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -80,7 +79,7 @@ def read(body: bytes, json_length: str | None, width: int) -> Asked:
 
 def write(answer: Answer, *, raw: bool) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of an answer."""
-    tensor: dict[str, Any] = {"name": OUTPUT, "datatype": DATATYPE, "shape": list(answer.probabilities.shape)}
+    tensor: dict[str, object] = {"name": OUTPUT, "datatype": DATATYPE, "shape": list(answer.probabilities.shape)}
     tail = b""
     if raw:
         tail = as_bytes(answer.probabilities)
@@ -100,7 +99,7 @@ def write(answer: Answer, *, raw: bool) -> tuple[bytes, dict[str, str]]:
     return head + tail, {"content-type": "application/octet-stream", JSON_LENGTH: str(len(head))}
 
 
-def metadata(activation: Activation) -> dict[str, Any]:
+def metadata(activation: Activation) -> dict[str, object]:
     """Return what the protocol says about a model."""
     return {
         "name": activation.model,

@@ -73,7 +73,7 @@ class Api:
     async def show(self, request: Request) -> Response:
         """Show one run with its steps; the id may be shortened to a unique prefix."""
         wanted = request.path_params["run"]
-        found = [run for run in await self._store.runs() if run["run"].startswith(wanted)]
+        found = [run for run in await self._store.runs() if str(run["run"]).startswith(wanted)]
         if len(found) != 1:
             raise Problem(404, "unknown_run", f"{len(found)} runs begin with {wanted!r}; list them with /v1/runs")
-        return JSONResponse({**found[0], "steps": await self._store.steps(found[0]["run"])})
+        return JSONResponse({**found[0], "steps": await self._store.steps(str(found[0]["run"]))})

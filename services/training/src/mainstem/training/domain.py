@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Self
+from typing import Self
 
 
 class Step(StrEnum):
@@ -33,7 +33,7 @@ class StepResult:
     outputs: Mapping[str, str]
     code: str
     environment: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

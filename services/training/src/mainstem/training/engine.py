@@ -6,7 +6,7 @@ The same input gives the same output, bit for bit, on any number of cores.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class AucDifference(NamedTuple):
 
 
 def fit(
-    x: Floats, y: Ints, params: Mapping[str, Any], seed: int, categorical: Sequence[int] = ()
+    x: Floats, y: Ints, params: Mapping[str, object], seed: int, categorical: Sequence[int] = ()
 ) -> HistGradientBoostingClassifier:
     """Fit gradient-boosted trees; `params` are those of scikit-learn's HistGradientBoostingClassifier.
 
@@ -109,7 +109,7 @@ def chunk_ids(times_us: Ints) -> Ints:
     return np.asarray((times_us - start) // width, np.int64)
 
 
-def reference_profile(x: Floats, p: Floats, y: Ints, chunks: Ints, names: Sequence[str]) -> dict[str, Any]:
+def reference_profile(x: Floats, p: Floats, y: Ints, chunks: Ints, names: Sequence[str]) -> dict[str, object]:
     """Return what monitoring compares with, as JSON values: held-out rows, never rows of training.
 
     For each feature and for the score: up to 63 edges of right-closed bins and, chunk by chunk, the rows in each bin,
@@ -153,7 +153,7 @@ def _mean_variance(values: Floats) -> float:
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
 
 
-def _binned(values: Floats, chunks: Ints) -> dict[str, Any]:
+def _binned(values: Floats, chunks: Ints) -> dict[str, object]:
     present = values[~np.isnan(values)]
     marks = np.arange(1, PROFILE_BINS) / PROFILE_BINS
     edges = np.unique(np.quantile(present, marks, method="lower")) if len(present) else np.zeros(0)
@@ -161,7 +161,7 @@ def _binned(values: Floats, chunks: Ints) -> dict[str, Any]:
     return {"edges": edges.tolist(), "chunks": _tally(bins, chunks, len(edges) + 2).astype(int).tolist()}
 
 
-def _bands(p: Floats, y: Ints, chunks: Ints) -> dict[str, Any]:
+def _bands(p: Floats, y: Ints, chunks: Ints) -> dict[str, object]:
     edges = np.unique(np.quantile(p, np.arange(1, SCORE_BANDS) / SCORE_BANDS))
     band, count = np.searchsorted(edges, p, "left"), len(edges) + 1
     return {

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+
+import asyncpg
 
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.errors import Rejected
@@ -74,19 +75,19 @@ class PostgresStore:
             rows = await tx.fetch(SQL["incumbent"], model)
         return Incumbent(*rows[0].values()) if rows else None
 
-    async def runs(self) -> list[dict[str, Any]]:
+    async def runs(self) -> list[dict[str, object]]:
         """Return all runs, the earliest cut first."""
         async with self._database.transaction() as tx:
             return [dict(row) for row in await tx.fetch(SQL["runs"])]
 
-    async def steps(self, run: str) -> list[dict[str, Any]]:
+    async def steps(self, run: str) -> list[dict[str, object]]:
         """Return the completed steps of a run in the order of the plan."""
         async with self._database.transaction() as tx:
             found = {row["step"]: dict(row) for row in await tx.fetch(SQL["steps"], run)}
         return [found[step] for step in PLAN if step in found]
 
 
-def _result(row: Any) -> StepResult:
+def _result(row: asyncpg.Record) -> StepResult:
     return StepResult(Step(row["step"]), row["inputs"], row["outputs"], row["code"], row["environment"], row["figures"])
 
 

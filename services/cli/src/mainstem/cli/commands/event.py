@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -80,7 +80,7 @@ def event_type(wanted: str) -> str:
     return found[0]
 
 
-def as_row(record: Record) -> dict[str, Any]:
+def as_row(record: Record) -> dict[str, object]:
     """Return a record of any topic as one JSON object: where it stands, its headers by name, its payload as `data`."""
     headers = {name.removeprefix("ce_"): value.decode(errors="replace") for name, value in record.headers}
     text = (record.value or b"null").decode(errors="replace")
@@ -95,7 +95,7 @@ def as_row(record: Record) -> dict[str, Any]:
 async def _tail(
     topics: Sequence[str], from_beginning: bool, type_: str | None, limit: int | None, output: Format
 ) -> None:
-    kept: list[dict[str, Any]] = []
+    kept: list[dict[str, object]] = []
     async with aclosing(_follow(topics, from_beginning, type_, limit)) as rows:
         async for row in rows:
             match output:
@@ -111,7 +111,7 @@ async def _tail(
 
 async def _follow(
     topics: Sequence[str], from_beginning: bool, type_: str | None, limit: int | None
-) -> AsyncGenerator[dict[str, Any], None]:
+) -> AsyncGenerator[dict[str, object], None]:
     kafka = setting("MAINSTEM_KAFKA")
     left = limit
     async with LogReader(kafka, await _matching(kafka, topics)) as reader:
@@ -134,7 +134,7 @@ async def _matching(kafka: str, patterns: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-async def _find(topic: str, wanted: str) -> dict[str, Any]:
+async def _find(topic: str, wanted: str) -> dict[str, object]:
     """Return the event whose id begins like that; a second copy of it is the same event."""
     found: dict[bytes, Record] = {}
     async with LogReader(setting("MAINSTEM_KAFKA"), [topic]) as reader:
@@ -151,7 +151,7 @@ async def _find(topic: str, wanted: str) -> dict[str, Any]:
     return as_row(record)
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Mapping[str, object]) -> str:
     place = f"{row['topic']}/{row['partition']}/{row['offset']}"
     kind = str(row.get("type", "")).removeprefix("mainstem.")
     return f"{row.get('recordedtime', ''):<27}  {place:<36}  {kind:<32}  {row.get('subject', row['key'])}"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -155,7 +155,7 @@ def _line(definition: ProjectDefinition, name: str) -> dict[str, object]:
     }
 
 
-def _facts(compared: Comparison, definition: ProjectDefinition, feature_set: str) -> dict[str, Any]:
+def _facts(compared: Comparison, definition: ProjectDefinition, feature_set: str) -> dict[str, object]:
     return {
         "feature_set": feature_set,
         "id": definition.feature_sets[feature_set].id,

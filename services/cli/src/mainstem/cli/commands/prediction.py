@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -49,7 +49,7 @@ def _page(story: prediction.Explanation) -> Iterator[str]:
     yield from (f"  {gap}" for gap in story.gaps)
 
 
-def _fields(says: dict[str, Any], indent: str) -> Iterator[str]:
+def _fields(says: Mapping[str, object], indent: str) -> Iterator[str]:
     for name, value in says.items():
         if isinstance(value, dict) and value:
             yield f"{indent}{name}"

@@ -74,7 +74,7 @@ def redrive(
     )
 
 
-def _read(file: typer.FileText) -> dict[str, Any]:
+def _read(file: typer.FileText) -> dict[str, object]:
     try:
         record = json.load(file)
     except ValueError as fault:

@@ -102,12 +102,15 @@ class Process:
     async def _watch(self) -> None:
         while not await self._answers():  # noqa: ASYNC110  (another process cannot set an event of ours)
             await asyncio.sleep(PROBE_PAUSE_S)
-        if not self.killed:
+        if self.pid and not self.killed:
             self.become(Status.READY)
 
     async def _answers(self) -> bool:
         try:
-            return await asyncio.wait_for(self.program.probe(), PROBE_TIMEOUT_S)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes while the probe fails, and the watch
+            # of a process that has ended would go on for ever (python/cpython#86296).
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await self.program.probe()
         except (OSError, TimeoutError):
             return False
 
