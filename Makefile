@@ -7,7 +7,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.tom
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit check bench schemas lock clean
+.PHONY: help install demo test fault unit check bench schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,8 +26,11 @@ $(STAMP): requirements.lock bootstrap.lock $(MEMBERS)
 demo: $(STAMP) ## a year of real flights through every service; ends with a story
 	@$(BIN)/mainstem demo
 
-test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
-	@$(BIN)/python -m pytest -q
+test: $(STAMP) ## all tests but the long kill runs, on a real Kafka and a real PostgreSQL
+	@$(BIN)/python -m pytest -q -m "not fault"
+
+fault: $(STAMP) ## the kill runs: dozens of kill -9, and the same tables and events in the end
+	@$(BIN)/python -m pytest -q -m fault
 
 unit: $(STAMP) ## the fast tests alone
 	@$(BIN)/python -m pytest -q libs services projects -m "not real and not fault"

@@ -11,7 +11,7 @@ from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event, Message, begin, follow
 from mainstem.events.errors import Rejected
 from mainstem.events.training import RunCompleted, RunFailed
-from mainstem.runtime import Resources, ServiceSettings, consume, open_resources, restart_when
+from mainstem.runtime import Resources, ServiceSettings, consume, open_resources, restart_when, steadily
 from mainstem.storage import Transaction
 from mainstem.testkit.bus_contract import Reader
 from mainstem.testkit.examples import example
@@ -56,8 +56,11 @@ def answer(event: Event) -> Event:
 
 
 async def append(resources: Resources, *events: Event) -> None:
-    async with resources.database.transaction() as tx:
-        await tx.append(events)
+    async def work() -> None:
+        async with resources.database.transaction() as tx:
+            await tx.append(events)
+
+    await steadily(work)
 
 
 async def test_an_appended_event_reaches_a_consumer_and_so_does_its_answer(resources: Resources) -> None:

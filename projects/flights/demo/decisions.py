@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from mainstem.events.envelope import Event, Fact
 from mainstem.events.instants import parse, render
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged
@@ -12,6 +14,19 @@ from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
 
 Kind = TypeVar("Kind", bound=Fact)
+
+
+class Evaluation(BaseModel):
+    """What a version showed on the rows that were held out."""
+
+    auc: float
+
+
+class Evidence(BaseModel):
+    """What is read of the evidence of a version; `rows` are those it was made with, held out ones included."""
+
+    rows: int
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +97,12 @@ def _training(seen: Sequence[Event], asked: TrainingRequested) -> Training:
     if version is None:
         failed = [fact.reason for _, fact in _of(seen, RunFailed) if fact.run == asked.run]
         return Training(asked.run, asked.cause, None, None, None, None, "failed" if failed else "pending", failed)
-    evidence = version.evidence
+    evidence = Evidence.model_validate(version.evidence)
     return Training(
         run=asked.run,
         cause=asked.cause,
-        rows=evidence["rows"],
-        auc=evidence["evaluation"]["auc"],
+        rows=evidence.rows,
+        auc=evidence.evaluation.auc,
         version=version.version,
         onnx_sha256=version.onnx.removeprefix("sha256:"),
         decision=_decision(seen, version),

@@ -112,7 +112,7 @@ def _pictures(material: Material) -> list[str]:
         drawn(Curve("Share of late flights by week", rate, 0.0, most, 0.1)),
         _caption(
             "How far its inputs moved",
-            "Stability index of each input against the reference of its version; full from 1 on.",
+            "Stability index of each input against the reference of its version, up to 1.",
         ),
         tag("figure", heat(axis, psi, material.features, material.activations)),
     ]

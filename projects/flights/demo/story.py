@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from projects.flights.data import DAY_US
+from projects.flights.demo.decisions import Evidence
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -101,7 +102,8 @@ def _news(event: Event) -> Text | None:
             failed = "; ".join(gate.detail for gate in fact.gates if not gate.passed)
             words, style = f"version {fact.version} refused: {failed}", "yellow"
         case VersionRegistered() as fact:
-            words = f"version {fact.version} passed every gate, AUC {fact.evidence['evaluation']['auc']:.4f}"
+            auc = Evidence.model_validate(fact.evidence).evaluation.auc
+            words = f"version {fact.version} passed every gate, AUC {auc:.4f}"
         case RunFailed() as fact:
             words, style = f"run {fact.run[:8]} failed: {fact.reason}", "red"
         case DeploymentActivated() as fact:

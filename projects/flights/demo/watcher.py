@@ -14,7 +14,6 @@ TOPICS = (
     "evt.serving.deployment",
     "evt.monitoring.window",
     "evt.monitoring.alert",
-    "evt.ledger.checkpoint",
 )
 #: Longest wait for a decision; a platform that says nothing for so long is broken.
 PATIENCE_S = 300

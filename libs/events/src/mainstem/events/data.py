@@ -1,6 +1,6 @@
 """Facts that ingestion publishes, and the progress marker that sources and services share."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ class RecordAccepted(Fact):
     source: str = Field(description="Name of the source.")
     contract: str = Field(description="Identity of the contract it was judged by.")
     replaces: str | None = Field(default=None, description="Id of the quarantined record that this one corrects.")
-    record: dict[str, object] = Field(description="The record; its fields and units are those of the contract.")
+    record: dict[str, Any] = Field(description="The record; its fields and units are those of the contract.")
 
 
 class RecordQuarantined(Fact):

@@ -20,6 +20,7 @@ _AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection says that was told the end and is not closed yet
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -52,7 +53,7 @@ class Database:
         except _LOST_RACE as fault:
             raise Conflict(f"schema {self.schema}: {fault}; read again and decide again") from fault
         except _AWAY as fault:
-            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+            raise self._away(fault) from fault
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -61,7 +62,13 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
         except _AWAY as fault:
-            raise Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}") from fault
+            raise self._away(fault) from fault
+
+    def _away(self, fault: Exception) -> BaseException:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return asyncio.CancelledError()  # what failed was the way out of a block that was cancelled
+        return Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}")
 
     async def ping(self) -> None:
         """Return when the server answers; raise Unavailable when it does not."""

@@ -55,7 +55,8 @@ class Outbox:
                 await connection.add_listener("outbox", wake)
                 if not await connection.fetchval("select exists(select from outbox)"):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(added.wait(), timeout_s)
+                        async with asyncio.timeout(timeout_s):
+                            await added.wait()
             except BaseException:
                 # Interrupted in the middle of who knows what: this connection is lent to nobody again.
                 connection.terminate()

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
@@ -25,7 +24,7 @@ def lazy_group(table: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
                 self.add_command(_Later(name, module, line))
 
         @override
-        def invoke(self, ctx: click.Context) -> object:
+        def invoke(self, ctx: Any) -> Any:
             try:
                 return super().invoke(ctx)
             except _ours() as error:
@@ -43,7 +42,7 @@ class _Later(TyperCommand):
         self._module = module
 
     @override
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return get_group(import_module(self._module).app).make_context(info_name, args, parent, **extra)
 
 

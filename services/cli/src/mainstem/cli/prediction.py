@@ -65,7 +65,7 @@ class Explanation:
     links: list[Link] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
 
-    def add(self, name: str, found: Found[Fact], says: dict[str, object]) -> None:
+    def add(self, name: str, found: Found[F], says: dict[str, object]) -> None:
         """Add an event."""
         envelope = found.envelope
         place = (found.leaf, found.entry.topic, found.entry.partition, found.entry.offset)
@@ -213,7 +213,7 @@ def _last(kind: type[F], history: Sequence[Placed], **wanted: object) -> Found[F
     return found[-1] if found else None
 
 
-def _add_last(story: Explanation, name: str, found: Found[Fact] | None) -> None:
+def _add_last(story: Explanation, name: str, found: Found[F] | None) -> None:
     if found is None:
         story.gaps.append(f"{name}: none is in the archive")
     else:

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
+from typing import Protocol, Self
 from uuid import uuid4
 
 import grpc
 import numpy as np
-from google.protobuf.message import Message
 
 from mainstem.events.errors import MainstemError
 from mainstem.serving import open_inference_pb2 as pb
@@ -48,8 +48,20 @@ _CONTENTS = (
     "bytes_contents",
 )
 
+
+class _Message(Protocol):
+    """A message of the protocol, of whatever kind."""
+
+    @classmethod
+    def FromString(cls, content: bytes) -> Self:
+        """Read the message from its bytes."""
+
+    def SerializeToString(self) -> bytes:
+        """Return the message as bytes."""
+
+
 Metadata = Mapping[str, str | bytes]
-Method = Callable[[Message, Metadata], Message]
+Method = Callable[[_Message, Metadata], _Message]
 
 
 class GrpcApi:
@@ -169,7 +181,7 @@ def _value(parameter: pb.InferParameter) -> bool | int | float | str:
     return found
 
 
-def _service(name: str, methods: Mapping[str, tuple[Method, type[Message]]]) -> grpc.GenericRpcHandler:
+def _service(name: str, methods: Mapping[str, tuple[Method, type[_Message]]]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         name,
         {
@@ -183,15 +195,16 @@ def _service(name: str, methods: Mapping[str, tuple[Method, type[Message]]]) -> 
     )
 
 
-def _spoken(method: Method) -> Callable[[Message, grpc.aio.ServicerContext], Awaitable[Message]]:
+def _spoken(method: Method) -> Callable[[_Message, grpc.aio.ServicerContext], Awaitable[_Message]]:
     """Return the method as the server calls it, its errors as status codes."""
 
     @wraps(method)
-    async def spoken(request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def spoken(request: _Message, context: grpc.aio.ServicerContext) -> _Message:
         try:
             return method(request, dict(context.invocation_metadata() or ()))
         except tuple(_STATUS) as fault:
             code = next(code for kind, code in _STATUS.items() if isinstance(fault, kind))
-            return await context.abort(code, str(fault))
+            await context.abort(code, str(fault))
+            raise
 
     return spoken

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -118,7 +119,7 @@ class History:
             self._keep(self._rows, rows, [row.entity for row in decoded], values)
         if labels:
             payloads = [_ACCEPTED.decode(record.value or b"").record for record, _ in labels]
-            columns = self._decoder.columns([bytes(payload) for payload in payloads])
+            columns: dict[str, Any] = self._decoder.columns([bytes(payload) for payload in payloads])
             values = np.asarray(columns[self._label.column], np.float64).reshape(-1, 1)
             self._keep(self._labels, labels, list(columns[self._label.key]), values)
 

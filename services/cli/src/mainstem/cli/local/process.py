@@ -118,8 +118,9 @@ class Process:
         """End the process at once, without a chance to tidy up; the supervisor starts it again."""
         self.killed = True
         self.become(Status.RESTARTING)
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End the process and its group: the stop signal first, SIGKILL when the grace is over."""
