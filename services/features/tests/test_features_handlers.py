@@ -28,7 +28,7 @@ async def undisturbed(history: History) -> Process:
     return process
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(STEPS)
 async def test_any_polls_and_crashes_publish_the_same_rows_and_journal(steps: list) -> None:
     process = Process(ANNOUNCED)

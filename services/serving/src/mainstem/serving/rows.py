@@ -102,7 +102,7 @@ def pass_on(record: Record, event: Event, model: str) -> Message:
     origin = f"{record.topic}/{record.partition}/{record.offset}"
     envelope = replace(
         event.envelope,
-        id=child_id(origin, f"{ProgressReached.TYPE}:{model}"),
+        id=child_id(event.envelope.id, f"{ProgressReached.TYPE}:{model}"),
         source=SOURCE,
         actor=SOURCE,
         causation=event.envelope.id,
