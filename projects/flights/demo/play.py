@@ -1,6 +1,7 @@
 """The demo from beginning to end: play, count, compute again, prove, tell."""
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -77,6 +78,7 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
     async with alongside(watch_memory(Processes(env), peaks)):
         year = await _travel(console, env, project, until_us)
         clock.lap("replay")
+        gc.collect()
         console.print("the year is over: counting, computing again, proving …", style="dim")
         promises = Promises()
         promises.hold("the ledger holds every record of every topic", await archived(env), [])

@@ -214,15 +214,16 @@ class Gatherer:
         self._parts.append({**part, **self._extract(values)})
 
     def table(self) -> Table:
-        """Return what was collected; no columns when nothing was."""
-        if not self._parts:
-            return {}
-        return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
+        """Give away what was collected; no columns when nothing was."""
+        names = list(self._parts[0]) if self._parts else []
+        return {name: np.concatenate([part.pop(name) for part in self._parts]) for name in names}
 
 
 def once(table: Mapping[str, npt.NDArray[Any]]) -> tuple[Table, int]:
     """Return the first copy of each event, in the order of the log, and how many of the others differ from it."""
     _, first, same_as = np.unique(table["id"], return_index=True, return_inverse=True)
     differing = int((table["crc"] != table["crc"][first][same_as]).sum())
+    if len(first) == len(same_as):
+        return dict(table), 0
     kept = np.sort(first)
     return {name: column[kept] for name, column in table.items()}, differing
