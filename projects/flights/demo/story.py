@@ -54,18 +54,18 @@ class Telling:
     def day(self, day_us: int, events: int) -> None:
         """Take note of a day that was played."""
         self._today_us, self._events, self._days = day_us, self._events + events, self._days + 1
-        now = time.monotonic()
-        if now - self._since > 1:
-            self._rate, self._since = (self._events - self._events_then) / (now - self._since), now
-            self._events_then = self._events
         if self._live:
             self._live.update(Text(self._line(), style="bold"))
         elif self._days % _WEEK == 0:
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def behind(self, flights: int) -> None:
-        """Take note of how many flights that left have no feature row yet."""
-        self._behind = max(0, flights)
+        """Take note of how many flights that left have no feature row yet; called about once a second."""
+        now = time.monotonic()
+        self._rate = (self._events - self._events_then) / max(now - self._since, 0.1)
+        self._since, self._events_then, self._behind = now, self._events, max(0, flights)
+        if self._live:
+            self._live.update(Text(self._line(), style="bold"))
 
     def crash(self, service: str, recovered_s: float) -> None:
         """Tell that a service was killed and is back."""
