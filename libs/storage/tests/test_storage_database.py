@@ -62,6 +62,12 @@ async def test_migrations_are_applied_once_even_by_two_that_start_together(datab
         await database.close()
 
 
+async def test_a_statement_used_wrongly_is_a_fault_and_not_a_server_that_is_away(database: Database) -> None:
+    with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+        async with database.transaction() as tx:
+            await tx.fetch("select $1::int")
+
+
 async def test_each_service_sees_its_own_schema(database_url: str, database: Database) -> None:
     other = await open_database(database_url, "other", "mainstem.features")
     await append(database, event(1))

@@ -52,7 +52,7 @@ async def test_a_prediction_takes_its_times_and_story_from_the_row(service, make
     given = make.row(4, partition=1)
     await service.take(given)
     cause, (event,) = decode(given).envelope, predictions(service)
-    assert event.envelope.id == child_id(cause.id, "mainstem.serving.predicted.v1")
+    assert event.envelope.id == child_id(cause.id, "mainstem.serving.predicted.v1:storm")
     assert event.envelope.causation == cause.id
     assert event.envelope.origin == "evt.feature.gusts/1/4"
     copied = ("time_us", "recorded_us", "correlation", "tenant")

@@ -81,6 +81,8 @@ class KafkaSubscription:
         self._handled = asyncio.get_running_loop().create_future()
         self._busy = asyncio.Lock()
         self._assignment = 0
+        #: For each partition that is ours the offset after the last record handed over.
+        self._following: dict[Partition, int] = {}
         self._committed_at = 0.0
         self._subscriber: Any = broker.subscriber(
             *topics,
@@ -114,10 +116,13 @@ class KafkaSubscription:
         await self._subscriber.start()
         try:
             while True:
-                await on_batch(await self._handover.get())
+                records = await self._handover.get()
+                self._following.update({(r.topic, r.partition): r.offset + 1 for r in records})
+                await on_batch(records)
                 self._handled.set_result(None)
         finally:
             self._handled.cancel()
+            self._following = {}
             self._leave()
             await self._subscriber.stop()
 
@@ -133,14 +138,11 @@ class KafkaSubscription:
 
     def lag(self) -> dict[Partition, int]:
         """Return records known to lie ahead, by partition."""
-        consumer = self._subscriber.consumer
-        if consumer is None:
-            return {}
         found = {}
-        for tp in consumer.assignment():
-            state = consumer._subscription.subscription.assignment.state_value(tp)
-            if state is not None and state.highwater is not None and state.has_valid_position:
-                found[tp.topic, tp.partition] = max(0, state.highwater - state.position)
+        for place, following in self._following.items():
+            end = self.consumer.highwater(TopicPartition(*place))
+            if end is not None:
+                found[place] = max(0, end - following)
         return found
 
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
@@ -166,12 +168,14 @@ class KafkaSubscription:
     async def give_away(self) -> None:
         """Let the batch in flight finish; hand over nothing more until `take` was called."""
         async with self._busy:
+            self._following = {}
             self._assignment += 1
 
     def take(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go on with these partitions from these offsets."""
         for tp, offset in offsets.items():
             self.consumer.seek(tp, offset)
+        self._following = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
         self._assignment += 1
 
     async def _acknowledge(self) -> None:

@@ -80,9 +80,8 @@ class MemorySubscription:
                 async with self._bus._added:
                     await self._bus._added.wait_for(lambda: any(self.lag().values()))
                 continue
+            self._next.update({(r.topic, r.partition): r.offset + 1 for r in records})
             await on_batch(records)
-            for record in records:
-                self._next[record.topic, record.partition] = record.offset + 1
 
     def assigned(self) -> bool:
         """Tell whether it reads any list."""

@@ -73,3 +73,10 @@ class LogReader:
                 yield records
             positions = {tp: await self._consumer.position(tp) for tp in left}
             left = {tp for tp, position in positions.items() if position < ends[tp.topic, tp.partition]}
+
+
+async def read_ends(bootstrap: str, topics: Sequence[str]) -> dict[Partition, int]:
+    """Return the offset after the last record of each partition of `topics`, now. Raises Unavailable."""
+    async with LogReader(bootstrap, topics) as reader:
+        await reader.start()
+        return await reader.ends()

@@ -149,9 +149,17 @@ def follow(cause: Envelope, fact: Fact, *, source: str, actor: str | None = None
     )
 
 
+def named(headers: Headers) -> dict[str, bytes]:
+    """Return headers by name; one that is null, which Kafka allows and our types do not, counts as absent."""
+    found = dict(headers)
+    if None in found.values():
+        return {name: value for name, value in found.items() if value is not None}
+    return found
+
+
 def read_envelope(headers: Headers) -> Envelope:
     """Return the envelope of a record of ours; raise KeyError or ValueError naming what is missing or wrong."""
-    found = dict(headers)
+    found = named(headers)
     return Envelope(
         id=found["ce_id"].decode(),
         type=found["ce_type"].decode(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mainstem.events.catalogue import Record
+from mainstem.events.envelope import named
 
 Partition = tuple[str, int]
 
@@ -39,7 +40,7 @@ class Fence:
         fresh: list[Record] = []
         headers: list[dict[str, bytes]] = []
         for record in records:
-            found = dict(record.headers)
+            found = named(record.headers)
             if self._is_new(record, found.get("ce_origin")):
                 fresh.append(record)
                 headers.append(found)

@@ -44,16 +44,14 @@ class Database:
         and Conflict when somebody else wrote the same stream first.
         """
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self.connection() as connection, connection.transaction():
                 tx = Transaction(connection)
                 yield tx
                 await tx.finish()
-            for call in tx.after_commit:
-                call()
         except _LOST_RACE as fault:
             raise Conflict(f"schema {self.schema}: {fault}; read again and decide again") from fault
-        except _AWAY as fault:
-            raise self._away(fault) from fault
+        for call in tx.after_commit:
+            call()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -62,6 +60,8 @@ class Database:
             async with self._pool.acquire() as connection:
                 yield connection
         except _AWAY as fault:
+            if _misused(fault):
+                raise
             raise self._away(fault) from fault
 
     def _away(self, fault: Exception) -> BaseException:
@@ -95,6 +95,11 @@ class Database:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+
+def _misused(fault: Exception) -> bool:
+    """Tell a wrong number of arguments from a lost connection: asyncpg has one class for both."""
+    return isinstance(fault, asyncpg.InterfaceError) and "the server expects" in str(fault)
 
 
 def _migrations(package: str) -> list[tuple[str, str]]:

@@ -162,6 +162,21 @@ class BusContract:
             await until(lambda: len(reader.records) == 5)
             await until(lambda: subscription.lag() == {(topic, 0): 0, (topic, 1): 0})
 
+    async def test_a_batch_is_not_part_of_the_lag_that_its_handler_sees(self, bus: Bus, topic: str) -> None:
+        """What is handed over and what lies ahead make up the log, whatever was read ahead."""
+        seen, sums = 0, set()
+
+        async def add_up(records: Sequence[Record]) -> None:
+            nonlocal seen
+            seen += len(records)
+            sums.add(seen + subscription.lag()[topic, 0])
+
+        await bus.publisher.publish(numbered(topic, 5_000, 0))
+        subscription = bus.subscribe(topic, [topic], Reader().positions)
+        async with running(subscription.run(add_up)):
+            await until(lambda: seen == 5_000)
+        assert sums == {5_000}
+
     async def test_creating_a_topic_twice_leaves_it_as_it_is(self, bus: Bus, topic: str) -> None:
         """A second creation neither fails nor empties the topic."""
         reader = Reader()

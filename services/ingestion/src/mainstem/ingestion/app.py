@@ -2,10 +2,11 @@
 
 import asyncio
 
+from mainstem.bus.reader import read_ends
 from mainstem.events.envelope import Event
 from mainstem.ingestion.api import Api
 from mainstem.ingestion.engine import Judge
-from mainstem.ingestion.handlers import Intake, checkpoint_steadily
+from mainstem.ingestion.handlers import Intake, Succession, checkpoint_steadily
 from mainstem.ingestion.settings import Settings
 from mainstem.ingestion.store import PostgresStore, set_project
 from mainstem.runtime import Resources, consume, load_fence, open_resources, restart_when, run, serve, steadily
@@ -16,23 +17,24 @@ async def main() -> None:
     """Run the service until it is stopped."""
     async with open_resources("ingestion", "mainstem.ingestion", Settings()) as resources:
         store = PostgresStore(resources.database)
-        changed = asyncio.Event()
+        succession = Succession()
 
         async def on_project(tx: Transaction, event: Event) -> None:
+            await succession.end(store)
             await set_project(tx, event)
-            tx.after_commit.append(changed.set)
+            tx.after_commit.append(succession.hand_over)
 
         await serve(
             resources,
             tasks=[
                 lambda: consume(resources, ["evt.registry.project"], on_project),
-                lambda: restart_when(changed, lambda: take_records(resources, store)),
+                lambda: restart_when(succession.changed, lambda: take_records(resources, store, succession)),
             ],
             routes=Api(store, resources.principals, resources.bus.publisher.publish).routes(),
         )
 
 
-async def take_records(resources: Resources, store: PostgresStore) -> None:
+async def take_records(resources: Resources, store: PostgresStore, succession: Succession) -> None:
     """Take the records of every source of every project in force, from where the store says."""
     definitions = await steadily(store.definitions)
     judges = {
@@ -41,10 +43,13 @@ async def take_records(resources: Resources, store: PostgresStore) -> None:
         for name, contract in definition.sources.items()
     }
     if not judges:
+        succession.begin(None)
         return
     checkpoint = await steadily(lambda: load_checkpoint(resources.database))
     fence = await load_fence(resources, list(judges))
-    intake = Intake(judges, fence, dict(checkpoint.states))
+    ends = await steadily(lambda: read_ends(resources.settings.kafka, list(judges)))
+    intake = Intake(judges, fence, dict(checkpoint.states), ends)
+    succession.begin(intake)
 
     async def positions() -> dict[tuple[str, int], int]:
         return fence.offsets()

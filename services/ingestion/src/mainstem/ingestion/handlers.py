@@ -1,7 +1,7 @@
 """From polled records to published events, and once a second to the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 
 from mainstem.bus import Publisher
@@ -24,8 +24,18 @@ class Intake:
     checkpoint is judged again and published again under the same ids and origins.
     """
 
-    def __init__(self, judges: dict[str, Judge], fence: Fence, states: dict[Partition, bytes]) -> None:
+    def __init__(
+        self,
+        judges: dict[str, Judge],
+        fence: Fence,
+        states: dict[Partition, bytes],
+        ends: Mapping[Partition, int] | None = None,
+    ) -> None:
+        """Go on from what was stored; `ends` says how far an earlier process may have published."""
         self._judges = judges
+        self._ends = dict(ends or {})
+        self._caught_up = asyncio.Event()
+        self._closed = False
         self._fence = fence
         self._states = {
             place: PartitionState.load(judges[place[0]].contract.unique_within, state)
@@ -35,10 +45,13 @@ class Intake:
         self._pending: list[tuple[Partition, Outcome]] = []
         self._touched: set[Partition] = set()
         self._one_at_a_time = asyncio.Lock()
+        self._look_up()
 
     async def on_records(self, records: Sequence[Record], *, publisher: Publisher) -> None:
-        """Judge and publish a batch."""
+        """Judge and publish a batch; once closed, leave it to the intake that follows."""
         async with self._one_at_a_time:
+            if self._closed:
+                return
             fresh, headers = self._fence.admit(records)
             metrics.FENCED.inc(len(records) - len(fresh))
             outcomes = [
@@ -49,7 +62,16 @@ class Intake:
             await publisher.publish(messages)
             self._pending += outcomes
             self._touched |= {(r.topic, r.partition) for r in records}
+            self._look_up()
         _measure(outcomes)
+
+    def _look_up(self) -> None:
+        """Note when all is judged that an earlier process may have published."""
+        if self._caught_up.is_set():
+            return
+        offsets = self._fence.offsets()
+        if all(offsets.get(place, 0) >= end for place, end in self._ends.items()):
+            self._caught_up.set()
 
     def _judge(self, place: Partition, records: list[Record], headers: list[dict[str, bytes]]) -> Outcome:
         judge = self._judges[place[0]]
@@ -64,12 +86,25 @@ class Intake:
         While the store is away nothing more is judged: the very same progress is saved until it is known to be stored.
         """
         async with self._one_at_a_time:
-            if not self._touched:
-                return
-            progress = self._progress()
-            await steadily(lambda: store.save(progress))
-            self._pending.clear()
-            self._touched.clear()
+            await self._save(store)
+
+    async def close(self, store: Store) -> None:
+        """Return when all that was ever published is stored; nothing more is judged by these contracts.
+
+        What an earlier process may have published and not stored is judged first, by the contracts it was judged by.
+        """
+        await self._caught_up.wait()
+        async with self._one_at_a_time:
+            await self._save(store)
+            self._closed = True
+
+    async def _save(self, store: Store) -> None:
+        if not self._touched:
+            return
+        progress = self._progress()
+        await steadily(lambda: store.save(progress))
+        self._pending.clear()
+        self._touched.clear()
 
     def _progress(self) -> Progress:
         tallies: dict[Partition, Tally] = {}
@@ -85,6 +120,33 @@ class Intake:
             redriven=[fact for _, outcome in self._pending for fact in outcome.redriven],
             tallies=tallies,
         )
+
+
+class Succession:
+    """The intakes of a process, one after another: a record is judged by one contract, whatever happens on the way.
+
+    Contracts change when all is stored that was published under the old ones, in the transaction of the change.
+    """
+
+    def __init__(self) -> None:
+        #: Set when other contracts are in force; the next intake may begin.
+        self.changed = asyncio.Event()
+        self._current: asyncio.Future[Intake | None] = asyncio.get_running_loop().create_future()
+
+    def begin(self, intake: Intake | None) -> None:
+        """Say who judges now: nobody, while there are no contracts. Called before a record is taken."""
+        self._current.set_result(intake)
+
+    async def end(self, store: Store) -> None:
+        """Close the intake that judges now, or is about to."""
+        intake = await self._current
+        if intake is not None:
+            await intake.close(store)
+
+    def hand_over(self) -> None:
+        """Let the next one begin; called when the change is committed."""
+        self._current = asyncio.get_running_loop().create_future()
+        self.changed.set()
 
 
 async def checkpoint_steadily(save: Callable[[], Awaitable[None]]) -> None:

@@ -150,6 +150,8 @@ class Form:
 
     def __init__(self, activation: Activation) -> None:
         self.topic = f"tel.prediction.{activation.model}"
+        #: Two models may answer the same row.
+        self._name = f"{Predicted.TYPE}:{activation.model}"
         self._head = orjson.dumps(
             {
                 "model": activation.model,
@@ -163,7 +165,7 @@ class Form:
         """Return id and message of the prediction on a feature row."""
         record, headers = row.record, row.headers
         cause = headers["ce_id"]
-        event_id = child_id(cause.decode(), Predicted.TYPE).encode()
+        event_id = child_id(cause.decode(), self._name).encode()
         origin = b"%b/%d/%d" % (record.topic.encode(), record.partition, record.offset)
         out = [
             *_FIXED,

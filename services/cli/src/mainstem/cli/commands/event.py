@@ -82,7 +82,7 @@ def event_type(wanted: str) -> str:
 
 def as_row(record: Record) -> dict[str, object]:
     """Return a record of any topic as one JSON object: where it stands, its headers by name, its payload as `data`."""
-    headers = {name.removeprefix("ce_"): value.decode(errors="replace") for name, value in record.headers}
+    headers = {name.removeprefix("ce_"): (value or b"").decode(errors="replace") for name, value in record.headers}
     text = (record.value or b"null").decode(errors="replace")
     try:
         data = json.loads(text)
