@@ -29,6 +29,7 @@ from projects.flights.demo.proof import archived, audit_ledger, examples
 from projects.flights.demo.reading import read_log
 from projects.flights.demo.report import Material, page
 from projects.flights.demo.story import Telling, tell, verdict
+from projects.flights.demo.threads import broken_stories, traced, untraced
 from projects.flights.demo.watcher import Watcher
 from rich.console import Console
 
@@ -85,6 +86,11 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         (summary, books), ledger = await asyncio.gather(_audit(env, project, year, promises), audit_ledger())
         promises.hold("every entry of the ledger is as it was archived", ledger.verified)
         promises.hold("every table of the services follows from the ledger alone", ledger.replay_equal)
+        sources, predictions = traced(books)
+        missing = await untraced(Path(env["MAINSTEM_TRACES"]), sources, predictions)
+        promises.hold(
+            f"the traces of {len(predictions)} departures lead from the source to the prediction", missing, []
+        )
         quoted = {**ledger.quoted, **await examples(books.latest_prediction())}
         clock.lap("audit")
     clock.seconds["total"] = round(sum(clock.seconds.values()), 2)
@@ -165,6 +171,7 @@ async def _audit(
     trainings = decisions.trainings(year.seen)
     summary["training"] = [asdict(one) for one in trainings]
     promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
+    promises.hold("an alert's story leads to the version it caused", broken_stories(year.seen, trainings), [])
     books.check_predictions()
     summary["serving"] = books.check_answers(year.answers, CALLS)
     summary["months"] = [asdict(month) for month in books.months()]
