@@ -54,22 +54,30 @@ class Outcome:
 
 @dataclass
 class Killer:
-    """Kills processes of a platform at random moments, always the same for a seed."""
+    """Kills the processes of a pack in random order at random moments, always the same for a seed."""
 
     platform: Platform
-    names: tuple[str, ...]
+    pack: list[str]
     kills: list[str] = field(default_factory=list)
     random: Random = field(default_factory=lambda: Random(SEED))
+
+    def __post_init__(self) -> None:
+        self.random.shuffle(self.pack)
 
     async def strike(self, times: int) -> None:
         """Kill so many times, a moment apart."""
         for _ in range(times):
             await asyncio.sleep(self.random.uniform(0.05, 0.8))
-            name = self.random.choice(self.names)
+            self._kill_one()
+
+    def _kill_one(self) -> None:
+        """Kill the first of the pack that runs; one that is on its way back keeps its place."""
+        for place, name in enumerate(self.pack):
             with suppress(NotRunning):
                 self.platform.pid(name)
                 self.platform.kill(name)
-                self.kills.append(name)
+                self.kills.append(self.pack.pop(place))
+                return
 
 
 def fortnight() -> ProjectDefinition:

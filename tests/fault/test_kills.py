@@ -22,7 +22,7 @@ async def test_sixty_kills_change_neither_tables_nor_events(
 ) -> None:
     async with new_platform() as platform:
         services = tuple(name for name in platform.names if name not in ("kafka", "postgres"))
-        killer = Killer(platform, services * 5 + ("kafka", "postgres"))
+        killer = Killer(platform, [*services * 8, *("kafka", "postgres") * 5])
         run = Run(platform, flights, killer, KILLS)
         await run.play()
         found = await run.settled(undisturbed)

@@ -92,6 +92,13 @@ def test_a_record_that_lacks_an_attribute_is_no_event_and_says_where_it_stands(l
         decode(Taken(whole.topic, 0, 7, whole.value, whole.key, headers))
 
 
+def test_an_attribute_that_is_null_is_one_that_lacks() -> None:
+    whole = as_record(begin(example(RunFailed), command_id="c", source="/a", actor="ann", recorded_us=5))
+    headers: Any = tuple((name, None if name == "ce_actor" else value) for name, value in whole.headers)
+    with pytest.raises(Undecodable, match=r"KeyError\('ce_actor'\)"):
+        decode(Taken(whole.topic, 0, 7, whole.value, whole.key, headers))
+
+
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"{}", b"\xff"])
 def test_a_payload_that_does_not_fit_its_type_is_no_event(value: bytes | None) -> None:
     whole = as_record(begin(example(RunFailed), command_id="c", source="/a", actor="ann", recorded_us=5))

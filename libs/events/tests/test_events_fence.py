@@ -3,6 +3,7 @@ the same test sees the loss."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import find, given, settings
@@ -112,6 +113,11 @@ def test_an_origin_that_is_none_of_ours_stops_nothing(origin: bytes) -> None:
 def test_a_source_cannot_hide_its_records_behind_an_origin() -> None:
     records = [Taken("src.orders", 0, n, headers=(("ce_origin", b"src.orders/0/9"),)) for n in range(2)]
     assert Fence().admit(records)[0] == records
+
+
+def test_a_header_that_is_null_counts_as_absent() -> None:
+    headers: Any = (("ce_id", b"7"), ("ce_origin", None), ("ce_correlationid", None))
+    assert Fence().admit([Taken(TOPIC, headers=headers)])[1] == [{"ce_id": b"7"}]
 
 
 def test_a_record_without_an_origin_is_admitted_once_by_its_offset() -> None:

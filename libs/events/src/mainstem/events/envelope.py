@@ -149,12 +149,9 @@ def follow(cause: Envelope, fact: Fact, *, source: str, actor: str | None = None
     )
 
 
-def named(headers: Headers) -> dict[str, bytes]:
-    """Return headers by name; one that is null, which Kafka allows and our types do not, counts as absent."""
-    found = dict(headers)
-    if None in found.values():
-        return {name: value for name, value in found.items() if value is not None}
-    return found
+def named(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, bytes]:
+    """Return headers by name; one that is null, as Kafka allows, counts as absent."""
+    return {name: value for name, value in headers if value is not None}
 
 
 def read_envelope(headers: Headers) -> Envelope:
