@@ -22,7 +22,6 @@ from projects.flights.demo.calls import Answer, Calls
 from projects.flights.demo.crash import Processes
 from projects.flights.demo.journey import SEED, Cast, Journey, Kill, verdicts_due
 from projects.flights.demo.oracle import Oracle
-from projects.flights.demo.peaks import watch_memory
 from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
 from projects.flights.demo.proof import archived, audit_ledger, examples
@@ -30,6 +29,7 @@ from projects.flights.demo.reading import read_log
 from projects.flights.demo.report import Material, page
 from projects.flights.demo.story import Telling, tell, verdict
 from projects.flights.demo.threads import broken_stories, traced, untraced
+from projects.flights.demo.usage import Usage
 from projects.flights.demo.watcher import Watcher
 from rich.console import Console
 
@@ -74,15 +74,16 @@ class Year:
 async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
     """Play up to an instant (µs since 1970, a midnight); return 0 when every promise held, else 1."""
     clock = Clock({"install": _installed_s(), "start": float(env.get("MAINSTEM_STARTED_S", 0))})
-    peaks: dict[str, int] = {}
+    usage = Usage()
     project = load_folder(FOLDER)
-    async with alongside(watch_memory(Processes(env), peaks)):
+    async with alongside(usage.watch(Processes(env))):
         year = await _travel(console, env, project, until_us)
         clock.lap("replay")
         gc.collect()
         console.print("the year is over: counting, computing again, proving …", style="dim")
         promises = Promises()
         promises.hold("the ledger holds every record of every topic", await archived(env), [])
+        cpu_seconds = usage.cpu_seconds()
         (summary, books), ledger = await asyncio.gather(_audit(env, project, year, promises), audit_ledger())
         promises.hold("every entry of the ledger is as it was archived", ledger.verified)
         promises.hold("every table of the services follows from the ledger alone", ledger.replay_equal)
@@ -94,7 +95,8 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         quoted = {**ledger.quoted, **await examples(books.latest_prediction())}
         clock.lap("audit")
     clock.seconds["total"] = round(sum(clock.seconds.values()), 2)
-    summary |= {"ledger": ledger.summary(), "seconds": clock.seconds, "peak_rss_mb": dict(sorted(peaks.items()))}
+    summary |= {"ledger": ledger.summary(), "seconds": clock.seconds}
+    summary |= {"cpu_seconds": cpu_seconds, "peak_rss_mb": dict(sorted(usage.peak_rss_mb.items()))}
     material = Material(
         summary,
         books.weeks(project.monitoring.window),

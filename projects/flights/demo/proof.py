@@ -52,8 +52,9 @@ class Ledger:
 
 async def audit_ledger() -> Ledger:
     """Have the archive verified, and the services' tables rebuilt from it."""
-    verified = await mainstem("audit", "verify", "-o", "json")
-    replayed = await mainstem("audit", "replay", "-o", "json")
+    verified, replayed = await asyncio.gather(
+        mainstem("audit", "verify", "-o", "json"), mainstem("audit", "replay", "-o", "json")
+    )
     tree: dict[str, Any] = json.loads(verified.text) if verified.done else {"size": 0, "root": "", "holds": False}
     tables = json.loads(replayed.text) if replayed.done else []
     equal = bool(tables) and all(table["equal"] for table in tables)
@@ -70,8 +71,9 @@ async def audit_ledger() -> Ledger:
 
 async def examples(prediction: str) -> dict[str, list[str]]:
     """Return how refused records look, and what a prediction rests on: what the commands say, by command."""
-    refused = await mainstem("quarantine", "list", "--limit", "3")
-    explained = await mainstem("prediction", "explain", prediction)
+    refused, explained = await asyncio.gather(
+        mainstem("quarantine", "list", "--limit", "3"), mainstem("prediction", "explain", prediction)
+    )
     headings = [line for line in explained.lines(200) if not line.startswith(" ")]
     return {refused.command: refused.lines(4), explained.command: headings}
 

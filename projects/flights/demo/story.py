@@ -21,7 +21,8 @@ from mainstem.events.training import RunFailed, TrainingRequested
 
 _WEEK = 7
 #: Columns of numbers, which stand on the right.
-_NUMERIC = {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence", "MB at most"}
+_NUMERIC = {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence"}
+_NUMERIC |= {"CPU s", "share", "MB at most"}
 
 
 class Telling:
@@ -128,7 +129,8 @@ def tell(
 ) -> None:
     """Tell the whole story; `quoted` holds what commands of the CLI printed, by command."""
     sides = Table.grid(padding=(0, 4))
-    sides.add_row(_months(summary["months"]), _reasons(summary["events"]), _seconds(summary), _peaks(summary))
+    sides.add_row(_months(summary["months"]), _reasons(summary["events"]))
+    sides.add_row(_processes(summary), _seconds(summary))
     console.print(Text("\nA year of flights, from events alone", style="bold"))
     console.print(_events(summary), highlight=False, soft_wrap=True)
     console.print(sides)
@@ -184,10 +186,12 @@ def _reasons(events: Mapping[str, Any]) -> Table:
     return table
 
 
-def _peaks(summary: Mapping[str, Any]) -> Table:
-    table = _table("process", "MB at most")
-    for name, most in summary["peak_rss_mb"].items():
-        table.add_row(name, f"{most:,}")
+def _processes(summary: Mapping[str, Any]) -> Table:
+    table = _table("process", "CPU s", "share", "MB at most")
+    seconds, peaks = summary["cpu_seconds"], summary["peak_rss_mb"]
+    total = sum(seconds.values())
+    for name, taken in seconds.items():
+        table.add_row(name, f"{taken:.0f}", f"{taken / total:.0%}", f"{peaks[name]:,}")
     return table
 
 
@@ -225,17 +229,5 @@ def _alerts(alerts: Sequence[Mapping[str, Any]]) -> Table:
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold dim", pad_edge=False)
     for name in names:
-        numeric = name in {
-            "flights",
-            "late",
-            "AUC",
-            "Brier",
-            "records",
-            "seconds",
-            "rows",
-            "version",
-            "evidence",
-            "MB at most",
-        }
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if name in _NUMERIC else "left")
     return table
