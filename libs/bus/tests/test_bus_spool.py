@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.bus.memory import MemoryBus
@@ -65,7 +65,6 @@ def test_an_empty_folder_is_a_new_incarnation(tmp_path):
     other.close()
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     calls=st.lists(st.lists(st.integers(0, 3000), max_size=5), max_size=12),
     start=st.integers(0, 30),
@@ -103,7 +102,6 @@ def test_numbers_go_on_after_everything_was_released(tmp_path):
     again.close()
 
 
-@settings(deadline=None, max_examples=60)
 @given(cut=st.integers(1, 170))
 def test_a_torn_tail_costs_only_the_frames_it_tore(tmp_path_factory, cut):
     folder = tmp_path_factory.mktemp("spool")

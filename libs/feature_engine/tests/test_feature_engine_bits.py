@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.feature_engine import Engine, SnapshotError, feature_set, kernel, load, stream
@@ -38,7 +38,6 @@ def test_any_size_of_batch_gives_the_same_bytes(fold, random_log, size):
     assert fold(log, range(size, len(log), size)) == fold(log)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32), length=st.integers(0, 120), data=st.data())
 def test_any_cuts_of_any_log_give_the_same_bytes(fold, random_log, seed, length, data):
     cuts = data.draw(st.lists(st.integers(0, length), max_size=8))

@@ -4,13 +4,12 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.feature_engine import HoldBack
 
 A, B, C = ("a", 0), ("a", 1), ("b", 0)
-quick = settings(derandomize=True, deadline=None)
 
 contents = st.lists(
     st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["record", "record", "marker"])), max_size=14),
@@ -175,14 +174,12 @@ def sequence(released):
     return out + released.items[done:]
 
 
-@quick
 @given(logs=contents, turns=st.lists(st.integers(0, 11), max_size=60))
 def test_any_interleaving_of_polls_gives_the_same_sequence(logs, turns):
     finish = [which + 3 * 14 for which in range(3)]
     assert deliver(logs, [*turns, *finish]) == deliver(logs, finish)
 
 
-@quick
 @given(logs=contents)
 def test_what_comes_out_is_every_completed_record_sorted(logs):
     merge = HoldBack([A, B, C], {A, B, C})

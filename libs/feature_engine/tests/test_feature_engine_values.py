@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.feature_engine import (
@@ -32,7 +32,6 @@ from mainstem.feature_engine.layout import decay_weights
 from mainstem.feature_engine.localtime import PARTS, local_part
 
 LIMB = 2**31
-quick = settings(derandomize=True, deadline=None)
 
 
 def test_numbers_are_stored_to_the_scale_and_out_of_range_is_null_and_counted():
@@ -65,19 +64,16 @@ def test_texts_get_numbers_in_order_of_appearance():
     assert dictionary.texts == ["b", "a"]
 
 
-@quick
 @given(st.integers(2, 2**31 - 1), st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 2**62))
 def test_spread_is_the_exact_integer_to_the_nearest_double(n, total, high, low):
     assert spread(n, total, high, low) == float(n * (high * LIMB + low) - total * total)
 
 
-@quick
 @given(st.integers(0, 2**62 - 1), st.integers(0, 2**62 - 1))
 def test_product_is_the_exact_integer_to_the_nearest_double(a, b):
     assert product(a, b) == float(a * b)
 
 
-@quick
 @given(st.integers(-(2**61), 2**61), st.integers(-(2**62), 2**62), st.integers(-(2**62), 2**62))
 def test_nearest_rounds_ties_to_even(d2, d1, d0):
     assert nearest(d2, d1, d0) == float(d2 * LIMB**2 + d1 * LIMB + d0)
@@ -87,7 +83,6 @@ def test_weights_are_those_of_the_formula():
     assert decay_weights(1800, 14400, 60) == [round(Fraction(2**24 * 2.0 ** (-i / 30))) for i in range(241)]
 
 
-@quick
 @given(
     st.integers(-2_000_000_000, 10_000_000_000),
     st.sampled_from(

@@ -132,6 +132,7 @@ def test_two_projects_with_files_of_the_same_names_do_not_mix(tmp_path: Path) ->
         ({"sources_py": ("lo=0, hi=1000", "lo=9, hi=1")}, "sources.py:5", "lo 9.0 lies above hi 1.0"),
         ({"sources_py": ('key="basket"', 'key="worth"')}, "sources.py:3", "must name a category column"),
         ({"sources_py": ("import category", "import kategory")}, "sources.py:1", "ImportError"),
+        ({"sources_py": ("basket = ", "raise SystemExit(3)\nbasket = ")}, "sources.py:3", "SystemExit: 3"),
         ({"features_py": ("baskets = basket", "baskets == basket")}, "features.py:5", "NameError"),
         ({"features_py": ("class BasketNow:", "class BasketNow")}, "features.py:8", "SyntaxError"),
         ({"features_py": ("baskets.worth", "baskets.weight")}, "features.py:9", "basket has no column weight"),
@@ -153,6 +154,20 @@ def test_a_broken_file_is_named_with_its_line(
         load(tmp_path, **changes)
     assert f"{tmp_path / place}: " in str(error.value)
     assert said in str(error.value)
+
+
+def test_an_error_of_the_author_s_own_kind_is_named_with_its_line(tmp_path: Path) -> None:
+    file = write(tmp_path) / "sources.py"
+    file.write_text(f"class Oops(Exception):\n    pass\nraise Oops('no')\n{file.read_text()}")
+    with pytest.raises(ProjectError, match=r"sources\.py:3: Oops: no; correct this line"):
+        load_folder(tmp_path)
+
+
+def test_a_document_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
+    file = write(tmp_path) / "project.toml"
+    file.write_bytes(file.read_bytes().replace(b"impact", b"# caf\xe9\nimpact"))
+    with pytest.raises(ProjectError, match=r"project\.toml:7: is not UTF-8 .*; save it as UTF-8"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -85,7 +85,8 @@ def decoder_accepts(value: bytes) -> bool:
         (encode(wind=1048.35759), Reason.OUT_OF_RANGE, "wind"),
         (encode(wind=10**400), Reason.OUT_OF_RANGE, "wind"),
         (encode(steps=-6), Reason.OUT_OF_RANGE, "steps"),
-        (encode(wind=3).replace(b'"wind": 3', b'"wind": 1e999'), Reason.OUT_OF_RANGE, None),
+        (encode(wind=3).replace(b'"wind": 3', b'"wind": 1e999'), Reason.OUT_OF_RANGE, "wind"),
+        (b"[1e999]", Reason.NOT_AN_OBJECT, None),
         (encode(site="east"), Reason.UNKNOWN_CATEGORY, "site"),
         (encode(note="remark"), Reason.TOO_LONG, "note"),
         (encode(sensor="s23456789"), Reason.TOO_LONG, "sensor"),
@@ -186,7 +187,7 @@ CHANGES = st.dictionaries(st.sampled_from([*CONTRACT.columns, "colour"]), SCALAR
 
 
 @given(CHANGES, st.sets(st.sampled_from(sorted(CONTRACT.columns)), max_size=1))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_decoder_examination_and_pydantic_agree_on_every_object(changes: dict[str, object], dropped: set[str]) -> None:
     record = {name: value for name, value in {**GOOD, **changes}.items() if name not in dropped}
     value = json.dumps(record).encode()
@@ -196,6 +197,6 @@ def test_decoder_examination_and_pydantic_agree_on_every_object(changes: dict[st
 
 
 @given(st.binary(max_size=40) | st.integers(0, 130).map(lambda end: encode()[:end]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_decoder_and_pydantic_refuse_the_same_bytes(value: bytes) -> None:
     assert decoder_accepts(value) == pydantic_accepts(value)

@@ -92,6 +92,19 @@ async def test_a_body_that_is_no_json_is_the_callers_fault(client: httpx.AsyncCl
     assert (answer.status_code, answer.json()["title"]) == (400, "malformed json")
 
 
+@pytest.mark.parametrize("address", ["/fail/a%00b", "/readyz?name=a%00b"])
+async def test_an_address_with_the_character_that_no_table_keeps_is_the_callers_fault(
+    client: httpx.AsyncClient, address: str
+) -> None:
+    answer = await client.get(address)
+    assert (answer.status_code, answer.json()["title"]) == (400, "malformed address")
+
+
+async def test_so_is_a_body_with_it(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/echo", content=b'{"name": "a\\u0000b"}')
+    assert (answer.status_code, answer.json()["title"]) == (400, "malformed body")
+
+
 async def test_a_body_may_be_as_large_as_the_limit_and_not_larger(client: httpx.AsyncClient) -> None:
     fits = b'"' + b"x" * (MAX_BODY_BYTES - 2) + b'"'
     assert (await client.post("/echo", content=fits)).status_code == 200

@@ -4,7 +4,7 @@ import json
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.events.instants import render
@@ -12,7 +12,6 @@ from mainstem.runtime.ordered import OrderedReader
 from mainstem.testkit.records import Taken
 
 A, B = ("a", 0), ("b", 0)
-quick = settings(derandomize=True, deadline=None)
 
 
 def record(place, offset, recorded_us, origin=None):
@@ -103,7 +102,6 @@ contents = st.lists(
 )
 
 
-@quick
 @given(contents, st.integers(0, 99))
 def test_restarts_change_neither_order_nor_times_nor_what_is_reached_when(content, seed):
     logs = {}

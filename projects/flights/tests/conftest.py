@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from projects.flights.damage import Damage, damaged_events
 from projects.flights.data import DAY_US, Events, honest_events
@@ -21,6 +22,7 @@ from mainstem.telemetry import Tracer
 from mainstem.testkit.records import Log as Broker
 
 START_US, DAYS = parse("2012-12-31T00:00:00Z"), 12
+END_US = START_US + DAYS * DAY_US
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,13 @@ class World:
 
     sent: Sent
     log: Log
+
+
+def early(events: Events) -> Events:
+    """Return what became known before the end of the days."""
+    n = int(np.searchsorted(events.arrival_us, END_US))
+    times = events.event_time_us[:n], events.arrival_us[:n]
+    return Events(events.source, events.ids[:n], events.keys[:n], *times, events.payloads[:n])
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +64,7 @@ async def world(honest: dict[str, Events], project: ProjectDefinition, damage: D
     intake = Intake(judges, Fence(), {})
     fold = Fold(project.feature_sets["flight_delay"].compiled, project.sources)
     computing = Computing(fold, 2, tracer)
-    played = {name: events.merged(damage.events[name]) for name, events in honest.items()}
+    played = {name: early(events).merged(early(damage.events[name])) for name, events in honest.items()}
     player = Player(source, played, dict.fromkeys(honest, 2))
     for day in range(DAYS):
         told = len(source.records), len(out.records)
@@ -65,4 +74,4 @@ async def world(honest: dict[str, Events], project: ProjectDefinition, damage: D
         await computing.on_records(accepted, lag={}, publisher=out)
     reading = Reading("flight_delay", "arrival_delay")
     reading.take([record for record in out.records if record.topic in reading.topics])
-    return World(Sent.of(played, damage, START_US + DAYS * DAY_US), reading.log())
+    return World(Sent.of(played, damage, END_US), reading.log())

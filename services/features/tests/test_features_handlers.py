@@ -2,9 +2,10 @@
 
 import json
 from itertools import groupby
+from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from services.features.tests.features_history import ANNOUNCED, SILENT, History, Process
 
@@ -14,47 +15,53 @@ from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.instants import parse
 from mainstem.feature_engine import SnapshotError
 from mainstem.features.engine import Fold
+from mainstem.features.ports import Partition
 from mainstem.testkit.projects import shop
 
 PLACES = [(f"evt.data.{source}", partition) for source in ("orders", "payments") for partition in range(2)]
 POLL = st.tuples(st.sampled_from(PLACES), st.integers(1, 6))
-STEPS = st.lists(POLL | st.sampled_from(["checkpoint", "crash"]), max_size=25)
+Step = Literal["checkpoint", "crash"] | tuple[Partition, int]
+STEPS: st.SearchStrategy[list[Step]] = st.lists(POLL | st.sampled_from(("checkpoint", "crash")), max_size=25)
 ROWS, JOURNAL = "evt.feature.buying", ("evt.feature.journal", 0)
 
 
-async def undisturbed(history: History) -> Process:
-    process = Process(history)
+async def undisturbed() -> Process:
+    process = Process(ANNOUNCED)
     await process.finish()
     return process
 
 
-@settings(max_examples=30)
+@pytest.fixture(scope="module")
+async def calm() -> Process:
+    """Return an undisturbed process at its end, to be looked at only."""
+    return await undisturbed()
+
+
 @given(STEPS)
-async def test_any_polls_and_crashes_publish_the_same_rows_and_journal(steps: list) -> None:
+async def test_any_polls_and_crashes_publish_the_same_rows_and_journal(calm: Process, steps: list[Step]) -> None:
     process = Process(ANNOUNCED)
     for step in steps:
-        if step == "checkpoint":
-            await process.checkpoint()
-        elif step == "crash":
-            process.restart()
-        else:
-            await process.poll(*step)
+        match step:
+            case "checkpoint":
+                await process.checkpoint()
+            case "crash":
+                process.restart()
+            case place, count:
+                await process.poll(place, count)
     await process.finish()
-    assert process.published() == (await undisturbed(ANNOUNCED)).published()
-    assert process.fold.snapshot() == (await undisturbed(ANNOUNCED)).fold.snapshot()
+    assert process.published() == calm.published()
+    assert process.fold.snapshot() == calm.fold.snapshot()
 
 
-async def test_every_order_has_one_row_in_its_own_partition() -> None:
-    process = await undisturbed(ANNOUNCED)
+def test_every_order_has_one_row_in_its_own_partition(calm: Process) -> None:
     for partition in range(2):
         spine = [dict(r.headers)["ce_id"].decode() for r in ANNOUNCED["evt.data.orders", partition] if r.key]
-        rows = [json.loads(value or b"") for _, value in process.published()[ROWS, partition]]
+        rows = [json.loads(value or b"") for _, value in calm.published()[ROWS, partition]]
         assert [row["spine_id"] for row in rows if "spine_id" in row] == spine
 
 
-async def test_a_row_is_an_event_that_carries_its_cause_and_its_times() -> None:
-    process = await undisturbed(ANNOUNCED)
-    record = process.log.of(ROWS)[0]
+def test_a_row_is_an_event_that_carries_its_cause_and_its_times(calm: Process) -> None:
+    record = calm.log.of(ROWS)[0]
     event = decode(record)
     assert isinstance(event.fact, RowComputed)
     assert (event.envelope.causation, event.envelope.correlation) == (event.fact.spine_id, "story")
@@ -62,9 +69,8 @@ async def test_a_row_is_an_event_that_carries_its_cause_and_its_times() -> None:
     assert event.envelope.origin == f"src.orders/{record.partition}/{event.fact.spine_id.rsplit('-')[-1]}"
 
 
-async def test_the_values_are_those_of_the_records_before_in_the_applied_order() -> None:
-    process = await undisturbed(ANNOUNCED)
-    arrivals = [(event.envelope.recorded_us, event.fact) for event in map(decode, process.log.of(ROWS))]
+def test_the_values_are_those_of_the_records_before_in_the_applied_order(calm: Process) -> None:
+    arrivals = [(event.envelope.recorded_us, event.fact) for event in map(decode, calm.log.of(ROWS))]
     rows = [(at, fact) for at, fact in arrivals if isinstance(fact, RowComputed)]
     paid = [
         (event.envelope.recorded_us, event.envelope.subject, event.fact.record["paid"])
@@ -76,10 +82,9 @@ async def test_the_values_are_those_of_the_records_before_in_the_applied_order()
         assert row.values[2] == pytest.approx(sum(before)) or (not before and row.values[2] in (None, 0))
 
 
-async def test_rows_stand_before_the_marker_that_closes_them() -> None:
-    process = await undisturbed(ANNOUNCED)
+def test_rows_stand_before_the_marker_that_closes_them(calm: Process) -> None:
     for partition in range(2):
-        events = [decode(record) for record in process.log.of(ROWS) if record.partition == partition]
+        events = [decode(record) for record in calm.log.of(ROWS) if record.partition == partition]
         reached = -1
         for event in events:
             if isinstance(event.fact, ProgressReached):
@@ -93,9 +98,8 @@ async def test_rows_stand_before_the_marker_that_closes_them() -> None:
         ]
 
 
-async def test_the_journal_is_numbered_without_gaps_and_tells_the_order_of_the_source() -> None:
-    process = await undisturbed(ANNOUNCED)
-    entries = [OrderJournalled.model_validate_json(value or b"") for _, value in process.published()[JOURNAL]]
+def test_the_journal_is_numbered_without_gaps_and_tells_the_order_of_the_source(calm: Process) -> None:
+    entries = [OrderJournalled.model_validate_json(value or b"") for _, value in calm.published()[JOURNAL]]
     assert [entry.number for entry in entries] == [0, 1, 2]
     order = [
         (entry.topics[topic], partition, offset)
@@ -114,15 +118,14 @@ def _arrival(history: History, source: str, partition: int, offset: int) -> int:
     return parse(dict(record.headers)["ce_recordedtime"].decode())
 
 
-async def test_runs_of_one_partition_are_as_long_as_they_can_be() -> None:
-    process = await undisturbed(ANNOUNCED)
-    for _, value in process.published()[JOURNAL]:
+def test_runs_of_one_partition_are_as_long_as_they_can_be(calm: Process) -> None:
+    for _, value in calm.published()[JOURNAL]:
         runs = OrderJournalled.model_validate_json(value or b"").runs
         assert [place for place, _ in groupby(run[:2] for run in runs)] == [run[:2] for run in runs]
 
 
 async def test_records_that_are_delivered_twice_change_nothing() -> None:
-    process = await undisturbed(ANNOUNCED)
+    process = await undisturbed()
     before = len(process.log.records), process.fold.snapshot()
     for records in ANNOUNCED.values():
         await process.take(records)
@@ -149,15 +152,14 @@ async def test_rows_that_only_waited_are_stored_too() -> None:
     assert stored.state == process.fold.snapshot()
 
 
-async def test_a_state_of_another_definition_is_refused() -> None:
-    process = await undisturbed(ANNOUNCED)
+def test_a_state_of_another_definition_is_refused(calm: Process) -> None:
     other = shop(window="2h")
     with pytest.raises(SnapshotError):
-        Fold(other.feature_sets["buying"].compiled, other.sources).restore(process.fold.snapshot())
+        Fold(other.feature_sets["buying"].compiled, other.sources).restore(calm.fold.snapshot())
 
 
 async def test_a_definition_that_was_changed_begins_anew() -> None:
-    process = await undisturbed(ANNOUNCED)
+    process = await undisturbed()
     process.definition = shop(window="2h")
     process.restart()
     assert {position.next_offset for position in process.fold.positions.values()} == {0}

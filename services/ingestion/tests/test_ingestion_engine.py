@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.events.catalogue import decode, header
@@ -177,7 +177,6 @@ def stream(length: int) -> list[Taken]:
     return [kinds[(offset * 7) % 5](offset) for offset in range(BLOCK - length // 2, BLOCK + length // 2)]
 
 
-@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 40), max_size=5).map(sorted),
     st.lists(st.integers(0, 40), max_size=5).map(sorted),

@@ -1,6 +1,7 @@
 """A small project, the runs of its model, and people with one right each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,28 +9,9 @@ import pytest
 from mainstem.auth import Principal, Role
 from mainstem.events.envelope import Event, begin
 from mainstem.events.training import RunCompleted
-from mainstem.feature_engine.spec import feature_set
-from mainstem.project import (
-    Charter,
-    Estimator,
-    FeatureSetDefinition,
-    Gates,
-    Label,
-    Monitoring,
-    Owners,
-    ProjectDefinition,
-    Risk,
-    Serving,
-    Value,
-    category,
-    fixed,
-    model,
-    source,
-)
-
-#: 2013-05-01T00:00:00Z
-MAY = 1_367_366_400_000_000
-HOUR = 3_600_000_000
+from mainstem.project import ProjectDefinition
+from mainstem.testkit.clock import HOUR, MAY
+from mainstem.testkit.projects import storms
 
 Define = Callable[..., ProjectDefinition]
 Run = Callable[..., Event]
@@ -37,47 +19,8 @@ Run = Callable[..., Event]
 
 @pytest.fixture
 def define() -> Define:
-    """Return a maker of definitions; `mark` begins the names of all its parts."""
-
-    def make(
-        name: str = "weather", *, mark: str = "", impact: int = 1, partitions: int = 2, max_iter: int = 10
-    ) -> ProjectDefinition:
-        sensor = category("the sensor")
-        wind = {"sensor": sensor, "wind": fixed("wind", unit="mph", lo=0, hi=200)}
-        damage = {"sensor": sensor, "loss": fixed("loss", unit="eur", lo=0, hi=1000)}
-        reading = source(f"{mark}reading", key="sensor", columns=wind, partitions=partitions)
-        outcome = source(f"{mark}outcome", key="sensor", columns=damage)
-        spine = reading.stream()
-        features = type("Features", (), {"wind": spine.wind, "windy": spine.by("sensor").mean("wind", "1h")})
-        compiled = feature_set(f"{mark}gusts", spine=spine, lateness="1h")(features).compile()
-        storm = model(
-            f"{mark}storm",
-            feature_set=compiled.name,
-            label=Label(source=outcome.name, key="sensor", column="loss", above=10, wait=24 * HOUR),
-            training_window="10d",
-            evaluation_window="1d",
-            estimator=Estimator(params={"max_iter": max_iter}),
-            gates=Gates(min_auc=0.7, max_auc_loss=0.01, confidence=0.95, max_calibration_error=0.05),
-            seed=1,
-        )
-        return ProjectDefinition(
-            charter=Charter(
-                name=name,
-                purpose="Warn of storms.",
-                owners=Owners(technical="weather-team", business="harbour"),
-                risk=Risk(impact=impact, autonomy=1, reversibility=1, regulatory_exposure=1),
-                value=Value(currency="EUR", true_positive=1, false_positive=-1, true_negative=0, false_negative=-1),
-            ),
-            sources={part.name: part for part in (reading, outcome)},
-            feature_sets={compiled.name: FeatureSetDefinition(id=compiled.id, spec=compiled.spec)},
-            models={storm.name: storm},
-            serving=Serving(latency_ms=50),
-            monitoring=Monitoring(
-                window=24 * HOUR, false_alarms_per_100_windows=1, cooldown=24 * HOUR, min_labelled=1, responses={}
-            ),
-        )
-
-    return make
+    """Return a maker of definitions whose model has two features."""
+    return partial(storms, mean_over="1h")
 
 
 @pytest.fixture

@@ -1,48 +1,42 @@
 """The registry over HTTP."""
 
 import json
+from collections.abc import AsyncIterator, Sequence
 
 import httpx
 import pytest
 
-from mainstem.auth import Principals
+from mainstem.auth import Principal
+from mainstem.events.envelope import Event
+from mainstem.events.topics import ConcreteTopic
 from mainstem.registry.api import Api
 from mainstem.registry.handlers import on_run
 from mainstem.registry.memory import MemoryStore
-from mainstem.runtime.health import Health
-from mainstem.runtime.http import application
+from mainstem.testkit.callers import Caller, bearer, calling, principals
 
 
-class Registry:
+class Registry(Caller):
     """The application, and callers by name."""
 
-    def __init__(self, people, store):
+    def __init__(self, client: httpx.AsyncClient, store: MemoryStore) -> None:
+        super().__init__(client)
         self.store = store
-        lines = [{"name": p.name, "roles": sorted(p.roles), "token": f"token-of-{p.name:>10}"} for p in people.values()]
-        api = Api(store, Principals.parse(json.dumps(lines)), self.create)
-        transport = httpx.ASGITransport(application(Health(), api.routes()))
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://registry")
 
-    async def create(self, topics):
-        """Accept all topics."""
-
-    async def get(self, path):
-        return await self.client.get(path)
-
-    async def post(self, path, by=None, **body):
-        headers = {"authorization": f"Bearer token-of-{by:>10}"} if by else {}
-        return await self.client.post(path, json=body, headers=headers)
-
-    async def take(self, event):
+    async def take(self, event: Event) -> None:
         async with self.store.transaction() as book:
             await on_run(book, event)
 
 
+async def every_topic(topics: Sequence[ConcreteTopic]) -> None:
+    """Accept all topics."""
+
+
 @pytest.fixture
-async def registry(people):
-    made = Registry(people, MemoryStore())
-    yield made
-    await made.client.aclose()
+async def registry(people: dict[str, Principal]) -> AsyncIterator[Registry]:
+    store = MemoryStore()
+    known = principals({person.name: person.roles for person in people.values()})
+    async with calling(Api(store, known, every_topic).routes()) as caller:
+        yield Registry(caller.client, store)
 
 
 @pytest.fixture
@@ -152,8 +146,7 @@ NO_BODIES = [
 @pytest.mark.parametrize("body", NO_BODIES)
 async def test_a_body_that_the_call_does_not_take_is_refused(registry, candidate, body):
     raw = json.dumps(body).encode()
-    headers = {"authorization": f"Bearer token-of-{'olga':>10}"}
-    answer = await registry.client.post(f"{candidate}/promote", content=raw, headers=headers)
+    answer = await registry.client.post(f"{candidate}/promote", content=raw, headers=bearer("olga"))
     assert (answer.status_code, answer.json()["type"]) == (400, "mainstem:malformed_body")
 
 

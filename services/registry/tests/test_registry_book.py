@@ -100,7 +100,7 @@ class Battery:
         assert len(world.created) == 6
 
     async def test_going_back_to_an_earlier_definition_is_a_change(self, world, define):
-        other = define(max_iter=20)
+        other = define(impact=2)
         answers = [await world.apply(d, by=by) for d, by in [(None, "dana"), (other, "dana"), (None, "rob")]]
         assert [answer.unchanged for answer in answers] == [False, False, False]
         async with world.store.transaction() as book:

@@ -1,6 +1,5 @@
 """The registry as a process, on the real Kafka and PostgreSQL."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -8,17 +7,15 @@ import httpx
 import pytest
 
 from mainstem.bus.kafka import KafkaBus
-from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
-from mainstem.events.catalogue import decode, encode
+from mainstem.events.catalogue import encode
 from mainstem.registry.store import PROJECTIONS, TOPICS, apply
-from mainstem.storage import open_database
+from mainstem.testkit.databases import opened, tables
+from mainstem.testkit.logs import events_once
 
 pytestmark = pytest.mark.real
 
 CACHE = Path(__file__).parents[3] / ".mainstem" / "cache"
-#: One table after the other, each as a sorted list of its rows.
-ROWS = "select coalesce(array_agg(t::text order by t::text), '{{}}') as rows from {} t"
 
 
 @pytest.fixture(scope="module")
@@ -52,34 +49,14 @@ async def publish(platform, event):
         await bus.publisher.publish([encode(event)])
 
 
+def of_run(events, run):
+    return [event.fact for event in events if getattr(event.fact, "run", None) == run.fact.run]
+
+
 async def registered(platform, run):
     """Return the version that `run` led to as soon as it is published."""
-    async with asyncio.timeout(20), LogReader(platform.env["MAINSTEM_KAFKA"], ["evt.registry.model"]) as reader:
-        await reader.start()
-        while True:
-            for event in map(decode, await reader.poll()):
-                if getattr(event.fact, "run", None) == run.fact.run:
-                    return event.fact
-
-
-async def published(platform, count):
-    """Return the events of the registry's topics, topic by topic, once there are `count`."""
-    async with asyncio.timeout(20):
-        while True:
-            events = [event for topic in TOPICS for event in await of_topic(platform, topic)]
-            if len(events) >= count:
-                return events
-
-
-async def of_topic(platform, topic):
-    async with LogReader(platform.env["MAINSTEM_KAFKA"], [topic]) as reader:
-        await reader.start()
-        return [decode(record) async for batch in reader.to_end() for record in batch]
-
-
-async def tables(database):
-    async with database.transaction() as tx:
-        return {name: (await tx.fetch(ROWS.format(name)))[0]["rows"] for name in PROJECTIONS}
+    kafka, topics = platform.env["MAINSTEM_KAFKA"], ["evt.registry.model"]
+    return of_run(await events_once(kafka, topics, lambda events: of_run(events, run)), run)[0]
 
 
 async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_table(platform, post, define, run_of):
@@ -93,26 +70,24 @@ async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_t
     await publish(platform, bad)
     assert (await registered(platform, bad)).stage == "refused"
     assert [answer.status_code for answer in (applied, refused, approved)] == [201, 409, 200]
-    assert await rebuilt(platform, await published(platform, 7)) == await live(platform)
+    events = await events_once(platform.env["MAINSTEM_KAFKA"], TOPICS, lambda events: len(events) == 7)
+    assert await rebuilt(platform, events) == await live(platform)
 
 
 async def live(platform):
-    database = await open_database(platform.env["MAINSTEM_DATABASE_URL"], "registry", "mainstem.registry")
-    found = await tables(database)
-    await database.close()
+    async with opened(platform.env["MAINSTEM_DATABASE_URL"], "registry", "mainstem.registry") as database:
+        found = await tables(database, PROJECTIONS)
     assert all(found.values())
     return found
 
 
 async def rebuilt(platform, events):
     """Return the tables that an empty schema holds after `events`."""
-    database = await open_database(platform.env["MAINSTEM_DATABASE_URL"], "rebuilt", "mainstem.registry")
-    async with database.transaction() as tx:
-        for event in events:
-            await apply(tx, event)
-    found = await tables(database)
-    await database.close()
-    return found
+    async with opened(platform.env["MAINSTEM_DATABASE_URL"], "rebuilt", "mainstem.registry") as database:
+        async with database.transaction() as tx:
+            for event in sorted(events, key=lambda event: TOPICS.index(event.fact.topic)):
+                await apply(tx, event)
+        return await tables(database, PROJECTIONS)
 
 
 async def test_a_killed_registry_goes_on_where_it_was(platform, post, define, run_of):
@@ -131,6 +106,6 @@ async def test_a_run_of_an_unknown_definition_is_parked_and_the_next_one_is_take
     definition = define("park", mark="p_")
     await post("/v1/projects", "builder", definition=definition.model_dump(mode="json"))
     run = run_of(definition, 2)
-    await publish(platform, run_of(define("park", mark="p_", max_iter=99)))
+    await publish(platform, run_of(define("park", mark="p_", impact=2)))
     await publish(platform, run)
     assert (await registered(platform, run)).version == 1

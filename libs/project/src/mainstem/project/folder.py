@@ -26,20 +26,8 @@ from mainstem.project.serving import Serving
 Document = TypeVar("Document", bound=BaseModel)
 Part = TypeVar("Part")
 
-#: What an author's mistake raises. What is not listed (an interrupt, lack of memory) is no mistake of the author.
-_MISTAKES: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+#: What an author's code may raise: anything of its own making, and an end. An interrupt is none of its mistakes.
+_MISTAKES: Final = (Exception, SystemExit)
 
 
 def load_folder(folder: Path) -> ProjectDefinition:
@@ -75,6 +63,9 @@ def _document(file: Path, kind: type[Document]) -> Document:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ProjectError(file, 1, f"cannot be read ({error.strerror})", "every project has this file") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ProjectError(file, line, f"is not UTF-8 ({error.reason})", "save it as UTF-8") from error
     try:
         return kind.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

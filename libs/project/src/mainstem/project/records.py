@@ -94,15 +94,31 @@ class Decoder:
 
 def examine(contract: SourceContract, value: bytes) -> Fault:
     """Return why the decoder refused a payload; the first fault by name of column."""
+    if not value:
+        return Fault(Reason.MALFORMED_JSON, None, "the payload is empty")
     try:
         document = msgspec.json.decode(value)
     except msgspec.ValidationError as error:
-        return Fault(Reason.OUT_OF_RANGE, None, str(error))
+        return _beyond_numbers(value, error)
     except _UNREADABLE as error:
         return Fault(Reason.MALFORMED_JSON, None, str(error))
     if not isinstance(document, dict):
         return Fault(Reason.NOT_AN_OBJECT, None, f"the payload is of type {type(document).__name__}")
     return _first_fault(contract, document) or Fault(Reason.MALFORMED_JSON, None, "a field stands in it twice")
+
+
+def _beyond_numbers(value: bytes, error: msgspec.ValidationError) -> Fault:
+    """Name the field with a number that neither an integer nor a float can hold; `error` is what decoding it raised."""
+    try:
+        fields = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return Fault(Reason.NOT_AN_OBJECT, None, f"the payload is no object, and holds: {error}")
+    for name, raw in fields.items():
+        try:
+            msgspec.json.decode(raw)
+        except msgspec.ValidationError as fault:
+            return Fault(Reason.OUT_OF_RANGE, name, f"{name}: {fault}")
+    return Fault(Reason.MALFORMED_JSON, None, "a field stands in it twice")
 
 
 def _first_fault(contract: SourceContract, document: dict[str, object]) -> Fault | None:
@@ -133,7 +149,7 @@ def _time_faults(
 ) -> list[tuple[int, Fault]]:
     age = arrival_us - event_time_us
     ahead = [
-        (int(row), Fault(Reason.EVENT_AFTER_ARRIVAL, None, f"{_minutes(-age[row])} after its arrival"))
+        (int(row), Fault(Reason.EVENT_AFTER_ARRIVAL, None, _ahead(-age[row], contract.ahead)))
         for row in np.flatnonzero(age < -contract.ahead)
     ]
     old = [
@@ -141,6 +157,10 @@ def _time_faults(
         for row in np.flatnonzero(age > contract.max_age)
     ]
     return ahead + old
+
+
+def _ahead(found_us: int, allowed_us: int) -> str:
+    return f"{_minutes(found_us)} after its arrival, at most {_minutes(allowed_us)}"
 
 
 def _minutes(duration_us: int) -> str:

@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstem.auth import Principal, Principals, Right, allows
 from mainstem.events.errors import MainstemError, Rejected, Unavailable
@@ -35,8 +37,10 @@ def problem(status: int, code: str, detail: str) -> Response:
 
 
 async def json_body(request: Request) -> object:
-    """Return the JSON body; raise Problem 413 for a large and 400 for a malformed one."""
+    """Return the JSON body; raise Problem 413 for a large and 400 for a malformed one, or one with U+0000 in it."""
     body = await body_bytes(request)
+    if b"\\u0000" in body:
+        raise Problem(400, "malformed_body", "the body holds the character U+0000, which is no text; leave it out")
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as fault:
@@ -79,7 +83,24 @@ def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
 
     own = [Route("/livez", live), Route("/readyz", ready), Route("/metrics", exposition)]
     handlers = {Problem: _problem, Unavailable: _unavailable, Rejected: _rejected}
-    return Starlette(routes=[*own, *routes], exception_handlers=handlers)  # type: ignore[arg-type]
+    return Starlette(
+        routes=[*own, *routes],
+        exception_handlers=handlers,  # type: ignore[arg-type]
+        middleware=[Middleware(_Addresses)],
+    )
+
+
+class _Addresses:
+    """Refuses addresses with U+0000 in them: a name like that can stand in no table, so asking for it is a mistake."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            app = problem(400, "malformed_address", "the address holds the character U+0000; leave it out")
+        await app(scope, receive, send)
 
 
 async def _problem(_: Request, fault: Problem) -> Response:
