@@ -59,6 +59,15 @@ def test_what_an_earlier_demo_left_is_removed_but_for_the_cache(home: Home) -> N
     assert not home.env.exists()
 
 
+def test_what_a_removal_that_was_cut_off_left_is_removed(home: Home) -> None:
+    make_empty(home)
+    (home.data / "kafka").mkdir()
+    home.data.rename(home.folder / "removed-1")
+    make_empty(home)
+    assert not (home.folder / "removed-1").exists()
+    assert [path.name for path in home.data.iterdir()] == ["made-by-a-demo"]
+
+
 def test_data_that_no_demo_made_is_kept(home: Home) -> None:
     home.create()
     (home.data / "kafka").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mainstem.cli.local import jars
-from mainstem.cli.local.errors import JarMismatch
+from mainstem.cli.local.errors import JarMismatch, SetupFailed
 
 CONTENT = b"classes"
 LINE = f"org.example:tool:1.2 {sha256(CONTENT).hexdigest()}\n"
@@ -39,6 +39,15 @@ def test_a_cached_jar_with_other_content_is_refused_by_name(tmp_path: Path) -> N
     (tmp_path / "tool-1.2.jar").write_bytes(CONTENT + b"!")
     with pytest.raises(JarMismatch, match=r"org\.example:tool:1\.2 .* the lock says"):
         jars.missing(jars.parse([LINE]), tmp_path)
+
+
+async def test_a_jar_that_cannot_be_fetched_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(SetupFailed, match=r"\w:\S+ is not cached and could not be fetched .* connect to the network"):
+        await jars.ensure(tmp_path)
 
 
 def test_the_class_path_holds_the_locked_jars_only(tmp_path: Path) -> None:

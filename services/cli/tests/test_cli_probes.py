@@ -1,6 +1,9 @@
 """Probes and the start-up list."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -9,6 +12,7 @@ import pytest
 from mainstem.cli.local import probes
 from mainstem.cli.local.checklist import Checklist
 from mainstem.cli.local.ports import HOST
+from mainstem.cli.local.session import rows
 from mainstem.cli.local.state import Alive, PlatformState, ProcessState, Status
 
 
@@ -53,6 +57,43 @@ def test_without_a_terminal_each_change_is_one_plain_line(capsys: pytest.Capture
     lines = [line.split() for line in capsys.readouterr().err.splitlines()]
     assert [line[:2] for line in lines] == [["kafka", "preparing"], ["kafka", "starting"], ["kafka", "ready"]]
     assert {line[-1] for line in lines} == {"127.0.0.1:19092"}
+
+
+def test_what_comes_after_the_start_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with Checklist() as checklist:
+        pass
+    checklist.update(state(Status.STOPPED))
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_port_where_a_neighbour_answers_makes_a_process_silent() -> None:
+    with subprocess.Popen((sys.executable, "-S", "-c", "input()"), stdin=subprocess.PIPE) as child:  # noqa: ASYNC220
+        run = Alive.of(child.pid)
+    async with answering(b"") as port:
+        ours = ProcessState(name="kafka", status=Status.READY, address=f"{HOST}:{port}", restarts=0, run=run)
+        (row,) = await asyncio.to_thread(rows, PlatformState(supervisor=Alive(pid=1, started=0.0), processes=(ours,)))
+    assert row["status"] == "silent"
+
+
+HANGS_UP = """
+import asyncio, os, signal
+from mainstem.cli.local.signals import first_to_stop
+async def main():
+    asked = first_to_stop()
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    print(int(await asked))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("before", "first"), [((), signal.SIGHUP), (("nohup",), signal.SIGTERM)])
+def test_the_first_signal_counts_and_under_nohup_the_end_of_the_terminal_does_not(
+    before: tuple[str, ...], first: signal.Signals
+) -> None:
+    command = (*before, sys.executable, "-c", HANGS_UP)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{int(first)}\n"
 
 
 @pytest.mark.parametrize(("status", "ready"), [(Status.READY, True), (Status.STARTING, False)])

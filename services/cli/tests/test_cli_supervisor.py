@@ -3,18 +3,21 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mainstem.cli.local import ports
 from mainstem.cli.local.backoff import Backoff
 from mainstem.cli.local.errors import CrashLoop, NotRunning, SetupFailed
-from mainstem.cli.local.process import Program, leashed, run_to_end
+from mainstem.cli.local.process import Process, Program, leashed, run_to_end
 from mainstem.cli.local.state import Alive, Status
 from mainstem.cli.local.supervisor import Supervisor
 
@@ -220,6 +223,85 @@ async def test_what_a_process_started_goes_with_it(tmp_path: Path) -> None:
         await supervisor.ready("parent")
         assert worker is not None
         await asyncio.to_thread(until, lambda: not worker.runs())
+
+
+#: Listens on the port that it is given, or ends.
+SERVER = """
+import signal, socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+signal.pause()
+"""
+
+
+def server(port: int) -> Program:
+    """A program whose probe believes whoever answers."""
+    return Program("server", leashed((sys.executable, "-S", "-c", SERVER, str(port))), yes, ports=(port,))
+
+
+@pytest.fixture
+def neighbour() -> Iterator[int]:
+    """A port that another program took a moment ago."""
+    with socket.create_server((ports.HOST, 0)) as other:
+        yield other.getsockname()[1]
+
+
+async def test_a_program_that_lost_its_port_to_a_neighbour_gets_another(neighbour: int, tmp_path: Path) -> None:
+    other = ports.anywhere(["other"])["other"]
+    supervisor = Supervisor([server(neighbour)], tmp_path, QUICK, elsewhere=lambda _: [server(other)])
+    supervisor.start()
+    await supervisor.ready("server")
+    pid = supervisor["server"].pid
+    assert pid is not None
+    assert ports.listens(pid, [other])
+    await supervisor.stop()
+
+
+async def test_the_answer_of_a_neighbour_makes_nothing_ready(neighbour: int, tmp_path: Path) -> None:
+    deaf = program("deaf", "import signal; signal.pause()", ports=(neighbour,))
+    asked = asyncio.Event()
+
+    async def neighbour_answers() -> bool:
+        if supervisor["deaf"].status is Status.STARTING:
+            asked.set()
+        return True
+
+    async with supervised(tmp_path, replace(deaf, probe=neighbour_answers)) as supervisor:
+        for _ in range(3):
+            asked.clear()
+            await asked.wait()
+        assert supervisor["deaf"].status is Status.STARTING
+
+
+async def test_a_program_without_another_port_gives_up_in_the_end(neighbour: int, tmp_path: Path) -> None:
+    async with supervised(tmp_path, server(neighbour)) as supervisor:
+        with pytest.raises(CrashLoop, match="Address already in use"):
+            await supervisor.wait()
+
+
+def test_a_port_that_is_known_to_others_is_not_given_up(neighbour: int, tmp_path: Path) -> None:
+    process = Process(server(neighbour), tmp_path / "log", lambda: None)
+    assert process.lost_ports == [neighbour]
+    process.become(Status.READY)
+    assert process.lost_ports == []
+
+
+async def test_a_preparation_that_is_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    mark = tmp_path / "worker"
+    worker = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {worker!r}, {str(mark)!r}])"
+    task = asyncio.create_task(run_to_end((sys.executable, "-S", "-c", script), "formatting"))
+    await asyncio.to_thread(until, lambda: mark.exists() and mark.read_text() != "")
+    run = Alive.of(int(mark.read_text()))
+    task.cancel()
+    await asyncio.wait((task,))
+    assert run is not None
+    await asyncio.to_thread(until, lambda: not run.runs())
+
+
+def test_a_leash_is_on_before_the_program_runs() -> None:
+    of_another = [word if word != str(os.getpid()) else "1" for word in leashed(("echo", "ran"))]
+    assert subprocess.run(leashed(("echo", "ran")), capture_output=True, check=True).stdout == b"ran\n"
+    assert subprocess.run(of_another, capture_output=True, check=False).stdout == b""
 
 
 SUPERVISOR_OF_TWO = """

@@ -1,12 +1,16 @@
 """The local platform with the real Apache Kafka and PostgreSQL."""
 
+import asyncio
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
@@ -18,7 +22,7 @@ from mainstem.cli.local.errors import AlreadyRunning, JarMismatch
 from mainstem.cli.local.home import Home
 from mainstem.cli.local.launcher import as_nobody, nobody_place, purge
 from mainstem.cli.local.platform import Platform
-from mainstem.cli.local.ports import anywhere
+from mainstem.cli.local.ports import HOST, anywhere
 from mainstem.cli.local.postgres import Postgres
 from mainstem.cli.local.state import Alive, PlatformState
 from mainstem.cli.local.supervisor import Supervisor
@@ -37,8 +41,8 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
         yield platform
 
 
-async def fetch(platform: Platform, query: str) -> object:
-    connection = await asyncpg.connect(platform.env["MAINSTEM_DATABASE_URL"])
+async def fetch(url: str, query: str) -> object:
+    connection = await asyncpg.connect(url)
     try:
         return await connection.fetchval(query)
     finally:
@@ -52,11 +56,11 @@ async def test_the_broker_makes_and_lists_topics(platform: Platform) -> None:
 
 
 async def test_the_database_is_postgresql_18_with_the_same_order_everywhere(platform: Platform) -> None:
-    assert str(await fetch(platform, "SHOW server_version")).startswith("18.")
+    assert str(await fetch(platform.env["MAINSTEM_DATABASE_URL"], "SHOW server_version")).startswith("18.")
     locale = (
         "SELECT datlocprovider::text || datlocale || current_database() FROM pg_database WHERE datname = 'mainstem'"
     )
-    assert await fetch(platform, locale) == "bC.UTF-8mainstem"
+    assert await fetch(platform.env["MAINSTEM_DATABASE_URL"], locale) == "bC.UTF-8mainstem"
 
 
 async def test_the_database_asks_for_its_password(platform: Platform) -> None:
@@ -67,11 +71,11 @@ async def test_the_database_asks_for_its_password(platform: Platform) -> None:
 
 @pytest.mark.fault
 async def test_a_killed_database_recovers_what_was_committed(platform: Platform) -> None:
-    await fetch(platform, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
+    await fetch(platform.env["MAINSTEM_DATABASE_URL"], "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
     before = platform.pid("postgres")
     platform.kill("postgres")
     await platform.ready("postgres")
-    assert await fetch(platform, "SELECT count(*) FROM kept") == 1000
+    assert await fetch(platform.env["MAINSTEM_DATABASE_URL"], "SELECT count(*) FROM kept") == 1000
     assert platform.pid("postgres") != before
 
 
@@ -107,6 +111,22 @@ async def test_a_given_database_is_used_and_none_started(
         assert other.env["MAINSTEM_DATABASE_URL"] == platform.env["MAINSTEM_DATABASE_URL"]
 
 
+async def test_a_neighbour_that_takes_the_ports_first_makes_the_servers_move(tmp_path: Path) -> None:
+    moving = Platform(tmp_path, fast=True, services=[], cache=CACHE)
+    moving.start()
+    lost = [int(process.address.rpartition(":")[2]) for process in moving.state().processes]
+    with ExitStack() as neighbour:
+        for port in lost:
+            neighbour.enter_context(socket.create_server((HOST, port)))
+        try:
+            await moving.ready(*moving.names)
+            assert await cluster_id(moving.env["MAINSTEM_KAFKA"])
+            assert str(tmp_path) in str(await fetch(moving.env["MAINSTEM_DATABASE_URL"], "SHOW data_directory"))
+        finally:
+            await moving.stop()
+    assert not any(process.address.endswith(f":{port}") for process in moving.state().processes for port in lost)
+
+
 async def test_a_changed_jar_stops_the_start_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "jars").mkdir()
     (tmp_path / "jars" / "snakeyaml-2.5.jar").write_text("not a jar")
@@ -138,7 +158,7 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # The cache is shared by a link, as the command line has no option for it.
-        (folder / ".mainstem").mkdir()
+        (folder / ".mainstem").mkdir(parents=True)
         (folder / ".mainstem" / "cache").symlink_to(CACHE)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -152,6 +172,10 @@ class Shell:
         state = PlatformState.read(self.folder / ".mainstem" / "state.json")
         assert state is not None
         return state
+
+    def env(self) -> dict[str, str]:
+        lines = (self.folder / ".mainstem" / "env").read_text().replace("export ", "")
+        return dict(assignment.split("=", 1) for assignment in shlex.split(lines))
 
     def runs(self) -> list[Alive]:
         return [process.run for process in self.state().processes if process.run]
@@ -183,6 +207,18 @@ def test_up_attaches_the_second_time_and_down_stops_within_five_seconds(shell: S
     assert shell.run("down").stderr == "stopped\n"
     assert time.monotonic() - began < 5
     assert not any(run.runs() for run in first)
+
+
+async def test_two_platforms_that_start_at_once_have_servers_of_their_own(tmp_path: Path) -> None:
+    shells = [Shell(tmp_path / name) for name in "ab"]
+    await asyncio.gather(*(asyncio.to_thread(shell.run, "up", "--servers-only") for shell in shells))
+    try:
+        for shell in shells:
+            env, data = shell.env(), shell.folder / ".mainstem" / "data"
+            assert await cluster_id(env["MAINSTEM_KAFKA"]) in (data / "kafka" / "meta.properties").read_text()
+            assert str(data) in str(await fetch(env["MAINSTEM_DATABASE_URL"], "SHOW data_directory"))
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(shell.run, "down", "--purge") for shell in shells))
 
 
 @pytest.mark.fault

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ _MARKS = {Status.READY: "[green]✓[/]", Status.RESTARTING: "[red]↻[/]", Statu
 
 
 class Checklist:
-    """Shows states as they come, on stderr; a context, since a live list holds the terminal."""
+    """Shows the states that come while its context lasts, on stderr; a terminal that goes away is no fault."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -25,6 +26,7 @@ class Checklist:
         self._after: dict[str, float] = {}
         in_place = self._console.is_terminal and not os.environ.get("CI")
         self._live = Live(console=self._console, refresh_per_second=10) if in_place else None
+        self._over = False
 
     def __enter__(self) -> Self:
         """Take the terminal, if it is one."""
@@ -36,11 +38,18 @@ class Checklist:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the last list standing."""
-        if self._live:
-            self._live.stop()
+        self._over = True
+        with suppress(OSError):
+            if self._live:
+                self._live.stop()
 
     def update(self, state: PlatformState) -> None:
         """Show the state; without a terminal, only what changed since the last one."""
+        if not self._over:
+            with suppress(OSError):
+                self._show(state)
+
+    def _show(self, state: PlatformState) -> None:
         changed = [process for process in state.processes if self._seen.get(process.name) is not process.status]
         for process in changed:
             self._seen[process.name] = process.status

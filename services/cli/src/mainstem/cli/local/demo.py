@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mainstem.cli.local import launcher, session
+from mainstem.cli.local import launcher, session, signals
 from mainstem.cli.local.checklist import Checklist
 from mainstem.cli.local.errors import AlreadyRunning, LocalError
 from mainstem.cli.local.home import Home
 from mainstem.cli.local.platform import Platform
 from mainstem.cli.local.process import leashed
-from mainstem.cli.local.state import PlatformState
 
-#: Exit code after Ctrl-C.
-INTERRUPTED = 130
 #: A client that was told to stop has this long before it is ended.
 GRACE_S = 1.0
 #: Says inside the data folder that the data is a demo's, which the next demo may throw away.
@@ -59,6 +56,9 @@ def make_empty(home: Home) -> None:
             "remove it with `mainstem down --purge`, or run the demo in another checkout"
         )
     launcher.purge(home)
+    if home.data.exists():
+        # In one step, so that a removal that is cut off leaves no data without its mark.
+        home.data.rename(home.folder / f"removed-{os.getpid()}")
     for path in home.folder.glob("*"):
         if path.is_dir() and path.resolve() != home.cache:
             shutil.rmtree(path)
@@ -69,52 +69,37 @@ def make_empty(home: Home) -> None:
 
 
 async def _demo(home: Home, module: str, arguments: Sequence[str]) -> int:
-    """Start the platform, run the client to its end, stop both; return the exit code."""
-    shown: list[Checklist] = []
+    """Play until the end or a signal, and stop everything; return the exit code."""
+    asked = signals.first_to_stop()
+    checklist = Checklist()
+    platform = Platform(home.root, cache=home.cache, changed=checklist.update)
+    play = asyncio.create_task(_play(platform, checklist, (sys.executable, "-m", module, *arguments)))
+    await asyncio.wait((play, asked), return_when=asyncio.FIRST_COMPLETED)
+    play.cancel()
+    await asyncio.gather(asyncio.wait((play,)), platform.stop())
+    if asked.done():
+        return signals.EXIT_BASE + asked.result()
+    return await play
 
-    def show(state: PlatformState) -> None:
-        for checklist in shown:
-            checklist.update(state)
 
-    platform = Platform(home.root, cache=home.cache, changed=show)
-    client: asyncio.subprocess.Process | None = None
-    _cancelled_by_signals()
+async def _play(platform: Platform, checklist: Checklist, client: tuple[str, ...]) -> int:
+    """Start the platform, run the client to its end, and return its exit code."""
+    began = time.monotonic()
+    with checklist:
+        platform.start()
+        await platform.ready(*platform.names)
+    started = {"MAINSTEM_STARTED_S": f"{time.monotonic() - began:.2f}"}
+    child = await asyncio.create_subprocess_exec(
+        *leashed(client),
+        cwd=platform.home.root,
+        env={**os.environ, **platform.env, **started},
+        # A signal from the terminal comes to this process, which passes it on once.
+        start_new_session=True,
+    )
     try:
-        began = time.monotonic()
-        with Checklist() as checklist:
-            shown.append(checklist)
-            platform.start()
-            await platform.ready(*platform.names)
-            shown.clear()
-        started = {"MAINSTEM_STARTED_S": f"{time.monotonic() - began:.2f}"}
-        client = await asyncio.create_subprocess_exec(
-            *leashed((sys.executable, "-m", module, *arguments)),
-            cwd=home.root,
-            env={**os.environ, **platform.env, **started},
-            # A signal from the terminal comes to this process, which passes it on once.
-            start_new_session=True,
-        )
-        return await _until_end(client, platform)
-    except asyncio.CancelledError:
-        return INTERRUPTED
+        return await _until_end(child, platform)
     finally:
-        shown.clear()
-        await asyncio.gather(_end(client), platform.stop())
-
-
-def _cancelled_by_signals() -> None:
-    """Let the first signal to stop cancel this task; it then stops everything, and further signals change nothing."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt() -> None:
-        for number in signals:
-            loop.add_signal_handler(number, lambda: None)
-        if task:
-            task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, interrupt)
+        await _end(child)
 
 
 async def _until_end(client: asyncio.subprocess.Process, platform: Platform) -> int:
@@ -130,13 +115,14 @@ async def _until_end(client: asyncio.subprocess.Process, platform: Platform) -> 
         over.cancel()
 
 
-async def _end(client: asyncio.subprocess.Process | None) -> None:
+async def _end(client: asyncio.subprocess.Process) -> None:
     """End the client and what it started."""
-    if client is None or client.returncode is not None:
+    if client.returncode is not None:
         return
     client.terminate()
     with suppress(TimeoutError):
-        await asyncio.wait_for(client.wait(), GRACE_S)
+        async with asyncio.timeout(GRACE_S):
+            await client.wait()
     with suppress(ProcessLookupError):
         os.killpg(client.pid, signal.SIGKILL)
     await client.wait()

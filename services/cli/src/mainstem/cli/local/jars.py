@@ -3,13 +3,17 @@
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
-from mainstem.cli.local.errors import JarMismatch, JarUnavailable
+from mainstem.cli.local.errors import JarMismatch, JarUnavailable, LocalError
+from mainstem.cli.local.process import leashed, run_to_end
 
 FETCHES_AT_ONCE = 8
 
@@ -73,21 +77,26 @@ def missing(jars: Iterable[Jar], folder: Path) -> list[Jar]:
 async def ensure(folder: Path) -> None:
     """Verify every cached jar and fetch those that are missing; without missing ones no network is touched.
 
-    Raises JarMismatch or JarUnavailable, which name the jar; what was fetched and verified before stays cached.
+    Raises JarMismatch for a cached jar, SetupFailed when fetching fails; both name the jar. What was fetched and
+    verified before stays cached.
     """
-    wanted = await asyncio.to_thread(missing, locked(), folder)
-    turns = asyncio.Semaphore(FETCHES_AT_ONCE)
-
-    async def fetch_in_turn(jar: Jar) -> None:
-        async with turns:
-            await asyncio.to_thread(_fetch, jar, folder)
-
-    results = await asyncio.gather(*(fetch_in_turn(jar) for jar in wanted), return_exceptions=True)
-    for failure in (result for result in results if isinstance(result, BaseException)):
-        raise failure
+    if await asyncio.to_thread(missing, locked(), folder):
+        # A process of its own can be ended at once, whatever the network does.
+        await run_to_end(leashed((sys.executable, "-m", __name__, str(folder))), "fetching the broker's jars")
 
 
-def _fetch(jar: Jar, folder: Path) -> None:
+def main(folder: Path) -> int:
+    """Fetch the missing jars; what went wrong goes to stderr."""
+    try:
+        with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
+            list(threads.map(partial(_fetch, folder), missing(locked(), folder)))
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _fetch(folder: Path, jar: Jar) -> None:
     content = _download(jar)
     jar.check(content, "as fetched")
     path = jar.path(folder)
@@ -112,3 +121,7 @@ def _download(jar: Jar) -> bytes:
             f"{jar.name} is not cached and could not be fetched ({error}); connect to the network once and try again"
         ) from error
     return content
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

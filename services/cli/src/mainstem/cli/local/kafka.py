@@ -1,6 +1,7 @@
 """Apache Kafka 4.3 on a Java runtime from a wheel: one KRaft node that is broker and controller, in one JVM."""
 
 import base64
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ class Kafka:
             argv=leashed((*self._java(*heap), "kafka.Kafka", str(self._config("server.properties")))),
             prepare=self.prepare,
             probe=self._answers,
-            grace=2.5,
+            ports=(self.port, self.controller),
+            grace=2.0,
         )
 
     async def prepare(self) -> None:
@@ -112,10 +114,11 @@ class Kafka:
     async def _format(self) -> None:
         # Formatted beside and moved into place, so that a format that was cut off is not taken for a whole one.
         fresh = self.data.with_name("kafka.new")
+        shutil.rmtree(fresh, ignore_errors=True)
         self._write_properties("format.properties", fresh)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # As one word: one identity in 64 begins with a hyphen and would be taken for an option.
-        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--ignore-formatted")
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}")
         config = ("-c", str(self._config("format.properties")))
         await run_to_end(leashed((*self._java("-Xmx128m"), *tool, *config)), "formatting the broker's log folder")
         fresh.rename(self.data)

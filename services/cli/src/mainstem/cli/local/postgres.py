@@ -59,8 +59,9 @@ class Postgres:
             argv=self.launcher.argv("postgres", "-D", str(self.data), *self._settings()),
             prepare=self.prepare,
             probe=self._answers,
+            ports=(self.port,),
             stop_signal=SIGINT,
-            grace=2.5,
+            grace=2.0,
         )
 
     async def prepare(self) -> None:
@@ -111,8 +112,9 @@ class Postgres:
             yield from ("-c", f"{name}={value}")
 
     async def _answers(self) -> bool:
-        is_ready = str(self.launcher.binaries / "pg_isready")
-        return await exits_with_zero(is_ready, "-q", "-h", HOST, "-p", str(self.port), "-t", "1")
+        # Asked through the socket in this platform's own folder, where no other server can answer.
+        is_ready, folder = str(self.launcher.binaries / "pg_isready"), str(self.launcher.sockets)
+        return await exits_with_zero(is_ready, "-q", "-h", folder, "-p", str(self.port), "-t", "1")
 
 
 def given_database(home: Home) -> str | None:

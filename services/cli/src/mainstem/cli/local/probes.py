@@ -3,6 +3,7 @@
 import asyncio
 
 from mainstem.cli.local.ports import HOST
+from mainstem.cli.local.process import short_lived
 
 
 async def accepts(port: int) -> bool:
@@ -26,7 +27,6 @@ async def answers_ready(port: int) -> bool:
 
 async def exits_with_zero(*argv: str) -> bool:
     """Tell whether a program succeeds; its output is dropped."""
-    child = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    return await child.wait() == 0
+    nothing = asyncio.subprocess.DEVNULL
+    async with short_lived(*argv, stdin=nothing, stdout=nothing) as child:
+        return await child.wait() == 0

@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mainstem.cli.local import ports
 from mainstem.cli.local.errors import SetupFailed
 from mainstem.cli.local.state import Status
 
@@ -27,25 +28,34 @@ class Program:
 
     `prepare` is awaited once before the first start and may be cancelled; `probe` returns whether the process answers
     and raises OSError or returns False while it does not; any other error of the two stops the supervisor.
+    An answer counts only while the process itself listens on all of `ports`: it may be a neighbour's.
     """
 
     name: str
     argv: tuple[str, ...]
     probe: Callable[[], Awaitable[bool]]
+    ports: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     prepare: Callable[[], Awaitable[None]] = nothing
     stop_signal: signal.Signals = signal.SIGTERM
-    grace: float = 2.0
+    grace: float = 1.5
 
 
-def leashed(argv: tuple[str, ...], death: signal.Signals = signal.SIGKILL) -> tuple[str, ...]:
-    """Have the kernel send `death` to the program when its supervisor dies, however that dies.
+def leashed(
+    argv: tuple[str, ...], death: signal.Signals = signal.SIGKILL, identity: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Have the kernel send `death` to the program when this process, its supervisor, dies, however that dies.
 
-    Where the system has no such signal the program is run as it is, and the next start clears what was left.
+    `identity` are options of `setpriv` that drop rights. Where the system has no such signal the program is run as it
+    is, and the next start clears what was left.
     """
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", death.name.removeprefix("SIG"), "--", *argv) if setpriv else argv
+    if not setpriv:
+        return argv
+    # A supervisor that died before the leash was on sends no signal; its child has another parent then.
+    alone = ("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()))
+    return (setpriv, *identity, "--pdeathsig", death.name.removeprefix("SIG"), "--", *alone, *argv)
 
 
 class Process:
@@ -60,6 +70,8 @@ class Process:
         self.restarts = 0
         #: The last end was asked for with `kill`, so it does not count as a crash.
         self.killed = False
+        #: It was ready at least once, so its ports are known to others.
+        self.answered = False
         self._changed = changed
         self._child: asyncio.subprocess.Process | None = None
 
@@ -68,9 +80,15 @@ class Process:
         """The process id while the process runs."""
         return self._child.pid if self._child and self._child.returncode is None else None
 
+    @property
+    def lost_ports(self) -> list[int]:
+        """The ports that somebody else took before the process, which does not run now, ever answered."""
+        return [] if self.answered else [port for port in self.program.ports if not ports.is_free(port)]
+
     def become(self, status: Status) -> None:
         """Move on to a status and tell the observer."""
         self.status = status
+        self.answered |= status is Status.READY
         for event, wanted in ((self.ready, Status.READY), (self.stopped, Status.STOPPED)):
             if status is wanted:
                 event.set()
@@ -110,9 +128,12 @@ class Process:
             # Not wait_for: in Python 3.11 it loses a cancellation that comes while the probe fails, and the watch
             # of a process that has ended would go on for ever (python/cpython#86296).
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                return await self.program.probe()
+                return await self.program.probe() and self._listens()
         except (OSError, TimeoutError):
             return False
+
+    def _listens(self) -> bool:
+        return not self.program.ports or (self.pid is not None and ports.listens(self.pid, self.program.ports))
 
     def kill(self) -> None:
         """End the process at once, without a chance to tidy up; the supervisor starts it again."""
@@ -126,12 +147,11 @@ class Process:
         """End the process and its group: the stop signal first, SIGKILL when the grace is over."""
         if self._child and self.pid:
             self._signal(self.program.stop_signal)
-            try:
-                await asyncio.wait_for(self._child.wait(), self.program.grace)
-            except TimeoutError:
-                self._signal(signal.SIGKILL)
-                await self._child.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.program.grace):
+                    await self._child.wait()
             self._end_group()
+            await self._child.wait()
         self.become(Status.STOPPED)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -140,7 +160,7 @@ class Process:
                 os.killpg(self._child.pid, number)
 
     def _end_group(self) -> None:
-        """End what the process started and did not take with it."""
+        """End the process, if it still runs, and what it started and did not take with it."""
         self._signal(signal.SIGKILL)
 
     def tail(self, lines: int) -> list[str]:
@@ -148,23 +168,32 @@ class Process:
         return tail(self.log, lines)
 
 
+@asynccontextmanager
+async def short_lived(*argv: str, stdin: int, stdout: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program for the length of a block; at its end the program is gone, and what it started with it.
+
+    Ctrl-C in the terminal does not reach the program: the supervisor alone answers it.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *argv, stdin=stdin, stdout=stdout, stderr=asyncio.subprocess.STDOUT, process_group=0
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+
+
 async def run_to_end(argv: tuple[str, ...], what: str, stdin: bytes = b"") -> None:
     """Run a program that prepares something and wait for its end; a cancelled wait ends the program.
 
     Raises SetupFailed with the program's last lines when it ends with an error.
     """
-    child = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
+    pipe = asyncio.subprocess.PIPE
+    async with short_lived(*argv, stdin=pipe, stdout=pipe) as child:
         output, _ = await child.communicate(stdin)
-    except asyncio.CancelledError:
-        child.kill()
-        await child.wait()
-        raise
     if child.returncode:
         lines = output.decode("utf-8", "replace").strip().splitlines()[-10:]
         raise SetupFailed(

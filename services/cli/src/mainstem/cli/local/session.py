@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from mainstem.cli.local import graph, launcher, probes
+from mainstem.cli.local import graph, launcher, ports, probes, signals
 from mainstem.cli.local.checklist import Checklist
 from mainstem.cli.local.errors import LocalError, NotRunning
 from mainstem.cli.local.home import Home, find_home
@@ -17,6 +18,7 @@ from mainstem.cli.local.process import tail
 from mainstem.cli.local.state import PlatformState, ProcessState, Status
 
 STOP_WITHIN_S = 8.0
+ANSWER_WITHIN_S = 2.0
 POLL_S = 0.1
 
 
@@ -44,43 +46,48 @@ def require_running(home: Home) -> PlatformState:
 
 
 def detach(home: Home, services: Sequence[str]) -> PlatformState:
-    """Start a supervisor of its own and return when everything answers; Ctrl-C meanwhile stops it again.
+    """Start a supervisor of its own and return when everything answers; whatever ends this before ends that too.
 
     Raises LocalError with the reason when the supervisor gives up.
     """
     home.create()
     child = _spawn(home, services)
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(_end, child)
         with Checklist() as checklist:
-            return _until_ready(home, child, checklist)
-    except BaseException:
-        child.terminate()
-        child.wait(STOP_WITHIN_S)
-        raise
+            state = _until_ready(home, child, checklist)
+        _let_stay(child)
+        unfinished.pop_all()
+    return state
 
 
 def stay(home: Home, services: Sequence[str]) -> None:
-    """Run the platform in this process until SIGINT or SIGTERM.
+    """Run the platform in this process until a signal asks to stop, and exit as programs do that a signal ended.
 
     Raises LocalError with the reason when the platform gives up.
     """
     with Checklist() as checklist:
-        asyncio.run(supervise(home, services, checklist.update))
+        asked = asyncio.run(supervise(home, services, checklist.update))
+    raise SystemExit(signals.EXIT_BASE + asked)
 
 
-async def supervise(home: Home, services: Sequence[str], changed: Callable[[PlatformState], None]) -> None:
-    """Run the platform until a signal asks to stop or it gives up, which is raised; leaves nothing running."""
+async def supervise(home: Home, services: Sequence[str], changed: Callable[[PlatformState], None]) -> signal.Signals:
+    """Run the platform until a signal asks to stop, and return that signal; leaves nothing running.
+
+    Raises what makes the platform give up before.
+    """
     platform = Platform(home.root, services=services, cache=home.cache, changed=changed)
-    asked = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    asked = signals.first_to_stop()
     try:
         platform.start()
         over = asyncio.create_task(platform.wait())
-        await asyncio.wait((over, asyncio.create_task(asked.wait())), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((over, asked), return_when=asyncio.FIRST_COMPLETED)
     finally:
         await platform.stop()
-    await over
+    (failure,) = await asyncio.gather(over, return_exceptions=True)
+    if failure and not asked.done():
+        raise failure
+    return await asked
 
 
 def stop(home: Home) -> bool:
@@ -125,9 +132,12 @@ async def _ask(processes: Sequence[ProcessState]) -> list[bool]:
 
 async def _answers(process: ProcessState) -> bool:
     port = int(process.address.rpartition(":")[2])
+    if process.run is None or not ports.listens(process.run.pid, (port,)):
+        return False
     question = probes.answers_ready(port) if process.name in graph.SERVICES else probes.accepts(port)
     try:
-        return await asyncio.wait_for(question, timeout=2.0)
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await question
     except (OSError, TimeoutError):
         return False
 
@@ -135,7 +145,23 @@ async def _answers(process: ProcessState) -> bool:
 def _spawn(home: Home, services: Sequence[str]) -> subprocess.Popen[bytes]:
     command = (sys.executable, "-m", "mainstem.cli.local.daemon", str(home.root), *services)
     with (home.logs / "supervisor.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+
+
+def _let_stay(child: subprocess.Popen[bytes]) -> None:
+    """Tell the supervisor that it goes on without this process."""
+    assert child.stdin is not None  # noqa: S101  (a pipe was asked for)
+    with suppress(BrokenPipeError), child.stdin as word:
+        word.write(b"!")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a supervisor that was not told to stay."""
+    child.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(STOP_WITHIN_S)
+    child.kill()
+    child.wait()
 
 
 def _until_ready(home: Home, child: subprocess.Popen[bytes], checklist: Checklist) -> PlatformState:

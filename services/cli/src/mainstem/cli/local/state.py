@@ -112,5 +112,5 @@ class PlatformState(BaseModel):
         """End what a supervisor that was killed may have left: PostgreSQL on its way down, or more without a leash."""
         runs = [process.run for process in self.processes if process.run]
         for run in runs:
-            if not run.end(signal.SIGINT, within=5.0):
-                run.end(signal.SIGKILL, within=5.0)
+            if not run.end(signal.SIGINT, within=2.0):
+                run.end(signal.SIGKILL, within=2.0)

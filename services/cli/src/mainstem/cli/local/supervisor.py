@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from mainstem.cli.local.backoff import Backoff, Restarts
@@ -17,12 +17,20 @@ def _quiet() -> None:
     """Tell nobody."""
 
 
+def _nowhere(_: Collection[int]) -> Sequence[Program]:
+    """Know no other ports."""
+    return ()
+
+
 class Supervisor:
     """Runs programs as direct children of this process.
 
     A program starts when everything that it needs answered its probe. One that ends is started again after a pause
     (`Backoff`); one that ends again and again stops everything, and `failure` says why with that program's last lines.
     Nothing outlives the supervisor, whatever ends it.
+
+    A program that ends without ever having answered while somebody else listens on its ports lost them to a neighbour:
+    `elsewhere` is given these ports and returns the programs as they are with others instead.
     """
 
     def __init__(
@@ -31,10 +39,11 @@ class Supervisor:
         logs: Path,
         backoff: Backoff | None = None,
         changed: Callable[[], None] = _quiet,
+        elsewhere: Callable[[Collection[int]], Sequence[Program]] = _nowhere,
     ) -> None:
         #: What made the supervisor give up; None while all is well and after a stop that was asked for.
         self.failure: Exception | None = None
-        self._changed = changed
+        self._elsewhere = elsewhere
         self._backoff = backoff or Backoff()
         self._processes = {
             program.name: Process(program, logs / f"{program.name}.log", changed) for program in programs
@@ -123,7 +132,15 @@ class Supervisor:
         pause = restarts.after_end(time.monotonic(), up_for)
         if pause is None:
             raise self._crash_loop(process)
+        if lost := process.lost_ports:
+            await self._move(process, lost)
         return pause
+
+    async def _move(self, process: Process, lost: Collection[int]) -> None:
+        # Those that need the process have not started yet, and get its new address with their new programs.
+        for program in self._elsewhere(lost):
+            self[program.name].program = program
+        await process.program.prepare()
 
     def _crash_loop(self, process: Process) -> CrashLoop:
         lines = "\n".join(f"  {line}" for line in process.tail(TAIL_LINES))
