@@ -150,7 +150,7 @@ def test_every_cell_of_many_random_logs_has_the_bits_of_the_rules(compiled, rand
 
 
 def test_a_long_log_drops_what_no_window_needs_and_stays_exact(compiled, random_log, batch_of):
-    log = random_log(1000, 1500)
+    log = random_log(1000, 1000)
     engine = Engine(compiled)
     np.testing.assert_array_equal(engine.process(batch_of(log)).values, expected(log, compiled.names))
     assert engine.state_bytes() < 200_000

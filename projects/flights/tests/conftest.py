@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from projects.flights.damage import Damage, damaged_events
-from projects.flights.data import DAY_US, Events, honest_events
+from projects.flights.data import DAY_US, Events, honest_events, read_flights
 from projects.flights.demo.books import Sent
 from projects.flights.demo.player import Player
 from projects.flights.demo.reading import Log, Reading
@@ -38,6 +39,23 @@ def early(events: Events) -> Events:
     n = int(np.searchsorted(events.arrival_us, END_US))
     times = events.event_time_us[:n], events.arrival_us[:n]
     return Events(events.source, events.ids[:n], events.keys[:n], *times, events.payloads[:n])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "year: reads the year of flights, which takes some seconds")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whoever asks for the year, at whatever distance."""
+    for item in items:
+        if {"honest", "flights"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("year")
+
+
+@pytest.fixture(scope="session")
+def flights() -> pd.DataFrame:
+    return read_flights()
 
 
 @pytest.fixture(scope="session")

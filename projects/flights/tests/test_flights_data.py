@@ -1,16 +1,11 @@
 """The honest events are what the data says, no more and no less."""
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
-from projects.flights.data import HOUR_US, MINUTE_US, Events, local_clock, minute_of_day, read_flights
+from projects.flights.data import HOUR_US, MINUTE_US, Events, local_clock, minute_of_day
 
 DAY_US = 24 * HOUR_US
-
-
-@pytest.fixture(scope="module")
-def flights() -> pd.DataFrame:
-    return read_flights()
 
 
 def clock_minutes(instants_us: pd.Series, zone: str) -> np.ndarray:

@@ -1,0 +1,23 @@
+"""Ledger: every record of every topic is framed, hashed, packed into blocks and stored."""
+
+from tests.bench.clock import Figure
+from tests.bench.stage import ON_SERVERS, Stage, Turn
+
+from mainstem.ledger_service.handlers import on_records
+from mainstem.ledger_service.store import PostgresStore
+from mainstem.registry.handlers import implied_topics
+
+
+async def ledger(stage: Stage) -> Turn:
+    """Set the service up."""
+    store = PostgresStore(await stage.database("ledger", "mainstem.ledger_service"))
+
+    async def nothing() -> None:
+        """Topics do not change here."""
+
+    return Turn(
+        Figure("ledger", "an entry archived", ON_SERVERS),
+        [topic.name for topic in implied_topics(stage.definition)],
+        lambda records: on_records(records, store=store, on_project=nothing),
+        store.publish_checkpoint,
+    )
