@@ -117,9 +117,8 @@ async def _until_end(client: asyncio.subprocess.Process, platform: Platform) -> 
 
 async def _end(client: asyncio.subprocess.Process) -> None:
     """End the client and what it started."""
-    if client.returncode is not None:
-        return
-    client.terminate()
+    if client.returncode is None:
+        client.terminate()
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE_S):
             await client.wait()
