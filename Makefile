@@ -33,7 +33,7 @@ fault: $(STAMP) ## of these the kill runs: dozens of kill -9, and the same table
 	@$(BIN)/python -m pytest -q -m fault
 
 unit: $(STAMP) ## the fast tests alone
-	@$(BIN)/python -m pytest -q libs services projects -m "not real and not fault"
+	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault and not year"
 
 check: $(STAMP) ## what CI checks besides the tests: style, types, layers, schemas, lock
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from mainstem.events.catalogue import decode, header
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Message
 from mainstem.ingestion.domain import PartitionState
-from mainstem.ingestion.engine import PAYLOAD_BYTES_KEPT, Judge, Outcome
+from mainstem.ingestion.engine import MAX_AROUND_BYTES, MAX_RECORD_BYTES, PAYLOAD_BYTES_KEPT, Judge, Outcome
 from mainstem.project.contract import BLOCK
 from mainstem.project.reasons import Reason
 from mainstem.telemetry import Tracer
@@ -137,9 +138,26 @@ def test_a_progress_marker_is_passed_on_in_its_place_and_partition() -> None:
     assert dict(message.headers)["ce_origin"] == b"src.orders/1/1"
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"until":7}', b'{"until":"soon"}', b"\xff"])
-def test_a_marker_that_says_nothing_announces_nothing(value: bytes) -> None:
-    assert judge([marker(0, value)]).messages == []
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"until":7}', b'{"until":"soon"}', b"\xff", b"[" * 100_000])
+def test_a_marker_that_says_nothing_is_judged_as_a_record(value: bytes) -> None:
+    assert [type(fact) for fact in facts(judge([marker(0, value)]))] == [RecordQuarantined]
+
+
+@pytest.mark.parametrize("value", [None, b'{"until":"%s"}' % MAY.encode()])
+@pytest.mark.parametrize("what", ["ce_id", "ce_correlationid", "ce_time", "traceparent", "ce_anything"])
+def test_headers_of_megabytes_are_quarantined_and_travel_no_further(what: str, value: bytes | None) -> None:
+    taken = record(0) if value is None else marker(0, value)
+    outcome = judge([replace(taken, headers=(*taken.headers, (what, b"x" * MAX_RECORD_BYTES)))])
+    (message,) = outcome.messages
+    (fact,) = facts(outcome)
+    assert isinstance(fact, RecordQuarantined)
+    assert (fact.reason, "key and headers take" in fact.detail) == ("too_large", True)
+    assert len(message.value or b"") + sum(len(value) for _, value in message.headers) < 5 * MAX_AROUND_BYTES
+
+
+def test_a_key_of_megabytes_is_quarantined() -> None:
+    (fact,) = facts(judge([replace(record(0), key=b"x" * MAX_RECORD_BYTES)]))
+    assert fact.reason == "too_large"
 
 
 def test_a_correction_takes_the_place_of_the_quarantined_record() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from mainstem.events.errors import Unavailable
@@ -25,12 +26,17 @@ async def cluster_id(bootstrap: str) -> str:
 
 
 async def create_topics(bootstrap: str, topics: Sequence[ConcreteTopic], replication: int = 1) -> None:
-    """Create the topics that do not exist; raise Unavailable when the broker refuses one."""
+    """Create the topics that do not exist; raise Unavailable when the broker refuses one.
+
+    Raises Rejected when one exists that will not do; see `ConcreteTopic.accept`.
+    """
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         await client.start()
         wanted = [NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in topics]
         answer = await client.create_topics(wanted)
+        there = [name for name, code, *_ in answer.topic_errors if code == TopicAlreadyExistsError.errno]
+        found = await _describe(client, there)
     except (KafkaError, OSError) as fault:
         raise Unavailable(f"Kafka at {bootstrap} did not create topics: {fault}") from fault
     finally:
@@ -38,6 +44,22 @@ async def create_topics(bootstrap: str, topics: Sequence[ConcreteTopic], replica
     for name, code, *message in answer.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
             raise Unavailable(f"Kafka refused topic {name}: {for_code(code).__name__} {message}")
+    for topic in topics:
+        if topic.name in found:
+            topic.accept(found[topic.name])
+
+
+async def _describe(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, ConcreteTopic]:
+    """Return the topics as the broker has them."""
+    if not names:
+        return {}
+    partitions = {found["topic"]: len(found["partitions"]) for found in await client.describe_topics(names)}
+    answers = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    return {
+        name: ConcreteTopic(name, partitions[name], {setting: value for setting, value, *_ in settings})
+        for answer in answers
+        for _, _, _, name, settings in answer.resources
+    }
 
 
 async def topic_names(bootstrap: str) -> list[str]:

@@ -18,13 +18,13 @@ from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.ids import child_id
-from mainstem.events.topics import ConcreteTopic
+from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
 
 _MAX_RECORDS = 2_000
 _POLL_MS = 50
 _FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 512 << 10
-_REQUEST_BYTES = 16 << 20
+_REQUEST_BYTES = LARGEST_SOURCE_MESSAGE
 _COMMIT_EVERY_S = 1.0
 #: How long a starting process waits for the broker.
 _PATIENCE_S = 60.0

@@ -29,7 +29,7 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self.log: dict[Partition, list[MemoryRecord]] = {}
-        self._partitions: dict[str, int] = {}
+        self._topics: dict[str, ConcreteTopic] = {}
         self._added = asyncio.Condition()
 
     @property
@@ -40,16 +40,16 @@ class MemoryBus:
     async def create(self, topics: Sequence[ConcreteTopic]) -> None:
         """Create what is missing."""
         for topic in topics:
-            self._partitions.setdefault(topic.name, topic.partitions)
-            for number in range(self._partitions[topic.name]):
+            topic.accept(self._topics.setdefault(topic.name, topic))
+            for number in range(topic.partitions):
                 self.log.setdefault((topic.name, number), [])
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Append all messages."""
         for m in messages:
-            if m.topic not in self._partitions:
+            if m.topic not in self._topics:
                 raise Unavailable(f"topic {m.topic} does not exist; create it first")
-            number = crc32(m.key or b"") % self._partitions[m.topic] if m.partition is None else m.partition
+            number = crc32(m.key or b"") % self._topics[m.topic].partitions if m.partition is None else m.partition
             place = self.log[m.topic, number]
             place.append(MemoryRecord(m.topic, number, len(place), m.key, m.value, m.headers))
         async with self._added:

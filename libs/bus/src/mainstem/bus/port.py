@@ -48,7 +48,10 @@ class Bus(Protocol):
     """The event bus."""
 
     async def create(self, topics: Sequence[ConcreteTopic]) -> None:
-        """Create the topics that do not exist yet; leave the others as they are."""
+        """Create the topics that do not exist yet; leave the others as they are.
+
+        Raises Rejected when one exists with other partitions, or with settings by which records would be lost.
+        """
 
     def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> Subscription:
         """Return a subscription of `group`. The topics must exist. Reading starts with `run`."""

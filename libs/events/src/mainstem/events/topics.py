@@ -1,13 +1,17 @@
 """The table of topics. Topics are created from it, and `schemas/topics.json` is generated from it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from mainstem.events import data, features, ledger, monitoring, registry, serving, training
 from mainstem.events.envelope import Fact
+from mainstem.events.errors import Rejected
 
 _DAY_MS: Final = 86_400_000
 _MIB: Final = 1 << 20
+#: A source may send 16 MiB and what stands around it; what is too large for its contract is then quarantined by name.
+LARGEST_SOURCE_MESSAGE: Final = 17 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         facts=(data.ProgressReached,),
         about="Records as they come: plain JSON, or CloudEvents in binary mode.",
         partitions=2,
-        max_message_bytes=16 * _MIB,
+        max_message_bytes=LARGEST_SOURCE_MESSAGE,
     ),
     Topic(
         "evt.data.{source}",
@@ -175,6 +179,26 @@ class ConcreteTopic:
     name: str
     partitions: int
     config: dict[str, str]
+
+    def accept(self, found: "ConcreteTopic") -> None:
+        """Accept the topic that exists under the name; raise Rejected when records would be lost or misplaced in it."""
+        there = f"topic {self.name} exists with"
+        if found.partitions != self.partitions:
+            raise Rejected(
+                f"{there} {found.partitions} partitions, {self.partitions} are asked for; "
+                f"declare partitions={found.partitions}, or choose another name"
+            )
+        for name, holds in _NEEDED.items():
+            wanted, given = self.config.get(name), found.config.get(name, "")
+            if wanted is not None and not holds(given, wanted):
+                raise Rejected(f"{there} {name}={given}, {wanted} is asked for; alter it, or choose another name")
+
+
+#: Settings that an existing topic must have, and whether what it has will do.
+_NEEDED: Final[dict[str, Callable[[str, str], bool]]] = {
+    "message.timestamp.type": str.__eq__,
+    "max.message.bytes": lambda given, wanted: int(given) >= int(wanted),
+}
 
 
 def fixed() -> list[ConcreteTopic]:

@@ -8,9 +8,13 @@ from typing import LiteralString
 import asyncpg
 
 from mainstem.events.catalogue import BY_TYPE, Record, encode
-from mainstem.events.envelope import Event, read_envelope
+from mainstem.events.envelope import Event, Message, read_envelope
+from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence, Position
 from mainstem.storage.queries import load
+
+#: No event has more: a topic of ours takes twice as much, headers and compression aside.
+MAX_EVENT_BYTES = 1 << 20
 
 SQL = load("mainstem.storage", "sql/platform.sql")
 
@@ -33,11 +37,15 @@ class Transaction:
         return self._fence.admit(records)[0]
 
     async def append(self, events: Sequence[Event]) -> None:
-        """Append events to the log and the outbox. One that is there already (same id) is left as it is."""
+        """Append events to the log and the outbox. One that is there already (same id) is left as it is.
+
+        Raises Rejected for an event that no topic would take.
+        """
         for event in events:
             if await self.connection.fetchval(SQL["has_event"], event.envelope.id):
                 continue
             message = encode(event)
+            _check_size(event, message)
             await self.connection.execute(
                 SQL["append_event"],
                 event.envelope.id,
@@ -111,6 +119,12 @@ class Transaction:
             await self.save_positions(self._fence.positions)
         if self._appended:
             await self.connection.execute("notify outbox")
+
+
+def _check_size(event: Event, message: Message) -> None:
+    size = len(message.value or b"") + sum(len(value) for _, value in message.headers)
+    if size > MAX_EVENT_BYTES:
+        raise Rejected(f"the event {event.envelope.type} has {size} bytes, at most {MAX_EVENT_BYTES}; say less")
 
 
 def _storable(text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from mainstem.bus import Bus, Partition
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
+from mainstem.events.errors import Rejected
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.waiting import running, until
 
@@ -184,3 +185,23 @@ class BusContract:
         await bus.create([ConcreteTopic(topic, 2, APPEND_TIME)])
         async with running(bus.subscribe(topic, [topic], reader.positions).run(reader.on_batch)):
             await until(lambda: reader.values() == [b"0"])
+
+    @pytest.mark.parametrize(
+        ("partitions", "config", "says"),
+        [
+            (3, {}, "exists with 2 partitions, 3 are asked for; declare partitions=2, or choose another name"),
+            (2, {"max.message.bytes": "99999999"}, "exists with max.message.bytes=16777216, 99999999 is asked for"),
+            (2, {"message.timestamp.type": "CreateTime"}, "exists with message.timestamp.type=LogAppendTime, Create"),
+        ],
+    )
+    async def test_a_topic_that_exists_otherwise_than_it_is_asked_for_is_refused(
+        self, bus: Bus, topic: str, partitions: int, config: dict[str, str], says: str
+    ) -> None:
+        """What would misplace or lose records is said before the first one is written."""
+        with pytest.raises(Rejected) as refusal:
+            await bus.create([ConcreteTopic(topic, partitions, APPEND_TIME | config)])
+        assert str(refusal.value).startswith(f"topic {topic} {says}")
+
+    async def test_a_topic_that_takes_more_than_is_asked_for_will_do(self, bus: Bus, topic: str) -> None:
+        """A limit that was raised by hand stays."""
+        await bus.create([ConcreteTopic(topic, 2, APPEND_TIME | {"max.message.bytes": "1000"})])

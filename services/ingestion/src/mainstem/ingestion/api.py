@@ -12,9 +12,11 @@ from mainstem.auth import Principals, Right
 from mainstem.events.envelope import Message
 from mainstem.events.ids import child_id, content_id
 from mainstem.events.instants import parse, render
+from mainstem.ingestion.engine import MAX_RECORD_BYTES
 from mainstem.ingestion.ports import Store
 from mainstem.project.contract import SourceContract
 from mainstem.runtime import Problem, authenticate, body_bytes, json_body
+from mainstem.runtime.http import MAX_BODY_BYTES
 
 _MOST_LISTED = 100_000
 #: CloudEvents attributes that a caller may set on a single record, as HTTP headers `ce-…`.
@@ -130,9 +132,12 @@ def _records(body: bytes) -> list[bytes]:
     if not body.lstrip().startswith(b"["):
         return [body]
     try:
-        return [orjson.dumps(item) for item in orjson.loads(body)]
+        records = [orjson.dumps(item) for item in orjson.loads(body)]
     except orjson.JSONDecodeError as fault:
         raise Problem(400, "malformed_json", f"the body begins as an array but is no JSON: {fault}") from fault
+    if max(map(len, records), default=0) > MAX_BODY_BYTES:
+        raise Problem(413, "too_large", f"a record of the array has more than {MAX_BODY_BYTES} bytes when written out")
+    return records
 
 
 def _message(contract: SourceContract, record: bytes, headers: tuple[tuple[str, bytes], ...]) -> Message:
@@ -141,5 +146,6 @@ def _message(contract: SourceContract, record: bytes, headers: tuple[tuple[str, 
         value = orjson.loads(record).get(contract.key)
     except (orjson.JSONDecodeError, AttributeError):
         value = None
-    key = value.encode() if isinstance(value, str) else None
+    # Too large to be accepted is too large for a second copy of a part of it.
+    key = value.encode() if isinstance(value, str) and len(record) <= MAX_RECORD_BYTES else None
     return Message(f"src.{contract.name}", key, record, headers)

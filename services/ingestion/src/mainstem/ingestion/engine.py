@@ -27,6 +27,8 @@ Partition = tuple[str, int]
 SOURCE = "/mainstem/ingestion"
 #: A record larger than this is refused.
 MAX_RECORD_BYTES = 1 << 20
+#: So is one whose key and headers together are larger: parts of them stand in every event that it leads to.
+MAX_AROUND_BYTES = 16 << 10
 #: A quarantine event keeps this much of the payload; the source topic and the ledger keep all of it.
 PAYLOAD_BYTES_KEPT = 16 << 10
 
@@ -86,20 +88,16 @@ class Judge:
         """Judge records of one partition in their order and remember them in `state`."""
         outcome = Outcome()
         pairs = list(zip(records, headers, strict=True))
-        for marker, run in groupby(pairs, key=lambda pair: pair[1].get("ce_type") == _PROGRESS):
-            if marker:
-                for record, found in run:
-                    self._pass_on(record, found, outcome)
-            else:
+        for until, run in groupby(pairs, key=_announces):
+            if until is None:
                 self._judge_run(list(run), state, outcome)
+            else:
+                for record, found in run:
+                    self._pass_on(record, found, until, outcome)
         return outcome
 
-    def _pass_on(self, record: Record, headers: dict[str, bytes], outcome: Outcome) -> None:
+    def _pass_on(self, record: Record, headers: dict[str, bytes], until: str, outcome: Outcome) -> None:
         """Pass a progress marker to the same partition of the accepted topic."""
-        try:
-            until = render(parse(msgspec.json.decode(record.value or b"", type=_Until).until))
-        except (msgspec.MsgspecError, ValueError):
-            return  # not a marker after all; it announces nothing
         event = _from_record(record, headers, ProgressReached(until=until))
         message = encode(event.at_origin(_origin(record)))
         outcome.messages.append(Message(self._topic, message.key, message.value, message.headers, record.partition))
@@ -248,9 +246,24 @@ class _Until(msgspec.Struct):
     until: str
 
 
+def _announces(pair: tuple[Record, dict[str, bytes]]) -> str | None:
+    """Return until when a marker says that all is out; None for a record, also for one that claims to be a marker."""
+    record, headers = pair
+    if headers.get("ce_type") != _PROGRESS or _size_around(record, headers) > MAX_AROUND_BYTES:
+        return None
+    try:
+        return render(parse(msgspec.json.decode(record.value or b"", type=_Until).until))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _size_around(record: Record, headers: dict[str, bytes]) -> int:
+    return len(record.key or b"") + sum(map(len, headers.values()))
+
+
 def _text(raw: bytes) -> str:
-    """Return a header of a source as text that can be kept, whatever its bytes."""
-    return _storable(raw.decode(errors="replace"))
+    """Return a header of a source as text that can be kept, whatever its bytes and however many."""
+    return _storable(raw[:MAX_AROUND_BYTES].decode(errors="replace"))
 
 
 def _storable(text: str) -> str:
@@ -270,6 +283,9 @@ def _header_fault(record: Record, headers: dict[str, bytes], time_us: int) -> Fa
     size = len(record.value or b"")
     if size > MAX_RECORD_BYTES:
         return Fault(Reason.TOO_LARGE, None, f"{size} bytes, at most {MAX_RECORD_BYTES}")
+    around = _size_around(record, headers)
+    if around > MAX_AROUND_BYTES:
+        return Fault(Reason.TOO_LARGE, None, f"key and headers take {around} bytes, at most {MAX_AROUND_BYTES}")
     if "ce_specversion" in headers and not headers.get("ce_id"):
         return Fault(Reason.MISSING_ID, None, "a CloudEvent without ce_id")
     if time_us == NEVER:

@@ -15,6 +15,8 @@ from mainstem.telemetry import Tracer, metrics
 
 #: A direct call may ask about this many rows.
 MAX_ROWS = 4096
+#: Its id and its entity may have this many characters each: both stand in every prediction.
+MAX_NAME = 1024
 
 
 class Answers(Oracle):
@@ -45,7 +47,7 @@ class Answers(Oracle):
     def answer(self, question: Question) -> Answer:
         live = self.about(question.model, question.version)
         model = self._board.model(live)
-        _check_shape(question, model.width)
+        _check(question, model.width)
         probabilities = model.probabilities(question.rows)
         if not np.isfinite(probabilities).all():
             raise NoAnswer(f"model {live.model} version {live.version} gave no probability for request {question.id}")
@@ -71,12 +73,15 @@ class Answers(Oracle):
         )
 
 
-def _check_shape(question: Question, width: int) -> None:
+def _check(question: Question, width: int) -> None:
     rows = question.rows
     if rows.ndim != 2 or rows.shape[1] != width:
         raise BadQuestion(
             f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]"
         )
+    for what, name in (("id", question.id), ("entity", question.entity or "")):
+        if len(name) > MAX_NAME:
+            raise TooLarge(f"the {what} of the request has {len(name)} characters, at most {MAX_NAME}")
     if len(rows) > MAX_ROWS:
         raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")
     if np.isinf(rows).any():

@@ -17,6 +17,8 @@ from mainstem.runtime import Problem, authenticate, json_body
 from mainstem.training.handlers import SOURCE
 from mainstem.training.store import PostgresStore
 
+_LONGEST_ID = 200
+
 
 class Api:
     """The routes, and what they need."""
@@ -44,6 +46,8 @@ class Api:
             raise Problem(404, "unknown_model", f"no applied project declares model {body['model']!r}")
         recorded_us = self._recorded(request, body)
         command_id = str(body.get("command_id") or uuid4().hex)
+        if len(command_id) > _LONGEST_ID:
+            raise Problem(400, "malformed_body", f"command_id has {len(command_id)} characters, at most {_LONGEST_ID}")
         fact = TrainingRequested(
             run=child_id(command_id, "run")[:16],
             model=body["model"],
