@@ -27,7 +27,7 @@ from tests.bench.stage import FIRST_DAYS, RUN_DAYS, open_stage
 from tests.bench.training import training
 from tests.bench.year import year
 
-WIDTH = 140
+WIDTH = 160
 
 
 async def measure() -> list[Figure]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import groupby
 from typing import Any, cast
 
@@ -244,20 +245,23 @@ class KafkaBus:
         )
         self._broker = KafkaBroker(bootstrap, client_id=client, logger=None, apply_types=False, graceful_timeout=10)
         self.publisher = KafkaPublisher(self._producer)
+        self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> "KafkaBus":
         await _answering(self._bootstrap)
-        try:
-            await self._producer.start()
-            await self._broker.start()
-        except KafkaError as fault:
-            await self._producer.stop()
-            raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {fault}") from fault
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._producer.stop)
+            closing.push_async_callback(self._broker.stop)
+            try:
+                await self._producer.start()
+                await self._broker.start()
+            except KafkaError as fault:
+                raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {fault}") from fault
+            self._closing = closing.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._broker.stop()
-        await self._producer.stop()
+        await self._closing.aclose()
 
     async def create(self, topics: Sequence[ConcreteTopic]) -> None:
         """Create what is missing."""
