@@ -1,6 +1,5 @@
 """A real Kafka and a real PostgreSQL, the flights of some weeks on their way, and services that take them in turn."""
 
-import gc
 import os
 from asyncio import Event
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from mainstem.events.instants import parse
 from mainstem.events.topics import fixed
 from mainstem.project import ProjectDefinition, load_folder
 from mainstem.registry.handlers import implied_topics
+from mainstem.runtime.service import collect_seldom
 from mainstem.serving.handlers import forever
 from mainstem.storage import Artifacts, Database, open_database
 from mainstem.telemetry import Tracer
@@ -127,6 +127,6 @@ async def open_stage() -> AsyncIterator[Stage]:
         os.sched_setaffinity(0, OWN)
         await bus.create([*fixed(), *implied_topics(definition)])
         player = Player(bus.publisher, honest_events(), partitions)
-        # What the source system holds is no part of a service: no service looks for cycles in it.
-        gc.freeze()
+        # As a service does; what the source system holds here is no part of one.
+        collect_seldom()
         yield Stage(definition, env, bus, player, Artifacts(Path(env["MAINSTEM_ARTIFACTS"])), closing)
