@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from tests.system.readings import NUMBERS, event, reading
+from tests.system.readings import NUMBERS, Bad, event, reading
 from tests.system.world import HARBOUR, Headers, Sent, World, fact, stands_at
 
 from mainstem.events.topics import member
@@ -33,6 +33,19 @@ async def refused(world: World, there: str) -> dict[str, Any]:
     """Return the verdict on the record that stands there."""
     world.bad.append(there)
     return await world.quarantined(there)
+
+
+async def refused_between_good_ones(world: World, bad: Bad) -> None:
+    """Send a bad record between good ones: it is quarantined by name and they pass, and no process is started anew."""
+    async with world.unharmed():
+        before, beside = await good(world), await good(world, "tide")
+        (there,) = await world.send("src.gauge", bad.sent)
+        after = await good(world)
+        verdict = await refused(world, there)
+        assert (verdict["reason"], verdict["column"]) == (bad.reason, bad.column)
+        assert bad.says in verdict["detail"]
+        await world.accepted("gauge", before, after)
+        await world.accepted("tide", beside)
 
 
 async def refused_of(world: World, **wanted: object) -> dict[str, Any]:

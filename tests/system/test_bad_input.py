@@ -12,7 +12,17 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
-from tests.system.keeper import declaring, good, make_topic, post, posted, refused, refused_of, remember
+from tests.system.keeper import (
+    declaring,
+    good,
+    make_topic,
+    post,
+    posted,
+    refused,
+    refused_between_good_ones,
+    refused_of,
+    remember,
+)
 from tests.system.readings import BAD, DEEP, MB, ODD, PAYLOADS, event, noise, reading
 from tests.system.spring import DAYS, Spring
 from tests.system.world import HARBOUR, Sent, World, headers, stands_at
@@ -28,16 +38,7 @@ async def first(world: World) -> None:
 
 @pytest.mark.parametrize("it", BAD)
 async def test_a_bad_record_on_kafka_is_quarantined_by_name_and_its_neighbours_pass(world: World, it: str) -> None:
-    bad = BAD[it]
-    async with world.unharmed():
-        before, beside = await good(world), await good(world, "tide")
-        (there,) = await world.send("src.gauge", bad.sent)
-        after = await good(world)
-        verdict = await refused(world, there)
-        assert (verdict["reason"], verdict["column"]) == (bad.reason, bad.column)
-        assert bad.says in verdict["detail"]
-        await world.accepted("gauge", before, after)
-        await world.accepted("tide", beside)
+    await refused_between_good_ones(world, BAD[it])
 
 
 @pytest.mark.parametrize("it", sorted(PAYLOADS.keys() - {"is an array"}))

@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.system.keeper import declaring, good, make_topic, post, posted, refused, refused_of
+from tests.system.keeper import (
+    declaring,
+    good,
+    make_topic,
+    post,
+    posted,
+    refused_between_good_ones,
+    refused_of,
+)
 from tests.system.readings import MB, NUMBERS, Bad, event, header, noise, reading
 from tests.system.spring import DAYS, MODEL, Spring, at_us
 from tests.system.world import Sent, World
@@ -29,16 +37,7 @@ POISON = {
 
 @pytest.mark.parametrize("it", POISON)
 async def test_a_poisonous_record_is_quarantined_and_its_neighbours_pass(world: World, it: str) -> None:
-    bad = POISON[it]
-    async with world.unharmed():
-        before, beside = await good(world), await good(world, "tide")
-        (there,) = await world.send("src.gauge", bad.sent)
-        after = await good(world)
-        verdict = await refused(world, there)
-        assert (verdict["reason"], verdict["column"]) == (bad.reason, bad.column)
-        assert bad.says in verdict["detail"]
-        await world.accepted("gauge", before, after)
-        await world.accepted("tide", beside)
+    await refused_between_good_ones(world, POISON[it])
 
 
 async def test_a_record_of_the_type_of_progress_is_not_lost(world: World) -> None:
