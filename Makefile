@@ -39,7 +39,7 @@ check: $(STAMP) ## what CI checks besides the tests: style, types, layers, schem
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy libs/*/src services/*/src projects
+	$(BIN)/mypy libs/*/src services/*/src projects tests
 	$(BIN)/python -m mainstem.events.export --check schemas
 
 bench: $(STAMP) ## benchmarks: ratios against a peer in the same run

@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from mainstem.bus import Publisher
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
@@ -20,6 +22,7 @@ GAP_S = 0.05
 class CarelessIntake(Intake):
     """Stores positions first and publishes afterwards."""
 
+    @override
     async def on_records(self, records: Sequence[Record], *, publisher: Publisher) -> None:
         """Judge, acknowledge, and only then publish."""
         held = _Held()
@@ -43,5 +46,5 @@ async def _store() -> PostgresStore:
 
 
 if __name__ == "__main__":
-    app.Intake = CarelessIntake  # type: ignore[misc]
+    app.Intake = CarelessIntake  # type: ignore[attr-defined]
     run(app.main)

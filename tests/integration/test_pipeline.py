@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -109,7 +110,7 @@ async def test_a_consumer_that_comes_back_handles_nothing_twice(resources: Resou
     for run in runs:
         async with running(consume(resources, [RUNS], seen)), running(resources.relay()):
             await append(resources, failed(run))
-            await until(lambda run=run: run in seen.runs)
+            await until(partial(seen.runs.__contains__, run))
     assert [run for run in seen.runs if run in runs] == runs
 
 
@@ -144,7 +145,7 @@ async def test_work_is_begun_anew_each_time_what_it_stands_on_changes() -> None:
 
     async with running(restart_when(changed, work)):
         for number in range(1, 4):
-            await until(lambda number=number: begun == number)
+            await until(partial(lambda wanted: begun == wanted, number))
             changed.set()
         await until(lambda: begun == 4)
     assert ended == 4

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.system.keeper import (
@@ -82,7 +83,7 @@ async def test_a_topic_that_exists_otherwise_than_declared_is_refused_and_harms_
 
 @pytest.mark.parametrize("said", [{"id": LONG}, {"parameters": {"entity": LONG}}])
 async def test_a_question_whose_answer_could_not_be_recorded_gets_none(
-    world: World, spring: Spring, said: dict[str, object]
+    world: World, spring: Spring, said: dict[str, Any]
 ) -> None:
     async with world.unharmed():
         answer = await spring.ask(**said)

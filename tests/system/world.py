@@ -61,6 +61,7 @@ class Follower:
 
     async def until(self, found: Callable[[ConsumerRecord], bool], what: str, count: int = 1) -> list[ConsumerRecord]:
         """Return the records that `found` accepts as soon as there are `count` of them."""
+        chosen: list[ConsumerRecord] = []
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while len(chosen := list(filter(found, self.records))) < count:
@@ -107,11 +108,13 @@ class World:
 
     async def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
-        command = [Path(sys.executable).parent / "mainstem", *map(str, arguments)]
+        command = [str(Path(sys.executable).parent / "mainstem"), *map(str, arguments)]
         env = {**os.environ, **self.env, "COLUMNS": "200"}
-        return await asyncio.to_thread(
-            subprocess.run, command, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S
-        )
+
+        def call() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+
+        return await asyncio.to_thread(call)
 
     async def get(self, service: str, path: str) -> httpx.Response:
         """Ask a service."""
