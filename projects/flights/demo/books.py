@@ -66,6 +66,8 @@ class Week:
     labelled: int
     positive_rate: float
     auc: float
+    #: When its predictions were made, on average.
+    middle_us: int
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ class Books:
                 if inside.sum() >= FEWEST:
                     y = late[inside]
                     auc = float(roc_auc_score(y, self.stream["score"][inside]))
-                    found.append(Week(end, version, int(inside.sum()), float(y.mean()), auc))
+                    middle_us = int(self.stream["time_us"][inside].mean())
+                    found.append(Week(end, version, int(inside.sum()), float(y.mean()), auc, middle_us))
         return found
 
     def backfill(self, onnx: bytes) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Curve:
 def curves(
     axis: Axis, curve: Curve, weeks: Sequence[Week], activations: Sequence[Activation], marks: Sequence[Mark]
 ) -> str:
-    """Draw one figure of each week and version; a point lies in the middle of its week."""
+    """Draw one figure of each week and version; a point lies where its predictions were made, on average."""
     top, bottom = 34.0, 230.0
 
     def y(value: float) -> float:
@@ -117,13 +117,13 @@ def curves(
         drawn += [line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid")]
         drawn += [text(f"{tick:.2f}", LEFT - 10, y(tick) + 4, "tick", "end")]
     drawn += axis.versions(activations, top - 16, bottom)
-    half = (weeks[1].end_us - weeks[0].end_us) / 2 if len(weeks) > 1 else 0
+    width = min((b.end_us - a.end_us for a in weeks for b in weeks if b.end_us > a.end_us), default=0)
     for version, of in groupby(sorted(weeks, key=lambda week: (week.version, week.end_us)), lambda week: week.version):
-        points = [(axis.x(w.end_us - half), y(curve.values[w.end_us, version]), w) for w in of]
+        points = [(axis.x(w.middle_us), y(curve.values[w.end_us, version]), w) for w in of]
         path = " ".join(f"{x:.1f},{at:.1f}" for x, at, _ in points)
         drawn.append(tag("polyline", points=path, class_=f"curve v{version % 6}"))
         for x, at, week in points:
-            about = f"version {version}, {_day(week.end_us - 2 * int(half))} to {_day(week.end_us)}: "
+            about = f"version {version}, {_day(week.end_us - width)} to {_day(week.end_us)}: "
             about += f"{curve.values[week.end_us, version]:.3f} on {week.labelled:,} flights"
             title = tag("title", escape(about))
             drawn.append(tag("circle", title, cx=f"{x:.1f}", cy=f"{at:.1f}", r=3.2, class_=f"dot v{version % 6}"))

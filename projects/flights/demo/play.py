@@ -197,8 +197,6 @@ def _write(folder: Path, material: Material) -> list[str]:
     (folder / "summary.json").write_text(json.dumps(material.summary, indent=2) + "\n")
     (folder / "report.html").write_text(page(material))
     return [
-        f"{folder / 'report.html'}  the year in pictures",
-        f"{folder / 'summary.json'}  its figures",
-        "mainstem up  brings this platform back with all its data; then, for instance:",
-        "mainstem quarantine list · model list · prediction explain ID · event tail evt.monitoring.alert",
+        f"{folder / 'report.html'}  the year in pictures; summary.json beside it has its figures",
+        "mainstem up  goes on with this data: mainstem quarantine list · model list · event tail evt.monitoring.alert",
     ]

@@ -72,10 +72,16 @@ async def audit_ledger() -> Ledger:
 async def examples(prediction: str) -> dict[str, list[str]]:
     """Return how refused records look, and what a prediction rests on: what the commands say, by command."""
     refused, explained = await asyncio.gather(
-        mainstem("quarantine", "list", "--limit", "3"), mainstem("prediction", "explain", prediction)
+        mainstem("quarantine", "list", "--limit", "3"), mainstem("prediction", "explain", prediction, "-o", "json")
     )
-    headings = [line for line in explained.lines(200) if not line.startswith(" ")]
-    return {refused.command: refused.lines(4), explained.command: headings}
+    chain = _chain(json.loads(explained.text)) if explained.done else explained.lines(6)
+    return {refused.command: refused.lines(4), explained.command: chain}
+
+
+def _chain(story: Mapping[str, Any]) -> list[str]:
+    """Return the links of a prediction's story with their leaves in the ledger's tree, and what is missing."""
+    links = " ← ".join(f"{link['name']} {link['leaf']:,}" for link in story["links"])
+    return [links, "gaps: " + ("; ".join(story["gaps"]) or "none")]
 
 
 async def mainstem(*arguments: str) -> Output:

@@ -1,6 +1,7 @@
 """What people see: a live line while the year is played, and the story on one screen when it is over."""
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +21,12 @@ from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
 
 _WEEK = 7
+#: The rate is that of these last seconds: a day is sent at once, then others are waited for.
+_RECENT_S = 10.0
+#: From this many columns on three tables stand side by side, so that the story is one screen.
+_WIDE = 125
 #: Columns of numbers, which stand on the right.
-_NUMERIC = {"flights", "late", "AUC", "Brier", "records", "seconds", "rows", "version", "evidence"}
+_NUMERIC = {"flights", "late", "AUC", "Brier", "records", "rows", "version", "evidence"}
 _NUMERIC |= {"CPU s", "share", "MB at most"}
 
 
@@ -31,9 +36,10 @@ class Telling:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        self._began = self._since = time.monotonic()
-        self._events = self._events_then = self._days = 0
-        self._rate, self._behind, self._today_us = 0.0, 0, 0
+        self._began = time.monotonic()
+        self._events = self._days = self._behind = self._today_us = 0
+        #: Instants of the last seconds, each with the events that were sent until then.
+        self._recent = deque([(self._began, 0)])
         self._version: int | None = None
 
     @property
@@ -55,6 +61,7 @@ class Telling:
     def day(self, day_us: int, events: int) -> None:
         """Take note of a day that was played."""
         self._today_us, self._events, self._days = day_us, self._events + events, self._days + 1
+        self._recent.append((time.monotonic(), self._events))
         if self._live:
             self._live.update(Text(self._line(), style="bold"))
         elif self._days % _WEEK == 0:
@@ -62,9 +69,7 @@ class Telling:
 
     def behind(self, flights: int) -> None:
         """Take note of how many flights that left have no feature row yet; called about once a second."""
-        now = time.monotonic()
-        self._rate = (self._events - self._events_then) / max(now - self._since, 0.1)
-        self._since, self._events_then, self._behind = now, self._events, max(0, flights)
+        self._behind = max(0, flights)
         if self._live:
             self._live.update(Text(self._line(), style="bold"))
 
@@ -84,11 +89,19 @@ class Telling:
     def _tell(self, at_us: int, news: Text) -> None:
         self._console.print(Text.assemble((f"{_day(at_us)}  ", "dim"), news), highlight=False, soft_wrap=True)
 
+    def _rate(self) -> float:
+        """Return the events a second of the last seconds."""
+        now = time.monotonic()
+        while len(self._recent) > 1 and self._recent[1][0] < now - _RECENT_S:
+            self._recent.popleft()
+        since, events = self._recent[0]
+        return (self._events - events) / max(now - since, 0.1)
+
     def _line(self) -> str:
         version = f"version {self._version} answers" if self._version else "no version yet"
         taken = time.monotonic() - self._began
         return (
-            f"{_day(self._today_us)}  {self._events:>9,} events  {self._rate:>6,.0f}/s  "
+            f"{_day(self._today_us)}  {self._events:>9,} events  {self._rate():>6,.0f}/s  "
             f"{self._behind:>6,} flights behind  {version}  {taken:4.0f} s"
         )
 
@@ -128,12 +141,14 @@ def tell(
     console: Console, summary: Mapping[str, Any], quoted: Mapping[str, Sequence[str]], files: Sequence[str]
 ) -> None:
     """Tell the whole story; `quoted` holds what commands of the CLI printed, by command."""
+    tables = _months(summary["months"]), _reasons(summary["events"]), _processes(summary)
     sides = Table.grid(padding=(0, 4))
-    sides.add_row(_months(summary["months"]), _reasons(summary["events"]))
-    sides.add_row(_processes(summary), _seconds(summary))
+    for row in (tables,) if console.width >= _WIDE else (tables[:2], tables[2:]):
+        sides.add_row(*row)
     console.print(Text("\nA year of flights, from events alone", style="bold"))
     console.print(_events(summary), highlight=False, soft_wrap=True)
     console.print(sides)
+    console.print(_seconds(summary["seconds"]), highlight=False, soft_wrap=True)
     console.print(_runs(summary["training"]))
     console.print(_alerts(summary["alerts"]) if summary["alerts"] else Text("no alerts", style="dim"))
     for command, lines in quoted.items():
@@ -168,7 +183,7 @@ def _events(summary: Mapping[str, Any]) -> str:
         lines.append(
             f"{kill['service']} was killed on {kill['at']}, back after {kill['recovered_s']:.1f} s, nothing lost"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _months(months: Sequence[Mapping[str, Any]]) -> Table:
@@ -195,11 +210,8 @@ def _processes(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _seconds(summary: Mapping[str, Any]) -> Table:
-    table = _table("took", "seconds")
-    for name, seconds in summary["seconds"].items():
-        table.add_row(name, f"{seconds:,.0f}")
-    return table
+def _seconds(seconds: Mapping[str, float]) -> str:
+    return "it took " + " · ".join(f"{name} {taken:,.0f} s" for name, taken in seconds.items())
 
 
 def _runs(trainings: Sequence[Mapping[str, Any]]) -> Table:

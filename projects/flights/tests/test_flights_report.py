@@ -67,7 +67,7 @@ def material(**changed: object) -> Material:
     found = {
         "summary": summary(),
         "weeks": [
-            Week(end, version_at(end), 6_000, 0.22 + 0.1 * math.sin(n / 5), 0.92 + 0.02 * math.cos(n / 3))
+            Week(end, version_at(end), 6_000, 0.22 + math.sin(n / 5) / 10, 0.92 + math.cos(n / 3) / 50, end - DAY_US)
             for n, end in enumerate(ENDS)
         ],
         "windows": [

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -37,7 +37,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the audit found. `size` and `root` are those of the entries as they are now."""
+    """What the audit found. `size` and `root` are those of the tree: of what a checkpoint attests, then of the rest."""
 
     size: int
     root: str
@@ -56,23 +56,26 @@ class Audit:
     Checks of each entry: its frame can be read; its hash, id and place are the stored ones; its offset is higher than
     the one before it in its partition. Of all: leaves are dense; the root is the stored one, and at each size that a
     CheckpointPublished names it is the published one.
+
+    An entry and the hash beside it may differ; the next checkpoint tells which of the two is the archived one, and
+    from there on the audit goes by that. So one fault does not hide another.
     """
 
     def __init__(self) -> None:
-        self._frontier = Frontier()
+        self._now = _Trees()
         self._next_leaf = 0
         self._last_offsets: dict[Partition, int] = {}
         self._faults: list[Fault] = []
-        #: Roots at the ends of blocks, from the size of the last checkpoint on.
-        self._roots: dict[int, str] = {}
-        self._agreed = 0
+        #: The blocks since the size of the last checkpoint that agreed, with the trees at their ends.
+        self._since: list[tuple[_Hashes, _Trees]] = []
+        self._agreed = self._named = 0
         self._checkpoints = 0
         self._broken = False
 
     @property
     def size(self) -> int:
         """Return the number of entries taken."""
-        return self._frontier.size
+        return self._now.size
 
     def take(self, block: Block) -> None:
         """Check the next block."""
@@ -80,37 +83,37 @@ class Audit:
             self._fault(block.name, f"leaf {self._next_leaf} should come here: entries are missing, or there twice")
         self._next_leaf = block.first_leaf + block.count
         hashes = self._check_block(block)
-        self._frontier = self._frontier.append(hashes[: len(hashes) // HASH_BYTES * HASH_BYTES])
-        self._roots[self.size] = self._frontier.root().hex()
+        self._now = self._now.append(hashes)
+        self._since.append((hashes, self._now))
+        if block.topic == CheckpointPublished.TOPIC:
+            self._check_checkpoints(block)
 
     def finish(self, stored: Frontier) -> Verdict:
         """Compare with the stored tree and tell the verdict."""
-        root = self._frontier.root().hex()
+        roots = [tree.root().hex() for tree in self._now]
         if stored.size != self.size:
             self._fault(
                 "the tree", f"it has {stored.size} entries, the archive {self.size}: some were cut off or added"
             )
-        elif stored.root().hex() != root:
-            self._fault("the tree", f"its root is {stored.root().hex()}, that of the entries is {root}")
-        return Verdict(self.size, root, self._checkpoints, tuple(self._faults))
+        elif stored.root().hex() not in roots:
+            self._fault("the tree", f"its root is {stored.root().hex()}, that of the entries is {roots[0]}")
+        return Verdict(self.size, roots[0], self._checkpoints, tuple(self._faults))
 
-    def _check_block(self, block: Block) -> bytes:
+    def _check_block(self, block: Block) -> "_Hashes":
         """Check the entries of a block and return their leaf hashes, the stored ones when they cannot be read."""
+        beside = block.hashes[: len(block.hashes) // HASH_BYTES * HASH_BYTES]
         try:
             frames = frames_of(block)
         except Damaged as fault:
             self._fault(block.name, f"these entries cannot be read: {fault}")
-            return block.hashes
+            return _Hashes(beside, beside)
         hashes = leaf_hashes(frames)
         entries = [self._read(block, place, data) for place, data in enumerate(frames)]
         stored, found = _stored(block), [_found(*pair) for pair in zip(_cut(hashes, HASH_BYTES), entries, strict=True)]
         if stored != found:
             self._name_differences(block, stored, found)
         self._check_order(block)
-        if block.topic == CheckpointPublished.TOPIC:
-            for place, entry in enumerate(entries):
-                self._check_checkpoint(_name(block, place), entry)
-        return hashes
+        return _Hashes(hashes, beside if len(beside) == len(hashes) else hashes)
 
     def _read(self, block: Block, place: int, data: bytes) -> Entry | None:
         try:
@@ -138,31 +141,78 @@ class Audit:
                 self._fault(_name(block, place), f"offset {high} comes after offset {low} of its partition")
         self._last_offsets[block.topic, block.part] = offsets[-1]
 
-    def _check_checkpoint(self, name: str, entry: Entry | None) -> None:
-        """Hold a checkpoint against the root of the entries at its size; only the first that differs is told."""
-        if entry is None or self._broken:
-            return
+    def _check_checkpoints(self, block: Block) -> None:
+        """Hold the checkpoints of a block against the roots at their sizes; only the first that differs is told."""
         try:
-            fact = CheckpointPublished.model_validate_json(entry.value or b"")
-        except ValidationError as fault:
-            self._fault(name, f"it is no checkpoint: {fault}")
-        else:
-            self._compare_roots(name, fact)
+            frames = frames_of(block)
+        except Damaged:
+            return  # said already
+        for place, data in enumerate(frames):
+            name = _name(block, place)
+            try:
+                fact = CheckpointPublished.model_validate_json(unframe(data).value or b"")
+            except (Damaged, ValidationError) as fault:
+                self._fault(name, f"it is no checkpoint: {fault}")
+            else:
+                if not self._broken:
+                    self._compare_roots(name, fact)
 
     def _compare_roots(self, name: str, fact: CheckpointPublished) -> None:
         self._checkpoints += 1
-        root = self._roots.get(fact.size)
-        if root == fact.root:
-            self._roots = {size: root for size, root in self._roots.items() if size >= fact.size}
-            self._agreed = fact.size
+        trees = next((trees for _, trees in self._since if trees.size == fact.size), None)
+        agreeing = [tree for tree in trees or () if tree.root().hex() == fact.root]
+        if agreeing:
+            self._go_on_from(agreeing[0])
             return
         self._broken = True
         where = f"leaves {self._agreed} to {fact.size - 1}" if fact.size > self._agreed else name
-        published = f"the checkpoint at {name} has root {fact.root} over the first {fact.size} entries"
-        self._fault(where, f"{published}, they have {root}: an entry was changed together with its hash")
+        have = trees.found.root().hex() if trees else "no block's end there"
+        why = "an entry was changed together with its hash" if self._named == len(self._faults) else "see above"
+        self._fault(
+            where,
+            f"the checkpoint at {name} has root {fact.root} over the first {fact.size} entries, they have {have}: "
+            f"{why}; no later checkpoint was compared",
+        )
+
+    def _go_on_from(self, attested: Frontier) -> None:
+        """Take a tree for the archived one up to its size, and append what came after it."""
+        later = [(hashes, trees) for hashes, trees in self._since if trees.size > attested.size]
+        self._now = _Trees(attested, attested)
+        self._since = [(_Hashes(b"", b""), self._now)]
+        for hashes, _ in later:
+            self._now = self._now.append(hashes)
+            self._since.append((hashes, self._now))
+        self._agreed, self._named = attested.size, len(self._faults)
 
     def _fault(self, where: str, what: str) -> None:
         self._faults.append(Fault(where, what))
+
+
+class _Hashes(NamedTuple):
+    """The leaf hashes of a block."""
+
+    #: Of the entries, as they are now.
+    found: bytes
+    #: As they are stored beside the entries.
+    stored: bytes
+
+
+class _Trees(NamedTuple):
+    """The two trees that these hashes make; one and the same while the hashes are."""
+
+    found: Frontier = Frontier()
+    stored: Frontier = Frontier()
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries."""
+        return self.found.size
+
+    def append(self, hashes: _Hashes) -> "_Trees":
+        """Return the trees after a block."""
+        found = self.found.append(hashes.found)
+        same = self.found is self.stored and hashes.found == hashes.stored
+        return _Trees(found, found if same else self.stored.append(hashes.stored))
 
 
 def _stored(block: Block) -> list[_Marks]:
