@@ -24,7 +24,7 @@ async def serving(stage: Stage, trained: Trained) -> Turn:
     board.readers = {activation.topic: [MODEL]}
     board.swap([activation])
     board.load(trained.onnx, Model(stage.artifacts.get(trained.onnx), len(names)))
-    stream = Stream(board, Loader(stage.artifacts, board), Fence(), LogTime(), stage.tracer)
+    stream = Stream(board, Loader(stage.artifacts, board, store.record_loss), Fence(), LogTime(), stage.tracer)
     return Turn(
         Figure("serving", "a row scored and published", ON_SERVERS),
         [activation.topic],

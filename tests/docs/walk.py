@@ -86,9 +86,11 @@ STEPS: Final = {
     "python play.py 2012-12-31T00:00:00Z 2013-01-28T00:00:00Z": Step(said("^71798 records")),
     "echo": Step(lambda out: out == ""),
     "mainstem source send weather_observed weather.ndjson": Step(said(r"weather_observed +weather\.ndjson +1 ")),
-    "mainstem training start arrival_delay --at 2013-01-28T00:00:00Z": Step(said(r"[0-9a-f]{16} +2013-01-28T00:00:00")),
+    "mainstem training start arrival_delay --at 2013-01-28T00:00:00Z --wait": Step(
+        said(r"[0-9a-f]{16} +2013-01-28T00:00:00\S+ +1 +candidate")
+    ),
     "mainstem model show arrival_delay 1": Step(
-        said("stage +candidate", "min_auc +True", "calibration +True", "parity +True"), eventually=True
+        said("stage +candidate", "min_auc +True", "calibration +True", "parity +True")
     ),
     "mainstem model approve arrival_delay 1 --at 2013-01-28T00:00:00Z": Step(
         said("version_approved", "version_promoted", "deployment_set +arrival_delay +1 +2013-01-28T00:00:00")

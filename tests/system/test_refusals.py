@@ -205,7 +205,10 @@ async def test_a_file_changed_while_serving_was_down_answers_nothing_until_it_is
         world.platform.kill("serving")
         await world.until(lambda: unready(world, f"artifact {digest} holds bytes of sha256:"))
         answer = await spring.ask()
-        assert (answer.status_code, "version 1 is not loaded" in answer.json()["error"]) == (503, True)
+        why = f"wear version 1 is not loaded: artifact {digest} holds bytes of sha256:"
+        assert (answer.status_code, why in answer.json()["error"]) == (503, True)
+        lost = fact(await world.event("evt.serving.deployment", "the loss", rule="artifact_digest", onnx=digest))
+        assert (lost["version"], "it was changed after it was stored" in lost["reason"]) == (1, True)
     await world.until(world.ready)
     assert await answering(spring) == 1
 

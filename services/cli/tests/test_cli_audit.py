@@ -101,6 +101,15 @@ async def test_tables_that_follow_from_the_log_are_equal_after_a_replay(
     assert [c for c in compared if not c.equal] == []
 
 
+async def test_what_is_no_event_is_left_out_of_a_replay_as_it_was_by_the_services(
+    archive: Database, database_url: str, log: list[Entry]
+) -> None:
+    await live_by_hand(database_url, log)
+    junk = [Entry("evt.data.flight_departed", 0, 301 + n, 0, None, value, ()) for n, value in enumerate((b"?", None))]
+    await PostgresStore(archive).archive([*log, *junk])
+    assert [c for c in await audit.replay(services()) if not c.equal] == []
+
+
 async def test_a_table_changed_by_hand_differs_after_a_replay(
     archive: Database, database_url: str, log: list[Entry]
 ) -> None:

@@ -22,6 +22,25 @@ def test_a_run_is_asked_for_with_a_command_id_of_its_own(services):
     assert (first["model"], first["at"]) == ("arrival_delay", RUN["cut"])
 
 
+def test_whoever_waits_for_a_run_is_told_its_steps_and_its_version(services):
+    version = {"version": 3, "stage": "candidate", "auc": 0.91, "run": RUN["run"], "gates": {}}
+    services.on("POST /v1/runs", {"run": RUN["run"], "cut": RUN["cut"]}, 202)
+    services.on(f"GET /v1/runs/{RUN['run']}", {**RUN, "steps": [STEP]})
+    services.on("GET /v1/models/arrival_delay", {"versions": [{**version, "run": "another"}, version]})
+    done = services.run("training", "start", "arrival_delay", "--wait", "-o", "ndjson")
+    assert "snapshot done" in done.stderr
+    told = {"run": RUN["run"], "cut": RUN["cut"], "version": 3, "stage": "candidate", "auc": 0.91}
+    assert json.loads(done.stdout) == told
+
+
+def test_whoever_waits_for_a_run_that_fails_is_told_why(services):
+    services.on("POST /v1/runs", {"run": RUN["run"], "cut": RUN["cut"]}, 202)
+    services.on(f"GET /v1/runs/{RUN['run']}", {**RUN, "status": "failed", "reason": "no rows", "steps": []})
+    done = services.run("training", "start", "arrival_delay", "--wait")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"run {RUN['run']} failed: no rows" in done.stderr
+
+
 def test_runs_are_listed(services):
     services.on("GET /v1/runs", {"runs": [RUN]})
     assert json.loads(services.run("training", "list", "-o", "json").stdout) == [RUN]

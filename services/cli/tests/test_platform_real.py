@@ -209,6 +209,12 @@ def test_up_attaches_the_second_time_and_down_stops_within_five_seconds(shell: S
     assert not any(run.runs() for run in first)
 
 
+async def test_of_two_that_start_one_platform_at_once_both_get_it(shell: Shell) -> None:
+    done = await asyncio.gather(*(asyncio.to_thread(shell.run, "up", "--servers-only") for _ in range(2)))
+    assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
+    assert all(run.runs() for run in shell.runs())
+
+
 async def test_two_platforms_that_start_at_once_have_servers_of_their_own(tmp_path: Path) -> None:
     shells = [Shell(tmp_path / name) for name in "ab"]
     await asyncio.gather(*(asyncio.to_thread(shell.run, "up", "--servers-only") for shell in shells))

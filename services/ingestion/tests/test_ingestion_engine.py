@@ -69,6 +69,12 @@ def test_a_live_source_cannot_say_when_its_record_arrived() -> None:
     assert dict(message.headers)["ce_recordedtime"] == b"2013-05-01T04:00:00.000000Z"
 
 
+def test_a_replay_cannot_say_that_its_record_arrives_later_than_the_broker_took_it() -> None:
+    (fact,) = facts(judge([record(0, recordedtime="9999-12-31T00:00:00Z")]))
+    assert (fact.reason, fact.recorded_time) == (Reason.EVENT_AFTER_ARRIVAL, MAY)
+    assert fact.detail == f"ce_recordedtime 9999-12-31T00:00:00.000000Z lies after {MAY}, when the broker took it"
+
+
 def test_plain_json_without_headers_is_known_by_where_it_stands() -> None:
     plain = Taken("src.orders", 1, 3, json.dumps(GOOD).encode(), b"a", timestamp=1_367_380_800_000)
     first, again = judge([plain], LIVE), judge([plain], LIVE)
@@ -138,7 +144,19 @@ def test_a_progress_marker_is_passed_on_in_its_place_and_partition() -> None:
     assert dict(message.headers)["ce_origin"] == b"src.orders/1/1"
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"until":7}', b'{"until":"soon"}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"until":7}',
+        b'{"until":"soon"}',
+        b'{"until":"9999-12-31T00:00:00Z"}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
 def test_a_marker_that_says_nothing_is_judged_as_a_record(value: bytes) -> None:
     assert [type(fact) for fact in facts(judge([marker(0, value)]))] == [RecordQuarantined]
 

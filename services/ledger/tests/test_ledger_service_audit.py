@@ -116,6 +116,18 @@ def test_a_change_before_a_checkpoint_does_not_hide_one_after_it(
     assert (caught.where, "together with its hash" in caught.what) == ("leaves 30 to 40", True)
 
 
+def test_what_does_not_call_itself_a_checkpoint_is_none(blocks: list[Block]) -> None:
+    junk = Entry(CheckpointPublished.TOPIC, 0, 1, 0, None, b"?", ())
+    assert _audit(blocks + _cut([junk], blocks)).holds
+
+
+def test_what_calls_itself_a_checkpoint_and_is_none_is_named(blocks: list[Block]) -> None:
+    torn = _checkpoint(blocks)._replace(offset=1, value=b'{"ledger":"mainstem","size":-1}')
+    (fault,) = _audit(blocks + _cut([torn], blocks)).faults
+    assert fault.where.startswith("leaf 41 (evt.ledger.checkpoint/0/1")
+    assert fault.what == "it calls itself a checkpoint and is none: root"
+
+
 def test_entries_that_cannot_be_read_at_all_are_named_as_a_range(blocks: list[Block]) -> None:
     (fault,) = _audit([blocks[0], replace(blocks[1], frames=b"?"), *blocks[2:]], _frontier(blocks)).faults
     assert fault.where == "leaves 10 to 19 (evt.registry.model/0, offsets 10 to 19)"

@@ -164,7 +164,7 @@ class Service:
 
 def make_service(store, artifacts, spool, log):
     board, published, faults = Board(), {0: -1, 1: -1}, {}
-    loader, tracer = Loader(artifacts, board, pause_s=0.02), Tracer("serving", None)
+    loader, tracer = Loader(artifacts, board, store.record_loss, pause_s=0.02), Tracer("serving", None)
     positions = {place: replace(position) for place, position in store.positions.items()}
     board.readers = {TOPIC: ["storm"]}
     stream = Stream(board, loader, Fence(positions), LogTime(), tracer)

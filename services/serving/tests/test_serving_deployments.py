@@ -7,6 +7,7 @@ from onnx import TensorProto
 from mainstem.events.instants import render
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.serving.engine import BadSignature, Model
+from mainstem.serving.ports import NotReady
 from mainstem.testkit.waiting import running, until
 
 
@@ -155,9 +156,12 @@ async def test_a_version_whose_artifact_is_away_at_the_start_is_named_and_loaded
     again = service.restarted()
     await again.deployments.restore()
     assert "model storm version 1: no artifact" in again.loader.fault()
+    with pytest.raises(NotReady, match=r"storm version 1 is not loaded: no artifact .* put the file back"):
+        again.answers.about("storm", None)
     place.write_bytes(content)
     async with running(again.deployments.run()):
         await until(lambda: again.loader.fault() is None)
+    assert [rule for _, rule, _ in again.store.losses] == ["artifact_digest"]
 
 
 async def test_rows_published_by_an_earlier_process_stay_with_their_version(service, make):

@@ -1,5 +1,7 @@
 """What every store of serving promises; and PostgreSQL's tables as a fold of the log."""
 
+import json
+
 import pytest
 
 from mainstem.events.catalogue import encode
@@ -73,6 +75,18 @@ async def test_a_second_verdict_on_a_deployment_changes_nothing(store, make):
     await store.record(refused(make, 1))
     await store.record(activated(make, 1))
     assert await store.activations() == []
+
+
+@pytest.mark.real
+async def test_a_version_that_is_lost_is_told_once_for_each_reason(postgres, make):
+    await postgres.apply(make.deployment(1, "sha256:1"))
+    await postgres.record(activated(make, 1))
+    (activation,) = await postgres.activations()
+    for reason in ("changed", "changed", "gone"):
+        await postgres.record_loss(activation, "artifact_digest", reason)
+    lost = [json.loads(row["payload"]) for row in await postgres.rows("event_log") if "deployment_lost" in str(row)]
+    assert sorted(fact["reason"] for fact in lost) == ["changed", "gone"]
+    assert await postgres.activations() == [activation]
 
 
 async def test_an_approval_is_of_one_digest(store, make):

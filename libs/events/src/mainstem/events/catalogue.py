@@ -28,6 +28,7 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     registry.DeploymentSet,
     serving.DeploymentActivated,
     serving.DeploymentRefused,
+    serving.DeploymentLost,
     serving.Predicted,
     monitoring.WindowJudged,
     monitoring.AlertOpened,

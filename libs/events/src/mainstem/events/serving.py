@@ -35,6 +35,20 @@ class DeploymentRefused(Fact):
     reason: str = Field(description="What was found and what was asked for.")
 
 
+class DeploymentLost(Fact):
+    """A version in effect cannot be loaded any more: until it can, nothing answers in its place."""
+
+    TYPE: ClassVar[str] = "mainstem.serving.deployment_lost.v1"
+    TOPIC: ClassVar[str] = "evt.serving.deployment"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    onnx: str = Field(description="Digest that was approved.")
+    rule: str = Field(description="Name of the rule: 'artifact_digest' or 'signature'.")
+    reason: str = Field(description="What was found and what was asked for.")
+
+
 class Predicted(Fact):
     """One answer: inputs, version, score."""
 

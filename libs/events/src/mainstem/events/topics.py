@@ -133,8 +133,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="model",
         writer="serving",
         readers=("monitoring", "ledger"),
-        facts=(serving.DeploymentActivated, serving.DeploymentRefused),
-        about="Versions that serving loaded or refused.",
+        facts=(serving.DeploymentActivated, serving.DeploymentRefused, serving.DeploymentLost),
+        about="Versions that serving loaded or refused, or cannot load any more.",
     ),
     Topic(
         "tel.prediction.{model}",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from mainstem.events.envelope import Headers, Message
 
+#: 2100: whatever a test says of time was known when the broker took the record.
+LATER_MS = 4_102_444_800_000
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -17,7 +20,7 @@ class Taken:
     value: bytes | None = b"{}"
     key: bytes | None = None
     headers: Headers = ()
-    timestamp: int = 0
+    timestamp: int = LATER_MS
 
 
 class Log:

@@ -1,7 +1,7 @@
 """Is the archive as it was written, and are the services' tables what it says? Verification and replay."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -15,6 +15,7 @@ from mainstem.cli.connection import setting
 from mainstem.cli.local import graph
 from mainstem.cli.progress import bar
 from mainstem.events.catalogue import Record, decode
+from mainstem.events.envelope import Event
 from mainstem.events.errors import Undecodable
 from mainstem.ledger_service.domain import Block, entries_of
 from mainstem.ledger_service.engine import Audit, Verdict
@@ -101,15 +102,25 @@ class Folding:
 
     async def fold(self, tx: Transaction, records: Sequence[Record]) -> None:
         """Fold records in their order; what is no event was parked by the service and is left out here too."""
-        if hasattr(self.store, "apply_records"):
-            return await self.store.apply_records(tx, records)  # type: ignore[no-any-return]
-        for record in records:
-            try:
-                event = decode(record)
-            except Undecodable:
-                continue
-            await self.store.apply(tx, event)
-        return None
+        if not hasattr(self.store, "apply_records"):
+            for event in _events(records).values():
+                await self.store.apply(tx, event)
+            return
+        try:
+            async with tx.savepoint():
+                await self.store.apply_records(tx, records)
+        except Undecodable:
+            events = _events(records)
+            await self.store.apply_records(tx, [record for at, record in enumerate(records) if at in events])
+
+
+def _events(records: Sequence[Record]) -> dict[int, Event]:
+    """Return the events among records, by their place."""
+    found = {}
+    for place, record in enumerate(records):
+        with suppress(Undecodable):
+            found[place] = decode(record)
+    return found
 
 
 def foldings() -> Iterator[Folding]:

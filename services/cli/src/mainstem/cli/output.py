@@ -1,6 +1,7 @@
 """What commands print: a table for people or JSON for programs, on stdout; words about it go to stderr."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
@@ -38,8 +39,11 @@ def _table(rows: Sequence[Mapping[str, object]]) -> None:
     from rich.console import Console  # noqa: PLC0415  (slow to import)
     from rich.table import Table  # noqa: PLC0415
 
+    if not rows:
+        print("nothing to show", file=sys.stderr)
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0] if rows else ():
+    for name in rows[0]:
         table.add_column(name)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ class Judge:
         """Judge records of one partition in their order and remember them in `state`."""
         outcome = Outcome()
         pairs = list(zip(records, headers, strict=True))
-        for until, run in groupby(pairs, key=_announces):
+        for until, run in groupby(pairs, key=self._announces):
             if until is None:
                 self._judge_run(list(run), state, outcome)
             else:
@@ -96,9 +96,32 @@ class Judge:
                     self._pass_on(record, found, until, outcome)
         return outcome
 
+    def _announces(self, pair: tuple[Record, dict[str, bytes]]) -> str | None:
+        """Return until when a marker says that all is out; None for a record, also for one that claims to be a marker.
+
+        Nobody knows that all is out until an instant that is still to come.
+        """
+        record, headers = pair
+        if headers.get("ce_type") != _PROGRESS or _size_around(record, headers) > MAX_AROUND_BYTES:
+            return None
+        try:
+            until_us = parse(msgspec.json.decode(record.value or b"", type=_Until).until)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        return render(until_us) if until_us <= self._latest(record) else None
+
+    def _latest(self, record: Record) -> int:
+        """Return the last instant that could be known when the broker took the record."""
+        return record.timestamp * 1000 + self.contract.ahead
+
     def _pass_on(self, record: Record, headers: dict[str, bytes], until: str, outcome: Outcome) -> None:
         """Pass a progress marker to the same partition of the accepted topic."""
-        event = _from_record(record, headers, ProgressReached(until=until))
+        (given,) = _times([headers.get("ce_recordedtime")])
+        # A source that replays history says when it was known; a marker that does not was known then.
+        recorded_us = given if _ABSENT < given <= self._latest(record) else parse(until)
+        if not self.contract.replay:
+            recorded_us = record.timestamp * 1000
+        event = _from_record(record, headers, ProgressReached(until=until), recorded_us)
         message = encode(event.at_origin(_origin(record)))
         outcome.messages.append(Message(self._topic, message.key, message.value, message.headers, record.partition))
 
@@ -134,7 +157,7 @@ class Judge:
         recorded = _times([headers.get("ce_recordedtime") for _, headers in pairs])
         rows = []
         for (record, headers), arrived_us, time, given in zip(pairs, appended, times, recorded, strict=True):
-            replayed = self.contract.replay and given > _ABSENT
+            replayed = self.contract.replay and _ABSENT < given <= self._latest(record)
             text = headers["ce_recordedtime"] if replayed else None
             known_us = given if replayed else arrived_us
             record_id = _record_id(record, headers)
@@ -145,12 +168,18 @@ class Judge:
                     record_id,
                     time if time > _ABSENT else known_us,
                     known_us,
-                    _header_fault(record, headers, time),
+                    _header_fault(record, headers, time) or self._time_fault(record, given),
                     text if text is not None and len(text) == CANONICAL_WIDTH else None,
                     record_id or _origin(record),
                 )
             )
         return rows
+
+    def _time_fault(self, record: Record, given: int) -> Fault | None:
+        if not self.contract.replay or given <= self._latest(record):
+            return None
+        ahead = f"ce_recordedtime {render(given)} lies after {render(record.timestamp * 1000)}, when the broker took it"
+        return Fault(Reason.EVENT_AFTER_ARRIVAL, None, ahead)
 
     def _count(self, state: PartitionState, fault: Fault | None, outcome: Outcome) -> None:
         block = state.block
@@ -225,36 +254,14 @@ class Judge:
         self._publish(row, fact, origin, outcome)
 
     def _publish(self, row: _Row, fact: Fact, origin: str, outcome: Outcome) -> None:
-        event = _from_record(row.record, row.headers, fact)
-        envelope = Envelope(
-            id=child_id(origin, fact.TYPE),
-            type=fact.TYPE,
-            source=SOURCE,
-            subject=fact.key,
-            time_us=row.recorded_us,
-            recorded_us=row.recorded_us,
-            correlation=event.envelope.correlation,
-            causation=event.envelope.causation,
-            actor=SOURCE,
-            origin=origin,
-        )
+        event = _from_record(row.record, row.headers, fact, row.recorded_us)
+        envelope = replace(event.envelope, id=child_id(origin, fact.TYPE), origin=origin)
         message = encode(Event(envelope, fact))
         outcome.messages.append(Message(message.topic, message.key, message.value, message.headers, 0))
 
 
 class _Until(msgspec.Struct):
     until: str
-
-
-def _announces(pair: tuple[Record, dict[str, bytes]]) -> str | None:
-    """Return until when a marker says that all is out; None for a record, also for one that claims to be a marker."""
-    record, headers = pair
-    if headers.get("ce_type") != _PROGRESS or _size_around(record, headers) > MAX_AROUND_BYTES:
-        return None
-    try:
-        return render(parse(msgspec.json.decode(record.value or b"", type=_Until).until))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
 
 
 def _size_around(record: Record, headers: dict[str, bytes]) -> int:
@@ -312,11 +319,9 @@ def _origin(record: Record, kind: str = "") -> str:
     return f"{stream}#{kind}/{record.offset}" if kind else f"{stream}/{record.offset}"
 
 
-def _from_record(record: Record, headers: dict[str, bytes], fact: Fact) -> Event:
+def _from_record(record: Record, headers: dict[str, bytes], fact: Fact, recorded_us: int) -> Event:
     """Return an event caused by a record of a source."""
     cause = _record_id(record, headers) or _origin(record)
-    (recorded,) = _times([headers.get("ce_recordedtime")])
-    recorded_us = recorded if recorded > _ABSENT else record.timestamp * 1000
     return Event(
         Envelope(
             id=child_id(_origin(record), fact.TYPE),

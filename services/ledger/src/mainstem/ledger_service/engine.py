@@ -150,11 +150,14 @@ class Audit:
         for place, data in enumerate(frames):
             name = _name(block, place)
             try:
-                fact = CheckpointPublished.model_validate_json(unframe(data).value or b"")
-            except (Damaged, ValidationError) as fault:
-                self._fault(name, f"it is no checkpoint: {fault}")
+                fact = _checkpoint(unframe(data))
+            except Damaged:
+                continue  # said already
+            except ValidationError as fault:
+                wrong = ", ".join(".".join(map(str, each["loc"])) or each["msg"] for each in fault.errors())
+                self._fault(name, f"it calls itself a checkpoint and is none: {wrong}")
             else:
-                if not self._broken:
+                if fact is not None and not self._broken:
                     self._compare_roots(name, fact)
 
     def _compare_roots(self, name: str, fact: CheckpointPublished) -> None:
@@ -186,6 +189,13 @@ class Audit:
 
     def _fault(self, where: str, what: str) -> None:
         self._faults.append(Fault(where, what))
+
+
+def _checkpoint(entry: Entry) -> CheckpointPublished | None:
+    """Return the checkpoint of an entry; None for what does not call itself one. Raises ValidationError."""
+    if header(entry, "ce_type") != CheckpointPublished.TYPE.encode():
+        return None
+    return CheckpointPublished.model_validate_json(entry.value or b"")
 
 
 class _Hashes(NamedTuple):

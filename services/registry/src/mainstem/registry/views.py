@@ -36,6 +36,7 @@ def summary(found: Registered) -> dict[str, object]:
         "stage": version.stage,
         "onnx": version.onnx,
         "cause": found.fact.cause,
+        "run": found.fact.run,
         "gates": {gate.name: gate.passed for gate in version.gates},
         "auc": next((gate.figure for gate in version.gates if gate.name == "min_auc"), None),
         "approved_by": list(version.approved_by),

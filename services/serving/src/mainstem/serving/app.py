@@ -41,7 +41,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
     store, board = PostgresStore(resources.database), Board()
     checkpoint = await steadily(lambda: load_checkpoint(resources.database))
     log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()})
-    loader = Loader(resources.artifacts, board)
+    loader = Loader(resources.artifacts, board, store.record_loss)
     stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
     deployments = Deployments(store, board, loader, stream, partial(last_published, resources.settings.kafka))
     answers = Answers(board, log, spool, resources.health.faults, resources.tracer)

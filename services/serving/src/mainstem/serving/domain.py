@@ -16,6 +16,7 @@ from mainstem.events.errors import Undecodable
 from mainstem.events.ids import fingerprint
 from mainstem.events.serving import Predicted
 
+SOURCE = "/mainstem/serving"
 #: Stands for "no version" in what `route` returns.
 NONE = -1
 #: (model, version, channel, partition of the prediction topic)

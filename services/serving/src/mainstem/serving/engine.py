@@ -44,8 +44,9 @@ class BadSignature(Rejected):
 class NotLoaded(NotReady):
     """A version that is in effect is not loaded; `activation` is the one."""
 
-    def __init__(self, activation: Activation) -> None:
-        super().__init__(f"model {activation.model} version {activation.version} is not loaded yet; try again")
+    def __init__(self, activation: Activation, fault: str | None) -> None:
+        why = f": {fault}; put the file back" if fault else " yet; try again"
+        super().__init__(f"model {activation.model} version {activation.version} is not loaded{why}")
         self.activation = activation
 
 
@@ -96,6 +97,8 @@ class Board:
         self._activations: Mapping[str, Sequence[Activation]] = {}
         self._models: dict[str, Model] = {}
         self._forms: dict[str, Form] = {}
+        #: Why a model could not be loaded, by its digest.
+        self.faults: dict[str, str] = {}
 
     def swap(self, activations: Iterable[Activation]) -> None:
         """Route by these activations from now on; for each model they come in their order."""
@@ -105,6 +108,7 @@ class Board:
     def load(self, onnx: str, model: Model) -> None:
         """Make a loaded model known by its digest."""
         self._models[onnx] = model
+        self.faults.pop(onnx, None)
 
     def of(self, model: str) -> Sequence[Activation]:
         """Return the activations of a model in their order."""
@@ -115,7 +119,7 @@ class Board:
         try:
             return self._models[activation.onnx]
         except KeyError:
-            raise NotLoaded(activation) from None
+            raise NotLoaded(activation, self.faults.get(activation.onnx)) from None
 
     def form(self, activation: Activation) -> Form:
         """Return how its predictions are written."""

@@ -12,7 +12,7 @@ from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.runtime import steadily
-from mainstem.serving.domain import LogTime
+from mainstem.serving.domain import SOURCE, LogTime
 from mainstem.serving.engine import BadSignature, Board, NotLoaded, Scored, Scorer
 from mainstem.serving.loader import Loader
 from mainstem.serving.ports import (
@@ -21,7 +21,6 @@ from mainstem.serving.ports import (
     Published,
     Store,
 )
-from mainstem.serving.rows import SOURCE
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import Tracer, logger, metrics
 

@@ -19,6 +19,8 @@ class MemoryStore:
         self.parked: list[Parked] = []
         #: Verdicts by the id of the deployment.
         self.verdicts: dict[str, Event] = {}
+        #: What could not be loaded any more, by deployment, rule and reason.
+        self.losses: dict[tuple[str, str, str], Activation] = {}
         self.readers: dict[str, list[str]] = {}
         self._approved: set[tuple[str, int, str]] = set()
         self._deployments: dict[str, Event] = {}
@@ -54,6 +56,10 @@ class MemoryStore:
     async def record(self, verdict: Event) -> None:
         """Keep the first verdict on a deployment."""
         self.verdicts.setdefault(verdict.envelope.causation, verdict)
+
+    async def record_loss(self, lost: Activation, rule: str, reason: str) -> None:
+        """Keep it, for one reason once."""
+        self.losses[lost.deployment, rule, reason] = lost
 
     async def activations(self) -> list[Activation]:
         """Return all activations."""

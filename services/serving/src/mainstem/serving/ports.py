@@ -132,6 +132,9 @@ class Store(Protocol):
     async def record(self, verdict: Event) -> None:
         """Store and publish a verdict on a deployment in one transaction; a second one on it changes nothing."""
 
+    async def record_loss(self, lost: Activation, rule: str, reason: str) -> None:
+        """Publish that a version in effect cannot be loaded; for one reason once."""
+
     async def activations(self) -> list[Activation]:
         """Return all activations, for each model in the registry's order."""
 

@@ -20,6 +20,9 @@ select envelope, fact from deployment d
    and not exists(select from refusal where deployment = d.id)
  order by place, id;
 
+-- name: deployment
+select envelope from deployment where id = $1;
+
 -- name: add_activation
 insert into activation values ($1, $2, $3, $4, $5, $6::jsonb) on conflict do nothing;
 

@@ -14,11 +14,9 @@ from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.events.serving import Predicted
-from mainstem.serving.domain import Activation, Places
+from mainstem.serving.domain import SOURCE, Activation, Places
 from mainstem.serving.ports import Floats, Parked, Question
 from mainstem.telemetry import Tracer
-
-SOURCE = "/mainstem/serving"
 
 _ROW = RowComputed.TYPE.encode()
 _PROGRESS = ProgressReached.TYPE.encode()

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from mainstem.events.catalogue import Record, decode
-from mainstem.events.envelope import Envelope, Event
+from mainstem.events.envelope import Envelope, Event, follow
 from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved
-from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
-from mainstem.serving.domain import Activation, Tallies
+from mainstem.serving.domain import SOURCE, Activation, Tallies
 from mainstem.serving.ports import Progress
 from mainstem.storage import Database, Transaction, load
 
@@ -67,6 +67,13 @@ class PostgresStore:
             if not row["found"]:
                 await tx.append([verdict])
                 await apply(tx, verdict)
+
+    async def record_loss(self, lost: Activation, rule: str, reason: str) -> None:
+        """Append it, caused by the deployment; its id is derived from the reason."""
+        fact = DeploymentLost(model=lost.model, version=lost.version, onnx=lost.onnx, rule=rule, reason=reason)
+        async with self._database.transaction() as tx:
+            (row,) = await tx.fetch(SQL["deployment"], lost.deployment)
+            await tx.append([follow(Envelope(**row["envelope"]), fact, source=SOURCE, name=reason)])
 
     async def activations(self) -> list[Activation]:
         """Return all activations."""

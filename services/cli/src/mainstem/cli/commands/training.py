@@ -1,6 +1,7 @@
 """`mainstem training start | list | show`: runs, what asked for them, and what each step left behind."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -8,10 +9,12 @@ from uuid import uuid4
 
 import typer
 
-from mainstem.cli.calls import get, post
+from mainstem.cli.calls import CallRefused, get, post
 from mainstem.cli.output import Format, show, tell
 
 app = typer.Typer(help="Training runs: start, look.", no_args_is_help=True)
+
+_POLL_S = 0.2
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
@@ -20,13 +23,34 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 def start(
     model: Annotated[str, typer.Argument(help="Name of the model.")],
     at: Annotated[str | None, typer.Option(help="Recorded time, RFC 3339: what is known by then is used.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the run has made a version, or failed.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Ask for a run; it uses the rows and labels that are known now, or at a time that you give."""
     body = {"model": model, "command_id": str(uuid4()), "at": at}
     answer = post("training", "/v1/runs", body, by="builder")
+    if wait:
+        answer |= _outcome(model, answer["run"])
+    else:
+        typer.echo(f"asked for; follow it with `mainstem training show {answer['run'][:8]}`", err=True)
     show([answer], output)
-    typer.echo(f"asked for; follow it with `mainstem training show {answer['run'][:8]}`", err=True)
+
+
+def _outcome(model: str, run: str) -> dict[str, object]:
+    """Return the version that a run made, once it did; tell its steps meanwhile. Raises CallRefused when it failed."""
+    told = 0
+    while True:
+        found = get("training", f"/v1/runs/{run}")
+        for step in found["steps"][told:]:
+            typer.echo(f"{step['step']} done", err=True)
+        told = len(found["steps"])
+        if found["status"] == "failed":
+            raise CallRefused(f"run {run} failed: {found['reason']}")
+        versions = get("registry", f"/v1/models/{quote(model, safe='')}")["versions"]
+        made = [version for version in versions if version["run"] == run]
+        if made:
+            return {name: made[0][name] for name in ("version", "stage", "auc")}
+        time.sleep(_POLL_S)
 
 
 @app.command("list")

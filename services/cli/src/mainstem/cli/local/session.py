@@ -48,6 +48,7 @@ def require_running(home: Home) -> PlatformState:
 def detach(home: Home, services: Sequence[str]) -> PlatformState:
     """Start a supervisor of its own and return when everything answers; whatever ends this before ends that too.
 
+    Of two that start one at the same time, one becomes the platform, and both return when it answers.
     Raises LocalError with the reason when the supervisor gives up.
     """
     home.create()
@@ -165,14 +166,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _until_ready(home: Home, child: subprocess.Popen[bytes], checklist: Checklist) -> PlatformState:
-    while child.poll() is None:
-        state = PlatformState.read(home.state)
-        if state and state.supervisor.pid == child.pid:
+    while True:
+        over = child.poll() is not None
+        state = running(home)
+        if state and (over or state.supervisor.pid == child.pid):  # ours, or that of somebody who was faster
             checklist.update(state)
             if state.ready:
                 return state
+        elif over:
+            raise LocalError(_why_it_ended(home, child.pid))
         time.sleep(POLL_S)
-    raise LocalError(_why_it_ended(home, child.pid))
 
 
 def _why_it_ended(home: Home, pid: int) -> str:
