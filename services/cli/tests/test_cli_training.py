@@ -4,7 +4,7 @@ import json
 
 RUN = {
     "run": "abcdef0123456789", "model": "arrival_delay", "project": "flights", "cut": "2013-05-01T00:00:00.000000Z",
-    "cause": "request", "requested_by": "builder", "status": "completed", "reason": None,
+    "cause": "request", "requested_by": "builder", "status": "completed", "reason": None, "waiting": None,
 }  # fmt: skip
 STEP = {
     "run": RUN["run"], "step": "snapshot", "inputs": {}, "outputs": {"dataset": "sha256:d", "table": "sha256:t"},

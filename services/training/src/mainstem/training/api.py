@@ -23,8 +23,10 @@ _LONGEST_ID = 200
 class Api:
     """The routes, and what they need."""
 
-    def __init__(self, store: PostgresStore, principals: Principals) -> None:
+    def __init__(self, store: PostgresStore, principals: Principals, waiting: Mapping[str, str]) -> None:
+        """Answer from the store; `waiting` says what runs wait for, by run, at the moment."""
         self._store = store
+        self._waiting = waiting
         self._principals = principals
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -80,4 +82,5 @@ class Api:
         found = [run for run in await self._store.runs() if str(run["run"]).startswith(wanted)]
         if len(found) != 1:
             raise Problem(404, "unknown_run", f"{len(found)} runs begin with {wanted!r}; list them with /v1/runs")
-        return JSONResponse({**found[0], "steps": await self._store.steps(str(found[0]["run"]))})
+        run = str(found[0]["run"])
+        return JSONResponse({**found[0], "waiting": self._waiting.get(run), "steps": await self._store.steps(run)})

@@ -12,6 +12,7 @@ from mainstem.training.handlers import Performer, requested_by_alert
 from mainstem.training.history import Dataset, History
 from mainstem.training.ports import Run
 from mainstem.training.settings import Settings
+from mainstem.training.steps import ReadDataset
 from mainstem.training.store import PostgresStore, apply
 
 _TOPICS = ("evt.registry.project", "evt.registry.model", "evt.monitoring.alert")
@@ -22,14 +23,15 @@ async def main() -> None:
     """Run the service until it is stopped."""
     async with open_resources("training", "mainstem.training", Settings()) as resources:
         store = PostgresStore(resources.database)
+        performer = Performer(store, resources.artifacts, reading(resources, store))
         await serve(
             resources,
             tasks=[
                 lambda: consume(resources, _TOPICS, handle),
                 resources.relay,
-                lambda: perform_runs(resources, store),
+                lambda: perform_runs(performer),
             ],
-            routes=Api(store, resources.principals).routes(),
+            routes=Api(store, resources.principals, performer.waiting).routes(),
         )
 
 
@@ -42,8 +44,8 @@ async def handle(tx: Transaction, event: Event) -> None:
         await apply(tx, request)
 
 
-async def perform_runs(resources: Resources, store: PostgresStore) -> None:
-    """Perform what is asked for, one step after another, for ever."""
+def reading(resources: Resources, store: PostgresStore) -> ReadDataset:
+    """Return what reads the dataset of a run; what was read once is kept."""
     histories: dict[tuple[str, str], History] = {}
 
     async def read(asked: Run, model: ModelDefinition, ranges: Ranges) -> Dataset:
@@ -58,17 +60,14 @@ async def perform_runs(resources: Resources, store: PostgresStore) -> None:
         await histories[place].read_until(resources.settings.kafka, asked.cut_us)
         return histories[place].dataset(ranges.fit.start_us, asked.cut_us)
 
-    performer = Performer(store, resources.artifacts, read)
+    return read
 
-    async def step() -> None:
-        asked = await store.next_run()
-        if asked is None:
-            await asyncio.sleep(_LOOK_EVERY_S)
-        else:
-            await performer.perform(asked)
 
+async def perform_runs(performer: Performer) -> None:
+    """Perform what is asked for, one step after another, for ever."""
     while True:
-        await steadily(step)
+        if not await steadily(performer.advance):
+            await asyncio.sleep(_LOOK_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from mainstem.events.training import RunCompleted, RunFailed, StepCompleted, Tra
 from mainstem.storage import Artifacts
 from mainstem.telemetry import logger
 from mainstem.training.domain import Step, StepResult, next_step, outputs
-from mainstem.training.ports import Run, Store
+from mainstem.training.ports import NotReached, Run, Store
 from mainstem.training.steps import ReadDataset, Steps
 
 SOURCE: Final = "/mainstem/training"
@@ -38,8 +38,29 @@ class Performer:
     """Performs runs one at a time. A run that was killed goes on after its last recorded step."""
 
     def __init__(self, store: Store, artifacts: Artifacts, read: ReadDataset) -> None:
+        #: What runs wait for, by run.
+        self.waiting: dict[str, str] = {}
+        self._passed_over: set[str] = set()
         self._store = store
         self._steps = Steps(artifacts, read)
+
+    async def advance(self) -> bool:
+        """Do the next step of the run with the earliest cut; False when there is none, or all have to wait.
+
+        A run whose cut the log has not reached lets the others pass, and is looked at again when all had their turn.
+        """
+        run = await self._store.next_run(self._passed_over)
+        if run is None:
+            self._passed_over.clear()
+            return False
+        try:
+            await self.perform(run)
+        except NotReached as fault:
+            self.waiting[run.run] = str(fault)
+            self._passed_over.add(run.run)
+        else:
+            self.waiting.pop(run.run, None)
+        return True
 
     async def perform(self, run: Run) -> None:
         """Do the next step of a run and record it; after the last one, record the run's end."""

@@ -13,15 +13,18 @@ from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.fence import Fence
-from mainstem.events.instants import parse, parse_all
+from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.project.contract import SourceContract
 from mainstem.project.model import Label
 from mainstem.project.records import Decoder
+from mainstem.training.ports import NotReached
 
 Partition = tuple[str, int]
 Headers = dict[str, bytes]
 
 _PROGRESS = ProgressReached.TYPE.encode()
+#: So long a marker is waited for that may be on its way.
+_PATIENCE_S = 1.0
 
 
 class _Row(msgspec.Struct):
@@ -88,14 +91,26 @@ class History:
         """Read on until every partition has shown that nothing before the cut is still to come.
 
         A source that announces progress shows it by a marker; a live one is taken to its end as it is now.
+        Raises NotReached when all was read, and no marker of a partition is that late.
         """
         async with LogReader(bootstrap, [self._rows_topic, self._label_topic]) as reader:
             await reader.start(self._fence.offsets())
             ends = await reader.ends()
             for place in ends:
-                self._through.setdefault(place, -(2**63))
-            while any(not self._complete(place, end, cut_us) for place, end in ends.items()):
-                self._take(await reader.poll())
+                self._through.setdefault(place, NEVER)
+            while missing := [place for place, end in ends.items() if not self._complete(place, end, cut_us)]:
+                records = await reader.poll(timeout_s=_PATIENCE_S)
+                if not records:
+                    raise NotReached(self._why(missing, cut_us))
+                self._take(records)
+
+    def _why(self, missing: Sequence[Partition], cut_us: int) -> str:
+        topic, partition = place = missing[0]
+        reached = self._through.get(place, NEVER)
+        announced = "nothing" if reached == NEVER else f"all before {render(reached)}"
+        return (
+            f"{topic}/{partition} has announced {announced}, the cut is {render(cut_us)}; the source must announce it"
+        )
 
     def _complete(self, place: Partition, end: int, cut_us: int) -> bool:
         if self._live:

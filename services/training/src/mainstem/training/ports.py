@@ -1,10 +1,11 @@
 """What training asks of the world."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mainstem.events.envelope import Envelope, Event
+from mainstem.events.errors import Unavailable
 from mainstem.project.definition import ProjectDefinition
 from mainstem.training.domain import StepResult
 
@@ -32,11 +33,15 @@ class Incumbent:
     feature_set: str
 
 
+class NotReached(Unavailable):
+    """The log has not shown yet that nothing before the cut is still to come."""
+
+
 class Store(Protocol):
     """Keeps runs, their steps, and what is in production."""
 
-    async def next_run(self) -> Run | None:
-        """Return the unfinished run with the earliest cut, or None."""
+    async def next_run(self, passed_over: Collection[str] = ()) -> Run | None:
+        """Return the unfinished run with the earliest cut that is not among `passed_over`, or None."""
 
     async def record(self, events: Sequence[Event]) -> None:
         """Append events to the outbox and fold them, all or nothing; an event that is there already changes nothing."""

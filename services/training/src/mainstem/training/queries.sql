@@ -19,7 +19,7 @@ update run set status = $2, reason = $3 where run = $1;
 insert into step values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb, $6, $7) on conflict do nothing;
 
 -- name: next_run
-select * from run where status = 'requested' order by cut, run limit 1;
+select * from run where status = 'requested' and run <> all($1) order by cut, run limit 1;
 
 -- name: runs
 select run, model, project, cut, cause, requested_by, status, reason from run order by cut, run;

@@ -1,6 +1,6 @@
 """Training's store on PostgreSQL: every table is a fold of events."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 import asyncpg
@@ -29,10 +29,10 @@ class PostgresStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def next_run(self) -> Run | None:
+    async def next_run(self, passed_over: Collection[str] = ()) -> Run | None:
         """Return the unfinished run with the earliest cut, or None."""
         async with self._database.transaction() as tx:
-            rows = await tx.fetch(SQL["next_run"])
+            rows = await tx.fetch(SQL["next_run"], list(passed_over))
             if not rows:
                 return None
             steps = {row["step"]: row for row in await tx.fetch(SQL["steps"], rows[0]["run"])}

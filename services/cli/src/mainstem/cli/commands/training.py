@@ -38,12 +38,15 @@ def start(
 
 def _outcome(model: str, run: str) -> dict[str, object]:
     """Return the version that a run made, once it did; tell its steps meanwhile. Raises CallRefused when it failed."""
-    told = 0
+    told, waiting = 0, None
     while True:
         found = get("training", f"/v1/runs/{run}")
         for step in found["steps"][told:]:
             typer.echo(f"{step['step']} done", err=True)
         told = len(found["steps"])
+        if found["waiting"] not in (None, waiting):
+            waiting = found["waiting"]
+            typer.echo(f"waiting: {waiting}", err=True)
         if found["status"] == "failed":
             raise CallRefused(f"run {run} failed: {found['reason']}")
         versions = get("registry", f"/v1/models/{quote(model, safe='')}")["versions"]

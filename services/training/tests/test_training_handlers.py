@@ -1,0 +1,69 @@
+"""Runs are performed in the order of their cuts; one that has to wait holds up no other."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mainstem.events.envelope import begin
+from mainstem.events.instants import render
+from mainstem.events.registry import ProjectApplied
+from mainstem.events.training import TrainingRequested
+from mainstem.project import load_folder
+from mainstem.storage import Artifacts, open_database
+from mainstem.training.handlers import Performer
+from mainstem.training.ports import NotReached
+from mainstem.training.store import PostgresStore
+
+pytestmark = pytest.mark.real
+
+HARBOUR = Path(__file__).parents[3] / "tests" / "system" / "harbour"
+MARCH_US, HOUR_US = 1_709_251_200_000_000, 3_600_000_000
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[PostgresStore]:
+    database = await open_database(database_url, "training", "mainstem.training")
+    store = PostgresStore(database)
+    definition = load_folder(HARBOUR)
+    content = definition.model_dump(mode="json")
+    fact = ProjectApplied(project="harbour", definition_id=definition.id, definition=content, applied_by="ann")
+    await store.record([begin(fact, command_id="apply", source="/test", actor="ann", recorded_us=MARCH_US)])
+    yield store
+    await database.close()
+
+
+async def ask(store: PostgresStore, run: str, hours: int) -> None:
+    fact = TrainingRequested(
+        run=run, model="wear", project="harbour", cut=render(MARCH_US + hours * HOUR_US), cause="request",
+        requested_by="ann",
+    )  # fmt: skip
+    await store.record([begin(fact, command_id=run, source="/test", actor="ann", recorded_us=MARCH_US)])
+
+
+async def status(store: PostgresStore) -> dict[str, str]:
+    return {str(run["run"]): str(run["status"]) for run in await store.runs()}
+
+
+async def test_runs_that_have_to_wait_let_the_others_pass_and_are_tried_again(
+    store: PostgresStore, tmp_path: Path
+) -> None:
+    reached, tried = {"failing"}, []
+
+    async def read(run, model, ranges):
+        tried.append(run.run)
+        if run.run in reached:
+            raise ValueError("no rows")
+        raise NotReached("announced nothing")
+
+    performer = Performer(store, Artifacts(tmp_path), read)
+    for run, hours in (("later", 3), ("failing", 2), ("early", 1)):
+        await ask(store, run, hours)
+    assert [await performer.advance() for _ in range(4)] == [True, True, True, False]
+    assert tried == ["early", "failing", "later"]
+    assert await status(store) == {"early": "requested", "failing": "failed", "later": "requested"}
+    assert performer.waiting == dict.fromkeys(("early", "later"), "announced nothing")
+    reached.add("early")
+    assert [await performer.advance() for _ in range(3)] == [True, True, False]
+    assert performer.waiting == {"later": "announced nothing"}
+    assert (await status(store))["early"] == "failed"
