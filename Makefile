@@ -17,8 +17,8 @@ install: $(STAMP) ## make the environment from the hashed lock
 $(STAMP): requirements.lock bootstrap.lock $(MEMBERS)
 	@echo "environment: installing from requirements.lock (hash-checked)"
 	@date +%s > .install-began
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --require-hashes -r bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline $(foreach m,$(MEMBERS),-e $(dir $(m)))
 	@expr $$(date +%s) - $$(cat .install-began) > $@; rm -f .install-began

@@ -138,10 +138,12 @@ async def parked(world: World) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-async def test_a_builder_without_the_role_may_not_approve(spring: Spring) -> None:
-    answer = await spring.approve(1, by="builder")
-    assert (answer.status_code, answer.json()["type"]) == (403, "mainstem:not_allowed")
-    assert answer.json()["detail"] == "builder has not the right 'approve'; ask who has"
+async def test_a_builder_without_the_role_may_not_approve(world: World, spring: Spring, second: dict[str, Any]) -> None:
+    answer = await spring.approve(2, by="builder")
+    assert (answer.status_code, answer.json()["type"]) == (403, "mainstem:approver_role")
+    assert answer.json()["detail"] == "builder has no role that may approve; ask an approver"
+    found = await refusal(world, "evt.registry.model", rule="approver_role")
+    assert (found["version"], found["request"], found["requested_by"]) == (2, "approve", "builder")
 
 
 async def test_an_approver_may_not_approve_the_run_they_asked_for(

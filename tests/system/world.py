@@ -22,7 +22,7 @@ from mainstem.cli.local.platform import Platform
 
 CHECKOUT = Path(__file__).parents[2]
 HARBOUR = Path(__file__).with_name("harbour")
-PATIENCE_S = 30
+PATIENCE_S = 10
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -37,14 +37,17 @@ class Sent:
 
 
 def fact(record: ConsumerRecord) -> dict[str, Any]:
-    """Return the payload of an event."""
-    found: dict[str, Any] = json.loads(record.value)
-    return found
+    """Return the payload of an event; nothing for what is none."""
+    try:
+        found = json.loads(record.value or b"")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def headers(record: ConsumerRecord) -> dict[str, str]:
     """Return the headers of an event as text."""
-    return {name: value.decode() for name, value in record.headers}
+    return {name: (value or b"").decode(errors="replace") for name, value in record.headers}
 
 
 def place(record: ConsumerRecord) -> str:

@@ -121,11 +121,18 @@ def test_what_does_not_call_itself_a_checkpoint_is_none(blocks: list[Block]) -> 
     assert _audit(blocks + _cut([junk], blocks)).holds
 
 
-def test_what_calls_itself_a_checkpoint_and_is_none_is_named(blocks: list[Block]) -> None:
-    torn = _checkpoint(blocks)._replace(offset=1, value=b'{"ledger":"mainstem","size":-1}')
-    (fault,) = _audit(blocks + _cut([torn], blocks)).faults
-    assert fault.where.startswith("leaf 41 (evt.ledger.checkpoint/0/1")
-    assert fault.what == "it calls itself a checkpoint and is none: root"
+@pytest.mark.parametrize("value", [b'{"ledger":"mainstem","size":-1}', b"{", None])
+def test_what_calls_itself_a_checkpoint_and_is_none_attests_nothing(blocks: list[Block], value: bytes | None) -> None:
+    torn = _checkpoint(blocks)._replace(offset=1, value=value)
+    verdict = _audit(blocks + _cut([torn], blocks))
+    assert (verdict.holds, verdict.checkpoints) == (True, 1)
+
+
+def test_a_checkpoint_that_is_written_once_more_after_later_ones_still_agrees(blocks: list[Block]) -> None:
+    blocks += _cut([_checkpoint(blocks)._replace(offset=1)], blocks)
+    blocks += _cut([_checkpoint(blocks[:3])._replace(offset=2)], blocks)
+    verdict = _audit(blocks)
+    assert (verdict.holds, verdict.checkpoints) == (True, 3)
 
 
 def test_entries_that_cannot_be_read_at_all_are_named_as_a_range(blocks: list[Block]) -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mainstem.events import data, features, ledger, monitoring, registry, serving, training
 from mainstem.events.envelope import Event, Fact, Headers, Message, read_envelope
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import Undecodable, faults
 
 FACTS: Final[tuple[type[Fact], ...]] = (
     data.RecordAccepted,
@@ -73,9 +73,9 @@ class Record(Protocol):
 
 
 def header(record: Record, name: str) -> bytes | None:
-    """Return the header `name`, or None."""
-    for key, value in record.headers:
-        if key == name:
+    """Return the header `name`, or None; of several the last, as `named` does."""
+    for key, value in reversed(record.headers):
+        if key == name and value is not None:
             return value
     return None
 
@@ -96,6 +96,7 @@ def decode(record: Record) -> Event:
         envelope = read_envelope(record.headers)
         fact_type = BY_TYPE[envelope.type]
         return Event(envelope, fact_type.model_validate_json(record.value or b""))
-    except (KeyError, ValueError, ValidationError) as fault:
+    except (KeyError, ValueError) as fault:
         where = f"{record.topic}/{record.partition}/{record.offset}"
-        raise Undecodable(f"record {where} is no event of the catalogue: {fault!r}; fix its writer") from fault
+        why = faults(fault) if isinstance(fault, ValidationError) else repr(fault)
+        raise Undecodable(f"record {where} is no event of the catalogue: {why}; fix its writer") from fault

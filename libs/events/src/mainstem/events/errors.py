@@ -7,6 +7,8 @@ MainstemError
 └── Unavailable  something outside did not answer: try again later, lose nothing
 """
 
+from pydantic import ValidationError
+
 
 class MainstemError(Exception):
     """The root of the errors that the platform raises on purpose."""
@@ -26,3 +28,11 @@ class Conflict(MainstemError):
 
 class Unavailable(MainstemError):
     """A broker, database or store did not answer in time; nothing was acknowledged."""
+
+
+def faults(error: ValidationError) -> str:
+    """Return the faults of a document in one line, each with its place."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    )

@@ -23,6 +23,14 @@ class Position:
     origins: dict[str, int] = field(default_factory=dict)
 
 
+def read_origin(origin: bytes) -> tuple[str, int] | None:
+    """Return the stream of an origin and the number in it; None for what is no origin of ours."""
+    stream, _, number = origin.decode(errors="replace").rpartition("/")
+    if not (stream.isprintable() and number.isdecimal() and len(number) <= _DIGITS):
+        return None
+    return stream, int(number)
+
+
 class Fence:
     """Admits each event once, whatever was written twice or is read twice.
 
@@ -58,13 +66,13 @@ class Fence:
         position.next_offset = record.offset + 1
         if origin is None or record.topic.startswith(_FOREIGN):
             return True
-        stream, _, number = origin.decode(errors="replace").rpartition("/")
-        if not (stream.isprintable() and number.isdecimal() and len(number) <= _DIGITS):
-            return True  # no origin of ours
-        seen = position.origins.get(stream, -1)
-        if int(number) <= seen:
+        known = read_origin(origin)
+        if known is None:
+            return True
+        stream, number = known
+        if number <= position.origins.get(stream, -1):
             return False
-        position.origins[stream] = int(number)
+        position.origins[stream] = number
         return True
 
     def offsets(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from mainstem.events.errors import Rejected
+from mainstem.events.errors import Rejected, faults
 from mainstem.feature_engine import CompiledSet, load
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
@@ -106,11 +106,3 @@ def parse(document: bytes | str | Mapping[str, object]) -> ProjectDefinition:
         return ProjectDefinition.model_validate_json(document)
     except ValidationError as error:
         raise Rejected(f"this is no project definition: {faults(error)}; apply the project folder again") from error
-
-
-def faults(error: ValidationError) -> str:
-    """Return the faults of a document in one line, each with its place."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors()
-    )

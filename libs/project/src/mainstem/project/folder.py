@@ -14,10 +14,11 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mainstem.events.errors import faults
 from mainstem.feature_engine import CompiledSet, DefinitionError, FeatureSet
 from mainstem.project.charter import Charter
 from mainstem.project.contract import SourceContract
-from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition, faults
+from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition
 from mainstem.project.errors import ProjectError
 from mainstem.project.model import ModelDefinition
 from mainstem.project.monitoring import Monitoring

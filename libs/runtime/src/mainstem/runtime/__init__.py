@@ -1,7 +1,7 @@
 """What every service process is made of."""
 
 from mainstem.runtime.control import consume, load_fence, restart_when
-from mainstem.runtime.http import Problem, authenticate, body_bytes, json_body, problem
+from mainstem.runtime.http import Problem, authenticate, body_bytes, identify, json_body, problem
 from mainstem.runtime.service import Resources, open_resources, run, serve, steadily
 from mainstem.runtime.settings import ServiceSettings
 
@@ -12,6 +12,7 @@ __all__ = [
     "authenticate",
     "body_bytes",
     "consume",
+    "identify",
     "json_body",
     "load_fence",
     "open_resources",

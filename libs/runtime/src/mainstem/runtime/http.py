@@ -59,12 +59,18 @@ async def body_bytes(request: Request) -> bytes:
 
 def authenticate(request: Request, principals: Principals, right: Right) -> Principal:
     """Return who asks; raise Problem 401 without a known token and 403 without the right."""
+    principal = identify(request, principals)
+    if not allows(principal, right):
+        raise Problem(403, "not_allowed", f"{principal.name} has not the right '{right.value}'; ask who has")
+    return principal
+
+
+def identify(request: Request, principals: Principals) -> Principal:
+    """Return who asks, whatever they may do; raise Problem 401 without a known token."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     principal = principals.authenticate(token) if scheme.lower() == "bearer" else None
     if principal is None:
         raise Problem(401, "unknown_token", "send `Authorization: Bearer <token>` with a token of the principals file")
-    if not allows(principal, right):
-        raise Problem(403, "not_allowed", f"{principal.name} has not the right '{right.value}'; ask who has")
     return principal
 
 

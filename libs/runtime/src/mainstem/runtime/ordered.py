@@ -9,7 +9,7 @@ import numpy as np
 
 from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
-from mainstem.events.fence import Fence, Position
+from mainstem.events.fence import Fence, Position, read_origin
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.feature_engine import HoldBack, Released
 
@@ -109,8 +109,9 @@ class OrderedReader:
         for place, (arrival, offset) in last.items():
             self._places[place].floor, self._places[place].position.next_offset = arrival, offset + 1
         for (place, stream), number in origins.items():
-            if stream:
-                self._places[place].position.origins[stream.decode()] = int(number)
+            known = read_origin(stream + b"/" + number) if stream else None
+            if known is not None:
+                self._places[place].position.origins[known[0]] = known[1]
         return released
 
     def snapshot(self) -> Applied:

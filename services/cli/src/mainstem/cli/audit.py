@@ -16,7 +16,7 @@ from mainstem.cli.local import graph
 from mainstem.cli.progress import bar
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Event
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import Rejected, Undecodable
 from mainstem.ledger_service.domain import Block, entries_of
 from mainstem.ledger_service.engine import Audit, Verdict
 from mainstem.ledger_service.store import PostgresStore, Snapshot
@@ -104,14 +104,18 @@ class Folding:
         """Fold records in their order; what is no event was parked by the service and is left out here too."""
         if not hasattr(self.store, "apply_records"):
             for event in _events(records).values():
-                await self.store.apply(tx, event)
+                with suppress(Rejected):
+                    async with tx.savepoint():
+                        await self.store.apply(tx, event)
             return
         try:
             async with tx.savepoint():
                 await self.store.apply_records(tx, records)
-        except Undecodable:
-            events = _events(records)
-            await self.store.apply_records(tx, [record for at, record in enumerate(records) if at in events])
+        except Rejected:
+            for at in _events(records):
+                with suppress(Rejected):
+                    async with tx.savepoint():
+                        await self.store.apply_records(tx, [records[at]])
 
 
 def _events(records: Sequence[Record]) -> dict[int, Event]:

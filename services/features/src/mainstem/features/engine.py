@@ -3,6 +3,8 @@
 The stream, the backfill and training call the same `Fold`; only what carries its rows away differs.
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -14,9 +16,10 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.fence import Position
-from mainstem.events.instants import parse_all
+from mainstem.events.instants import NEVER, parse_all
 from mainstem.feature_engine import Batch, CompiledSet, Engine
 from mainstem.features.domain import Journal, Run
+from mainstem.features.ports import Parked
 from mainstem.project.contract import SourceContract
 from mainstem.project.records import Decoder
 from mainstem.runtime.ordered import Item, OrderedReader, Partition
@@ -48,6 +51,8 @@ class Fold:
     def __init__(self, compiled: CompiledSet, contracts: Mapping[str, SourceContract]) -> None:
         self.compiled = compiled
         self.journal = Journal()
+        #: Records that could not be applied, since the last checkpoint.
+        self.parked: list[Parked] = []
         self._engine = Engine(compiled)
         self._streams = list(compiled.streams)
         self._decoders = {name: Decoder(contracts[name]) for name in self._streams}
@@ -81,25 +86,48 @@ class Fold:
         """Apply what nothing can precede any more."""
         released = self._reader.advance()
         reached = [(at, place) for at, place in released.reached if at > self.journal.reached_us]
-        spine, values, before = self._apply(released.items, [place for _, place in reached])
-        runs = _cut(released.items, [place for _, place in reached])
-        return Applied(spine, values, list(zip([at for at, _ in reached], before, strict=True)), runs)
+        try:
+            return self._apply(released.items, reached)
+        except _NOT_OURS:
+            kept = [place for place, item in enumerate(released.items) if self._readable(item)]
+            items = [released.items[place] for place in kept]
+            return self._apply(items, [(at, bisect_left(kept, place)) for at, place in reached])
 
-    def _apply(self, items: list[Item], cuts: list[int]) -> tuple[list[Item], npt.NDArray[np.float64], list[int]]:
+    def _readable(self, item: Item) -> bool:
+        """Tell whether a record is an accepted one; park it when it is not: it was not ingestion that wrote it."""
+        try:
+            self._batch([item])
+            _runs([item])
+        except _NOT_OURS as fault:
+            self.parked.append(Parked(item[0], f"this is no accepted record: {fault}; fix its writer"))
+            return False
+        return True
+
+    def _apply(self, items: list[Item], reached: list[tuple[int, int]]) -> Applied:
+        cuts = [place for _, place in reached]
+        runs = _cut(items, cuts)
         if not items:
-            return [], np.empty((0, len(self.compiled.names))), [0] * len(cuts)
+            return Applied([], np.empty((0, len(self.compiled.names))), [(at, 0) for at, _ in reached], runs)
         rows = self._engine.process(self._batch(items))
-        return [items[i] for i in rows.index], rows.values, np.searchsorted(rows.index, cuts).tolist()
+        before = np.searchsorted(rows.index, cuts).tolist()
+        instants = [at for at, _ in reached]
+        return Applied([items[i] for i in rows.index], rows.values, list(zip(instants, before, strict=True)), runs)
 
     def _batch(self, items: list[Item]) -> Batch:
+        """Return the records as columns; raise KeyError, ValueError or MsgspecError when one was never accepted."""
         numbers = {f"evt.data.{name}": number for number, name in enumerate(self._streams)}
         stream = np.fromiter((numbers[record.topic] for record, _ in items), np.int8, len(items))
         payloads: dict[str, list[bytes]] = {name: [] for name in self._streams}
-        for record, _ in items:
+        for record, headers in items:
+            if not (_ASKED_HEADERS.issubset(headers) and _ID.fullmatch(headers["ce_id"])):
+                raise ValueError("its headers are not those of an accepted record")
             accepted = _ACCEPTED.decode(record.value or b"")
             payloads[self._streams[numbers[record.topic]]].append(accepted.record)
         columns = {name: self._decoders[name].columns(of) for name, of in payloads.items() if of}
-        return Batch(stream, parse_all([headers["ce_time"] for _, headers in items]), columns)
+        times = parse_all([headers["ce_time"] for _, headers in items])
+        if (times == NEVER).any():
+            raise ValueError("its ce_time is no RFC 3339 instant")
+        return Batch(stream, times, columns)
 
     def snapshot(self) -> bytes:
         """Return everything the fold knows of what was applied."""
@@ -115,6 +143,9 @@ class Fold:
 
 
 _ACCEPTED = msgspec.json.Decoder(_Accepted)
+_ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid", "ce_origin"))
+_ID = re.compile(rb"[\w-]{1,64}")
+_NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
 
 
 def _cut(items: list[Item], cuts: list[int]) -> list[list[Run]]:

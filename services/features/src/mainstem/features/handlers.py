@@ -16,9 +16,11 @@ from mainstem.features.engine import Applied, Fold
 from mainstem.features.ports import Partition, Progress, RowTally, Store
 from mainstem.runtime import steadily
 from mainstem.runtime.ordered import Headers
-from mainstem.telemetry import Tracer, metrics
+from mainstem.telemetry import Tracer, logger, metrics
 
 SOURCE = "/mainstem/features"
+
+_log = logger(__name__)
 
 _FIXED = (
     ("ce_specversion", b"1.0"),
@@ -78,7 +80,13 @@ class Computing:
         values = [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in applied.values]
         return [
             b"".join(
-                (head, orjson.dumps((record.key or b"").decode()), b',"spine_id":"', headers["ce_id"], b'","values":')
+                (
+                    head,
+                    orjson.dumps((record.key or b"").decode(errors="replace")),
+                    b',"spine_id":"',
+                    headers["ce_id"],
+                    b'","values":',
+                )
             )
             + row
             + b"}"
@@ -150,6 +158,11 @@ class Computing:
                 positions=self._fold.positions,
                 tallies=self._tallies,
                 journal=self._journal,
+                parked=tuple(self._fold.parked),
             )
             await steadily(lambda: store.save(progress))
+            self._fold.parked.clear()
+            for parked in progress.parked:
+                metrics.PARKED.labels(parked.record.topic).inc()
+                _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
             self._tallies, self._journal, self._moved = {}, [], False

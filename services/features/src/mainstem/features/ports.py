@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mainstem.events.catalogue import Record
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position
 from mainstem.events.ids import fingerprint
@@ -28,6 +29,14 @@ class RowTally:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that could not be applied, and why."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What happened since the last checkpoint, all of it already acknowledged by the bus."""
 
@@ -37,6 +46,7 @@ class Progress:
     positions: Mapping[Partition, Position]
     tallies: Mapping[int, RowTally]
     journal: Sequence[OrderJournalled]
+    parked: Sequence[Parked] = ()
 
 
 class Store(Protocol):

@@ -36,6 +36,8 @@ class PostgresStore:
             await tx.save_positions(progress.positions)
             await add_rows(tx, {(progress.feature_set, part): tally for part, tally in progress.tallies.items()})
             await add_journal(tx, progress.journal)
+            for parked in progress.parked:
+                await tx.park(parked.record, parked.reason)
 
     async def state(self, definition: str) -> bytes | None:
         """Return the state stored last for the feature set of this identity."""
@@ -69,6 +71,7 @@ async def set_project(tx: Transaction, event: Event) -> None:
     """Fold ProjectApplied."""
     if isinstance(event.fact, ProjectApplied):
         fact = event.fact
+        parse(fact.definition)  # whoever wrote it: a definition or nothing
         await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
 
 

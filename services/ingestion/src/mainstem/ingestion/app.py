@@ -20,8 +20,8 @@ async def main() -> None:
         succession = Succession()
 
         async def on_project(tx: Transaction, event: Event) -> None:
+            await set_project(tx, event)  # what is no definition is rejected here, and nothing has ended
             await succession.end(store)
-            await set_project(tx, event)
             tx.after_commit.append(succession.hand_over)
 
         await serve(

@@ -86,6 +86,7 @@ async def set_project(tx: Transaction, event: Event) -> None:
     """Fold ProjectApplied."""
     if isinstance(event.fact, ProjectApplied):
         fact = event.fact
+        parse(fact.definition)  # whoever wrote it: a definition or nothing
         await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
 
 

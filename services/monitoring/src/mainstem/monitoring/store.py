@@ -144,6 +144,7 @@ async def apply(tx: Transaction, event: Event) -> None:
     """Fold one event of TOPICS; those of one topic must come in the order of the log."""
     match event.fact:
         case ProjectApplied() as fact:
+            parse(fact.definition)  # whoever wrote it: a definition or nothing
             await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
         case VersionRegistered() as fact:
             await tx.execute(SQL["add_version"], fact.model, fact.version, fact.project, fact.profile)

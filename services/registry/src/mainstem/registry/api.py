@@ -11,15 +11,16 @@ from starlette.routing import BaseRoute, Route
 
 from mainstem.auth import Principal, Principals, Right, allows
 from mainstem.events.envelope import Fact
+from mainstem.events.errors import faults
 from mainstem.events.instants import parse, render
 from mainstem.events.registry import ChangeRefused, DeploymentSet
-from mainstem.project.definition import faults
 from mainstem.project.definition import parse as parse_definition
 from mainstem.registry import views
 from mainstem.registry.desk import Command, Desk, unknown_version
+from mainstem.registry.domain import ROLE_RULES
 from mainstem.registry.handlers import apply_project, implied_command, implied_topics
 from mainstem.registry.ports import Book, CreateTopics, Store
-from mainstem.runtime import Problem, authenticate, body_bytes, problem
+from mainstem.runtime import Problem, authenticate, body_bytes, identify, problem
 
 CommandId = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -149,8 +150,8 @@ class Api:
         return JSONResponse({**views.version(version), "approvals": approvals, "refusals": refusals})
 
     async def approve(self, request: Request) -> Response:
-        """Approve a version and, unless told not to, promote it; 409 names the rule that forbids it."""
-        principal = authenticate(request, self._principals, Right.APPROVE)
+        """Approve a version and, unless told not to, promote it; 403 or 409 names the rule that forbids it."""
+        principal = identify(request, self._principals)
         model, number = _version(request)
         body = await _read(request, _Approve)
         command = _command(principal, body)
@@ -160,8 +161,8 @@ class Api:
         return _answer(facts)
 
     async def promote(self, request: Request) -> Response:
-        """Put an approved version into production; 409 names the rule that forbids it."""
-        principal = authenticate(request, self._principals, Right.OPERATE)
+        """Put an approved version into production; 403 or 409 names the rule that forbids it."""
+        principal = identify(request, self._principals)
         model, number = _version(request)
         command = _command(principal, await _read(request, _Change))
         async with self._store.transaction() as book:
@@ -170,7 +171,7 @@ class Api:
 
     async def roll_back(self, request: Request) -> Response:
         """Put the version before, or the one named `to`, back into production."""
-        principal = authenticate(request, self._principals, Right.OPERATE)
+        principal = identify(request, self._principals)
         body = await _read(request, _RollBack)
         command = _command(principal, body)
         async with self._store.transaction() as book:
@@ -219,10 +220,10 @@ async def _owners(book: Book) -> dict[str, str]:
 
 
 def _answer(facts: Sequence[Fact]) -> Response:
-    """Return what a command led to: a problem when it led to nothing but a refusal."""
+    """Return what a command led to: a problem when it led to nothing but a refusal, which is on record."""
     refused, deployed = _one(facts, ChangeRefused), _one(facts, DeploymentSet)
     if refused and len(facts) == 1:
-        return problem(409, refused.rule, refused.reason)
+        return problem(403 if refused.rule in ROLE_RULES else 409, refused.rule, refused.reason)
     answer = {
         "facts": [{"type": fact.TYPE, **fact.model_dump(mode="json")} for fact in facts],
         "promoted": deployed is not None,

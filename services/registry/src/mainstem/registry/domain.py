@@ -35,6 +35,10 @@ class Stage(StrEnum):
 APPROVALS_NEEDED: Mapping[Tier, int] = {"low": 1, "medium": 1, "high": 2}
 
 
+#: Rules on who may ask at all.
+ROLE_RULES = frozenset({"approver_role", "operator_role"})
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A request changed nothing: the rule it broke, and a sentence with the figures and what to do."""
@@ -172,14 +176,16 @@ def may_approve(principal: Principal, lineage: Lineage) -> Refusal | None:
 
 def approve(version: Version, principal: Principal, onnx: str) -> Version | Refusal:
     """Return the version with the approval of the digest `onnx` added."""
+    refusal = may_approve(principal, version.lineage)
+    if refusal:
+        return refusal
     if version.stage is not Stage.CANDIDATE:
         return Refusal("stage", f"{version.label} is in {version.stage}; only a candidate can be approved")
     if onnx != version.onnx:
         return Refusal("digest", f"the approval is for {onnx}, {version.label} is {version.onnx}; look at it again")
     if principal.name in version.approved_by:
         return Refusal("approved_already", f"{principal.name} has approved {version.label}; somebody else must")
-    refusal = may_approve(principal, version.lineage)
-    return refusal or replace(version, approved_by=(*version.approved_by, principal.name))
+    return replace(version, approved_by=(*version.approved_by, principal.name))
 
 
 def promote(version: Version, incumbent: Version | None, principal: Principal, tier: Tier) -> Promotion | Refusal:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from mainstem.events.errors import MainstemError
 from mainstem.serving import open_inference_pb2 as pb
@@ -181,13 +182,19 @@ def _value(parameter: pb.InferParameter) -> bool | int | float | str:
     return found
 
 
+def _read(kind: type[_Message], content: bytes) -> _Message:
+    try:
+        return kind.FromString(content)
+    except DecodeError as fault:
+        raise BadQuestion(f"the request is no {kind.__name__}: {fault}") from fault
+
+
 def _service(name: str, methods: Mapping[str, tuple[Method, type[_Message]]]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         name,
         {
             method: grpc.unary_unary_rpc_method_handler(
-                _spoken(answer),
-                request_deserializer=request.FromString,
+                _spoken(answer, request),
                 response_serializer=lambda response: response.SerializeToString(),
             )
             for method, (answer, request) in methods.items()
@@ -195,13 +202,15 @@ def _service(name: str, methods: Mapping[str, tuple[Method, type[_Message]]]) ->
     )
 
 
-def _spoken(method: Method) -> Callable[[_Message, grpc.aio.ServicerContext], Awaitable[_Message]]:
-    """Return the method as the server calls it, its errors as status codes."""
+def _spoken(
+    method: Method, request: type[_Message]
+) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[_Message]]:
+    """Return the method as the server calls it, with the bytes of a request, its errors as status codes."""
 
     @wraps(method)
-    async def spoken(request: _Message, context: grpc.aio.ServicerContext) -> _Message:
+    async def spoken(content: bytes, context: grpc.aio.ServicerContext) -> _Message:
         try:
-            return method(request, dict(context.invocation_metadata() or ()))
+            return method(_read(request, content), dict(context.invocation_metadata() or ()))
         except tuple(_STATUS) as fault:
             code = next(code for kind, code in _STATUS.items() if isinstance(fault, kind))
             await context.abort(code, str(fault))

@@ -2,6 +2,7 @@
 
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import header
+from mainstem.events.fence import read_origin
 
 _FIRST_STRETCH = 1_000
 
@@ -11,7 +12,7 @@ async def last_published(bootstrap: str, topic: str, cause: str) -> dict[int, in
 
     Reads backwards in growing stretches, since direct answers may stand behind the last one. Raises Unavailable.
     """
-    stream, back = f"{cause}/".encode(), _FIRST_STRETCH
+    stream, back = f"{cause}/", _FIRST_STRETCH
     async with LogReader(bootstrap, [topic]) as reader:
         await reader.start()
         ends = await reader.ends()
@@ -21,10 +22,9 @@ async def last_published(bootstrap: str, topic: str, cause: str) -> dict[int, in
             found = {number: -1 for _, number in ends}
             async for records in reader.to_end():
                 for record in records:
-                    origin = header(record, "ce_origin") or b""
-                    if origin.startswith(stream):
-                        offset = int(origin.rpartition(b"/")[2])
-                        found[record.partition] = max(offset, found[record.partition])
+                    known = read_origin(header(record, "ce_origin") or b"")
+                    if known is not None and known[0].startswith(stream):
+                        found[record.partition] = max(known[1], found[record.partition])
             if all(found[place[1]] >= 0 or start == 0 for place, start in starts.items()):
                 return found
             back *= 8

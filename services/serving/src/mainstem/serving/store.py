@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Envelope, Event, follow
+from mainstem.events.fence import read_origin
 from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
@@ -118,6 +119,7 @@ async def apply(tx: Transaction, event: Event) -> None:
     cause = event.envelope.causation
     match event.fact:
         case ProjectApplied() as fact:
+            parse_definition(fact.definition)  # whoever wrote it: a definition or nothing
             await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
         case VersionApproved() as fact:
             await tx.execute(SQL["add_approval"], fact.model, fact.version, fact.onnx)
@@ -141,7 +143,7 @@ async def apply(tx: Transaction, event: Event) -> None:
 
 async def fold_deployment(tx: Transaction, envelope: Envelope, fact: DeploymentSet) -> None:
     """Fold DeploymentSet; its place is its number in the outbox of the registry, 0 for one that has none."""
-    place = int((envelope.origin or "/0").rpartition("/")[2])
+    _, place = read_origin((envelope.origin or "").encode()) or ("", 0)
     await tx.execute(
         SQL["add_deployment"],
         envelope.id,

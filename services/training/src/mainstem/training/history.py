@@ -1,9 +1,9 @@
 """What the log says up to a cut: feature rows and labels, read once and kept: the next run reads only what is new."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -11,18 +11,27 @@ from numpy.typing import NDArray
 
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
-from mainstem.events.data import ProgressReached
-from mainstem.events.fence import Fence
+from mainstem.events.data import ProgressReached, RecordAccepted
+from mainstem.events.features import RowComputed
+from mainstem.events.fence import Fence, read_origin
 from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.project.contract import SourceContract
 from mainstem.project.model import Label
 from mainstem.project.records import Decoder
+from mainstem.telemetry import logger, metrics
 from mainstem.training.ports import NotReached
 
 Partition = tuple[str, int]
 Headers = dict[str, bytes]
 
+Pair = tuple[Record, Headers]
+T = TypeVar("T")
+
 _PROGRESS = ProgressReached.TYPE.encode()
+_ROW_TYPE = RowComputed.TYPE.encode()
+_ACCEPTED_TYPE = RecordAccepted.TYPE.encode()
+_NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
+_log = logger(__name__)
 #: So long a marker is waited for that may be on its way.
 _PATIENCE_S = 1.0
 
@@ -121,22 +130,41 @@ class History:
         fresh, headers = self._fence.admit(records)
         rows, labels = [], []
         for record, found in zip(fresh, headers, strict=True):
-            if found.get("ce_type") == _PROGRESS:
-                place = (record.topic, record.partition)
-                self._through[place] = max(self._through[place], parse(_UNTIL.decode(record.value or b"").until))
-            elif record.topic == self._rows_topic:
+            kind = found.get("ce_type")
+            if kind == _PROGRESS:
+                self._pass(record)
+            elif kind == _ROW_TYPE and record.topic == self._rows_topic:
                 rows.append((record, found))
-            else:
+            elif kind == _ACCEPTED_TYPE and record.topic == self._label_topic:
                 labels.append((record, found))
+            else:
+                _leave_out(record, f"no feature row and no accepted record, but {kind!r}")
+        rows, found_rows = _readable(rows, self._read_rows)
         if rows:
-            decoded = [_ROW.decode(record.value or b"") for record, _ in rows]
-            values = np.array([row.values for row in decoded], np.float64).reshape(len(rows), self._width)
-            self._keep(self._rows, rows, [row.entity for row in decoded], values)
+            values = np.array([row.values for row in found_rows], np.float64)
+            self._keep(self._rows, rows, [row.entity for row in found_rows], values)
+        labels, columns = _readable(labels, self._read_labels)
         if labels:
-            payloads = [_ACCEPTED.decode(record.value or b"").record for record, _ in labels]
-            columns: dict[str, Any] = self._decoder.columns([bytes(payload) for payload in payloads])
             values = np.asarray(columns[self._label.column], np.float64).reshape(-1, 1)
             self._keep(self._labels, labels, list(columns[self._label.key]), values)
+
+    def _pass(self, marker: Record) -> None:
+        place = marker.topic, marker.partition
+        try:
+            until = parse(_UNTIL.decode(marker.value or b"").until)
+        except _NOT_OURS as fault:
+            _leave_out(marker, str(fault))
+        else:
+            self._through[place] = max(self._through[place], until)
+
+    def _read_rows(self, values: list[bytes]) -> list[_Row]:
+        rows = [_ROW.decode(value) for value in values]
+        if any(len(row.values) != self._width for row in rows):
+            raise ValueError(f"a row has not the {self._width} values of its feature set")
+        return rows
+
+    def _read_labels(self, values: list[bytes]) -> dict[str, Any]:
+        return dict(self._decoder.columns([bytes(_ACCEPTED.decode(value).record) for value in values]))
 
     def _keep(
         self,
@@ -152,8 +180,8 @@ class History:
         read.times.append(parse_all([found["ce_time"] for _, found in pairs]))
         read.values.append(values)
         for (record, found), at in zip(pairs, recorded.tolist(), strict=True):
-            stream, _, number = found["ce_origin"].decode().rpartition("/")
-            self._ends.setdefault(f"{record.topic}<{stream}", []).append((at, int(number) + 1))
+            stream, number = read_origin(found["ce_origin"]) or ("", 0)
+            self._ends.setdefault(f"{record.topic}<{stream}", []).append((at, number + 1))
 
     def dataset(self, start_us: int, cut_us: int) -> Dataset:
         """Return the rows recorded from `start_us` and before `cut_us`, each with the label known before `cut_us`."""
@@ -189,6 +217,42 @@ class History:
             stream: max((number for at, number in ends if at < cut_us), default=0)
             for stream, ends in self._ends.items()
         }
+
+
+def _readable(pairs: list[Pair], read: Callable[[list[bytes]], T]) -> tuple[list[Pair], T]:
+    """Return the records that can be read, and what `read` makes of them all; others are left out by name."""
+    try:
+        _check_headers(pairs)
+        return pairs, read([record.value or b"" for record, _ in pairs])
+    except _NOT_OURS:
+        kept = []
+        for pair in pairs:
+            try:
+                _check_headers([pair])
+                read([pair[0].value or b""])
+            except _NOT_OURS as fault:
+                _leave_out(pair[0], str(fault))
+            else:
+                kept.append(pair)
+        return kept, read([record.value or b"" for record, _ in kept])
+
+
+def _check_headers(pairs: Sequence[Pair]) -> None:
+    """Raise KeyError or ValueError unless these are headers as the platform writes them."""
+    for name in ("ce_recordedtime", "ce_time"):
+        if (parse_all([found[name] for _, found in pairs]) == NEVER).any():
+            raise ValueError(f"its {name} is no RFC 3339 instant")
+    for _, found in pairs:
+        found["ce_id"].decode()
+        if read_origin(found["ce_origin"]) is None:
+            raise ValueError("its ce_origin is none of ours")
+
+
+def _leave_out(record: Record, why: str) -> None:
+    """Tell of a record that no service of ours wrote."""
+    where = f"{record.topic}/{record.partition}/{record.offset}"
+    metrics.PARKED.labels(record.topic).inc()
+    _log.error("left out %s: %s; fix its writer", where, why, extra={"action": "left_out"})
 
 
 def _flat(lists: Sequence[list[str]]) -> list[str]:

@@ -95,6 +95,7 @@ async def apply(tx: Transaction, event: Event) -> None:
     """Fold one event of TOPICS."""
     match event.fact:
         case ProjectApplied() as fact:
+            parse(fact.definition)  # whoever wrote it: a definition or nothing
             await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
         case TrainingRequested() as fact:
             asked = (fact.run, fact.model, fact.project, fact.cut, fact.cause, fact.requested_by)
