@@ -54,4 +54,5 @@ lock: ## resolve the lock anew (needs uv on the path or in .venv)
 
 clean: ## remove the environment and the local platform's data
 	@test ! -x $(BIN)/mainstem || $(BIN)/mainstem down --purge || true
-	rm -rf $(VENV) .mainstem .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mainstem .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -80,3 +80,8 @@ async def archived(world: World, topic: str, sent: int) -> bool:
     topics = (await world.get("ledger", "/v1/ledger")).json()["topics"]
     held = {one["topic"]: one["entries"] + one["second_copies"] for one in topics}
     return bool(held.get(topic, 0) >= len((await world.follow(topic)).records) + sent)
+
+
+async def test_afterwards_the_archive_holds_junk_and_all(world: World) -> None:
+    done = await world.run("audit", "verify")
+    assert (done.returncode, "holds" in done.stdout) == (0, True), done.stdout

@@ -1,10 +1,12 @@
 """Services that answer what a test tells them to, over real HTTP."""
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,13 @@ class Answers:
         from mainstem.cli.main import app  # noqa: PLC0415  (its import is no part of starting the tests)
 
         return CliRunner().invoke(app, [str(argument) for argument in arguments], input=given)
+
+
+@pytest.fixture(autouse=True)
+def sockets(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the folders of sockets that nobody opens among what is cleaned up after the tests."""
+    if request.node.get_closest_marker("real") is None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
