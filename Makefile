@@ -35,12 +35,13 @@ fault: $(STAMP) ## of these the kill runs: dozens of kill -9, and the same table
 unit: $(STAMP) ## the fast tests alone
 	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault and not year"
 
-check: $(STAMP) ## what CI checks besides the tests: style, types, layers, schemas, lock
+check: $(STAMP) ## style, types, layers, schemas, caps, container files, and every command of the documents executed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy libs/*/src services/*/src projects tests
 	$(BIN)/python -m mainstem.events.export --check schemas
+	$(BIN)/python -m pytest -q tests/architecture tests/contract tests/docs services/cli/tests/test_cli_compose.py
 
 bench: $(STAMP) ## benchmarks: ratios against a peer in the same run
 	@$(BIN)/python -m tests.bench

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from math import isnan
 
 import grpc
@@ -19,7 +20,7 @@ from tests.bench.training import Trained
 from mainstem.cli.local import graph
 from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event, begin
-from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.serving import open_inference_pb2 as pb
 from mainstem.testkit.examples import example
 from mainstem.testkit.projects import applied
@@ -67,9 +68,10 @@ def _deployment(stage: Stage, trained: Trained) -> list[Event]:
         features=list(compiled.names),
         effective_from=_FROM,
     )
-    said = [example(VersionApproved, **shared), deployed]
+    said = [example(VersionApproved, **shared), example(VersionPromoted, model=MODEL, version=1), deployed]
     events = [begin(fact, command_id="bench", source="/bench", actor="bench", recorded_us=0) for fact in said]
-    return [applied(stage.definition), *events]
+    by_promotion = replace(events[2].envelope, causation=events[1].envelope.id)
+    return [applied(stage.definition), *events[:2], Event(by_promotion, deployed)]
 
 
 async def _burst(server: Server, line: Line, row: Row) -> Spent:

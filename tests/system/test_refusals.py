@@ -104,6 +104,15 @@ async def test_a_forged_deployment_of_a_version_that_nobody_approved_is_refused(
         assert await answering(spring) == 1
 
 
+async def test_a_forged_deployment_of_an_approved_version_that_nobody_promoted_again_is_refused(
+    world: World, spring: Spring, deployed: ConsumerRecord
+) -> None:
+    async with world.unharmed():
+        await world.send("state.deployment", forged(deployed, "again", effective_from="2024-03-20T00:00:00Z"))
+        found = await refusal(world, "evt.serving.deployment", rule="not_promoted", version=1)
+        assert found["reason"] == "no promotion of wear version 1 led to this deployment and to no other; promote it"
+
+
 def forged(deployed: ConsumerRecord, event_id: str, **changed: object) -> Sent:
     """Return a deployment that differs from a real one in a few fields, as somebody with access to the broker would."""
     given = [(name, event_id.encode() if name == "ce_id" else value) for name, value in unplaced(deployed)]

@@ -233,14 +233,16 @@ async def test_a_server_that_went_away_is_unavailable(database: Database) -> Non
     with pytest.raises(Unavailable, match="schema trial"):
         async with database.transaction() as tx:
             await tx.execute("select pg_terminate_backend(pg_backend_pid())")
-    await database.ping()
+    async with database.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
 
 
 async def test_a_closed_database_is_unavailable(database_url: str) -> None:
     database = await open_database(database_url, SCHEMA, PACKAGE)
     await database.close()
     with pytest.raises(Unavailable):
-        await database.ping()
+        async with database.connection():
+            pass
 
 
 async def test_a_server_that_does_not_come_is_unavailable() -> None:

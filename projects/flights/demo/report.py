@@ -99,7 +99,12 @@ def _pictures(material: Material) -> list[str]:
     auc = {(week.end_us, week.version): week.auc for week in weeks}
     rate = {(week.end_us, week.version): week.positive_rate for week in weeks}
     worst, most = min(0.85, min(auc.values()) // 0.05 * 0.05), max(0.5, max(rate.values()) // 0.1 * 0.1 + 0.1)
-    psi = {window.end_us: window.figures.get("psi", {}) for window in material.windows if window.end_us <= axis.end_us}
+    since = {one.version: one.effective_us for one in material.activations}
+    psi = {  # part of a week is no week: its hours alone would stand out
+        window.end_us: window.figures.get("psi", {})
+        for window in material.windows
+        if window.end_us <= axis.end_us and window.end_us - width >= since.get(window.version, 0)
+    }
 
     def drawn(curve: Curve) -> str:
         return tag("figure", curves(axis, curve, weeks, material.activations, marks))

@@ -125,14 +125,14 @@ async def test_who_may_not_operate_changes_nothing(ingestion: Ingestion, token: 
 
 
 async def test_a_quarantined_record_is_corrected_at_its_own_time(ingestion: Ingestion) -> None:
-    await ingestion.http.post(RECORDS, json=BROKEN, headers={"ce-id": "7", "ce-time": "1970-01-01T00:00:00Z"})
+    await ingestion.http.post(RECORDS, json=BROKEN, headers={"ce-id": "7", "ce-time": "2099-12-31T12:00:00Z"})
     await ingestion.judge()
     row = await ingestion.quarantined()
     path = f"{QUARANTINE}/{row['quarantine_id'][:10]}/redrive"
     answer = await ingestion.http.post(path, json={"record": GOOD})
     assert (answer.status_code, answer.json()["quarantine_id"]) == (202, row["quarantine_id"])
     correction = dict(ingestion.log.records[-1].headers)
-    assert correction["ce_time"] == b"1970-01-01T00:00:00Z"
+    assert correction["ce_time"] == b"2099-12-31T12:00:00Z"
     assert correction["ce_recordedtime"].decode() == row["recorded_time"]
     await ingestion.judge()
     assert (await ingestion.quarantined())["accepted_id"] is not None
@@ -144,7 +144,7 @@ async def test_a_correction_may_set_right_a_time_that_could_not_be_read(ingestio
     await ingestion.judge()
     path = f"{QUARANTINE}/{(await ingestion.quarantined())['quarantine_id']}/redrive"
     assert said(await ingestion.http.post(path, json={"record": GOOD, "time": "noon"})) == (400, "bad time")
-    answer = await ingestion.http.post(path, json={"record": GOOD, "time": "1970-01-01T00:00:00Z"})
+    answer = await ingestion.http.post(path, json={"record": GOOD, "time": "2099-12-31T12:00:00Z"})
     assert answer.status_code == 202
     await ingestion.judge()
     assert (await ingestion.quarantined())["accepted_id"] is not None

@@ -16,7 +16,7 @@ from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
-from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.serving.answers import Answers
 from mainstem.serving.domain import LogTime
 from mainstem.serving.engine import Board
@@ -112,6 +112,11 @@ def approval(version=1, digest="", model="storm"):
     return Event(envelope(fact, f"approval {version}", MAY, None), fact)
 
 
+def promotion(version=1, model="storm"):
+    fact = VersionPromoted(model=model, version=version, replaces=None, promoted_by="olga")
+    return Event(envelope(fact, f"promotion {version}", MAY, None), fact)
+
+
 def deployment(version=1, digest="", *, at=MAY, features=FEATURES, model="storm", effective_from=None):
     """Return a DeploymentSet; its place in the registry's order is its version."""
     fact = DeploymentSet(
@@ -126,7 +131,8 @@ def deployment(version=1, digest="", *, at=MAY, features=FEATURES, model="storm"
         approved_by="ann",
         effective_from=effective_from or render(at),
     )
-    return Event(envelope(fact, f"deployment {version}", at, f"registry@x/{version}"), fact)
+    given = envelope(fact, f"deployment {version}", at, f"registry@x/{version}")
+    return Event(replace(given, causation=f"promotion {version}"), fact)
 
 
 @dataclass
@@ -153,6 +159,7 @@ class Service:
         """Put a version into the artifact store, approve it, deploy it, and let the service decide."""
         digest = self.artifacts.put(onnx_model(**shape))
         await self.store.apply(approval(version, digest))
+        await self.store.apply(promotion(version))
         await self.store.apply(deployment(version, digest, at=at))
         await self.deployments.decide()
         return self.store.verdicts[f"deployment {version}"].fact
@@ -193,5 +200,5 @@ def service(tmp_path, spool):
 @pytest.fixture
 def make():
     """Return the makers of this file, by name."""
-    makers = (onnx_model, expected, row, marker, approval, deployment, taken, make_service)
+    makers = (onnx_model, expected, row, marker, approval, promotion, deployment, taken, make_service)
     return SimpleNamespace(**{maker.__name__: maker for maker in makers}, may=MAY, topic=TOPIC, predictions=PREDICTIONS)

@@ -1,9 +1,12 @@
 """Decisions on deployments: nothing serves that was not approved byte for byte."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import TensorProto
 
+from mainstem.events.envelope import Event
 from mainstem.events.instants import render
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.serving.engine import BadSignature, Model
@@ -55,11 +58,26 @@ async def test_the_approval_of_another_digest_is_none(service, make):
 async def test_an_approval_that_comes_after_the_deployment_is_waited_for(service, make):
     digest = service.artifacts.put(make.onnx_model())
     await service.store.apply(make.deployment(1, digest))
-    await service.deployments.decide()
-    assert service.store.verdicts == {}
-    await service.store.apply(make.approval(1, digest))
+    for decision in (make.approval(1, digest), make.promotion(1)):
+        await service.deployments.decide()
+        assert service.store.verdicts == {}
+        await service.store.apply(decision)
     await service.deployments.decide()
     assert service.board.live("storm").version == 1
+
+
+async def test_a_deployment_that_no_promotion_led_to_is_refused(service, make):
+    digest = service.artifacts.put(make.onnx_model())
+    for event in (make.approval(1, digest), make.promotion(2), make.deployment(1, digest)):
+        await service.store.apply(event)
+    assert (await decided(service, 1)).rule == "not_promoted"
+
+
+async def test_a_promotion_leads_to_one_deployment_only(service, make):
+    await service.deploy(1)
+    real = make.deployment(1, service.board.live("storm").onnx, at=make.may + 1)
+    await service.store.apply(Event(replace(real.envelope, id="deployment 2"), real.fact))
+    assert (await decided(service, 2)).rule == "not_promoted"
 
 
 async def test_a_deployment_that_waits_does_not_hold_up_another(service, make):
@@ -71,8 +89,8 @@ async def test_a_deployment_that_waits_does_not_hold_up_another(service, make):
 
 async def approved(service, make, content, **deployment):
     digest = service.artifacts.put(content)
-    await service.store.apply(make.approval(2, digest))
-    await service.store.apply(make.deployment(2, digest, **deployment))
+    for event in (make.approval(2, digest), make.promotion(2), make.deployment(2, digest, **deployment)):
+        await service.store.apply(event)
     return digest
 
 

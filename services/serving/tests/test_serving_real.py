@@ -12,7 +12,7 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
 from mainstem.events.catalogue import decode, encode
-from mainstem.events.envelope import Event, Message, begin
+from mainstem.events.envelope import Message, begin
 from mainstem.events.fence import Fence
 from mainstem.events.registry import ProjectApplied
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused, Predicted
@@ -121,10 +121,10 @@ class World:
     async def deploy(self, version, **shape):
         """Deploy as the registry would, and return the verdict."""
         digest = self.artifacts.put(self.make.onnx_model(**shape))
-        approval = self.make.approval(version, digest).envelope
         await self.publish(
             self.make.deployment(version, digest),
-            Event(approval, self.make.approval(version, digest).fact).at_origin(f"registry@x/{version}"),
+            self.make.approval(version, digest).at_origin(f"registry@x/{2 * version}"),
+            self.make.promotion(version).at_origin(f"registry@x/{2 * version + 1}"),
         )
         return await self.verdict(version)
 

@@ -1,11 +1,12 @@
 """What every store of serving promises; and PostgreSQL's tables as a fold of the log."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from mainstem.events.catalogue import encode
-from mainstem.events.envelope import follow
+from mainstem.events.envelope import Event, follow
 from mainstem.events.errors import Undecodable
 from mainstem.events.fence import Position
 from mainstem.events.instants import render
@@ -95,6 +96,18 @@ async def test_an_approval_is_of_one_digest(store, make):
     assert [await store.approved(*one) for one in asked] == [True, False, False, False]
 
 
+async def test_a_promotion_is_of_one_version_and_leads_to_one_deployment(store, make):
+    await store.apply(make.promotion(1))
+    for event in (make.deployment(1, "sha256:1"), make.deployment(2, "sha256:2")):
+        await store.apply(event)
+        assert await store.promoted(event, "storm", event.fact.version) is (event.fact.version == 1)
+    await store.record(activated(make, 1))
+    copy = make.deployment(1, "sha256:1")
+    copy = Event(replace(copy.envelope, id="another"), copy.fact)
+    await store.apply(copy)
+    assert await store.promoted(copy, "storm", 1) is False
+
+
 async def test_activations_come_in_the_registrys_order_with_what_was_deployed(store, make):
     for version in (10, 9):
         await store.apply(make.deployment(version, f"sha256:{version}", at=make.may + version))
@@ -155,7 +168,8 @@ async def test_a_verdict_is_published_once_with_the_table_it_folds_into(postgres
 async def test_the_tables_are_folds_of_the_log_in_any_order_of_the_topics(postgres, service, make):
     await service.deploy(1)
     await service.take(*[make.row(offset, partition=offset % 2) for offset in range(5)])
-    facts = [make.approval(1, "sha256:1"), make.deployment(1, "sha256:1"), activated(make, 1), refused(make, 2)]
+    decided = [make.approval(1, "sha256:1"), make.promotion(1), make.deployment(1, "sha256:1")]
+    facts = [*decided, activated(make, 1), refused(make, 2)]
     control = [taken_of(event) for event in facts]
     states = []
     for order in (control + service.log.records, service.log.records + control[::-1]):
@@ -165,7 +179,7 @@ async def test_the_tables_are_folds_of_the_log_in_any_order_of_the_topics(postgr
             await apply_records(tx, order)
         states.append([await postgres.rows(table) for table in PROJECTIONS])
     assert states[0] == states[1]
-    assert [len(rows) for rows in states[0]] == [0, 1, 1, 1, 1, 2]
+    assert [len(rows) for rows in states[0]] == [0, 1, 1, 1, 1, 1, 2]
 
 
 def taken_of(event):

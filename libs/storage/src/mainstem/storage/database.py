@@ -70,11 +70,6 @@ class Database:
             return asyncio.CancelledError()  # what failed was the way out of a block that was cancelled
         return Unavailable(f"PostgreSQL (schema {self.schema}) is away: {fault!r}")
 
-    async def ping(self) -> None:
-        """Return when the server answers; raise Unavailable when it does not."""
-        async with self.connection() as connection:
-            await connection.execute("select 1")
-
     async def migrate(self, package: str) -> None:
         """Apply the migrations of the platform and of `package` that this schema has not seen, in order of name."""
         async with self.connection() as connection, connection.transaction():

@@ -9,7 +9,7 @@ _UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 
 
 
 def expressions(compiled: CompiledSet) -> dict[str, str]:
-    """Return each feature as it is computed, by name: `flight_departed.by("origin").count("1h")`."""
+    """Return each feature as it is computed, by name: `orders.by("shop").count("1h")`."""
     return {feature.name: _expression(feature, compiled) for feature in compiled.definition.features}
 
 

@@ -1,7 +1,6 @@
 """HTTP: records in, the quarantine out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 from starlette.requests import Request
@@ -22,11 +21,14 @@ _MOST_LISTED = 100_000
 #: CloudEvents attributes that a caller may set on a single record, as HTTP headers `ce-…`.
 _ATTRIBUTES = ("id", "time", "recordedtime", "correlationid")
 
+#: Takes messages; returns when the log has them.
+Publish = Callable[[Sequence[Message]], Awaitable[None]]
+
 
 class Api:
     """The routes, and what they need."""
 
-    def __init__(self, store: Store, principals: Principals, publish: Any) -> None:
+    def __init__(self, store: Store, principals: Principals, publish: Publish) -> None:
         self._store = store
         self._principals = principals
         self._publish = publish

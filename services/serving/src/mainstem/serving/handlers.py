@@ -168,11 +168,9 @@ class Deployments:
                 self._first_seen.pop(event.envelope.id, None)
 
     async def _decide(self, event: Event, wanted: DeploymentSet) -> bool:
-        if not await self._store.approved(wanted.model, wanted.version, wanted.onnx):
-            if self._may_wait(event.envelope.id):
-                return False
-            approval = f"no approval of {wanted.model} version {wanted.version} with digest {wanted.onnx} is known"
-            return await self._refuse(event, wanted, "not_approved", f"{approval}; approve it, then promote it")
+        missing = await self._missing(event, wanted)
+        if missing is not None:
+            return False if self._may_wait(event.envelope.id) else await self._refuse(event, wanted, *missing)
         try:
             parse(wanted.effective_from)
             await self._loader.load(wanted.onnx, len(wanted.features))
@@ -184,6 +182,16 @@ class Deployments:
             return await self._refuse(event, wanted, "effective_from", str(fault))
         await self._activate(event, wanted)
         return True
+
+    async def _missing(self, event: Event, wanted: DeploymentSet) -> tuple[str, str] | None:
+        """Return what of the registry's decisions does not stand behind a deployment: rule and reason."""
+        version = f"{wanted.model} version {wanted.version}"
+        if not await self._store.approved(wanted.model, wanted.version, wanted.onnx):
+            unknown = f"no approval of {version} with digest {wanted.onnx} is known"
+            return "not_approved", f"{unknown}; approve it, then promote it"
+        if not await self._store.promoted(event, wanted.model, wanted.version):
+            return "not_promoted", f"no promotion of {version} led to this deployment and to no other; promote it"
+        return None
 
     def _may_wait(self, deployment: str) -> bool:
         now = asyncio.get_running_loop().time()

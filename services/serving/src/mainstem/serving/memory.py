@@ -3,7 +3,7 @@
 from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
 from mainstem.events.instants import parse
-from mainstem.events.registry import DeploymentSet, VersionApproved
+from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated
 from mainstem.serving.domain import Activation, Tallies
 from mainstem.serving.ports import Parked, Partition, Progress
@@ -23,6 +23,7 @@ class MemoryStore:
         self.losses: dict[tuple[str, str, str], Activation] = {}
         self.readers: dict[str, list[str]] = {}
         self._approved: set[tuple[str, int, str]] = set()
+        self._promoted: set[tuple[str, str, int]] = set()
         self._deployments: dict[str, Event] = {}
 
     async def apply(self, event: Event) -> None:
@@ -30,6 +31,8 @@ class MemoryStore:
         match event.fact:
             case VersionApproved() as fact:
                 self._approved.add((fact.model, fact.version, fact.onnx))
+            case VersionPromoted() as fact:
+                self._promoted.add((event.envelope.id, fact.model, fact.version))
             case DeploymentSet():
                 self._deployments[event.envelope.id] = event
             case _:
@@ -52,6 +55,12 @@ class MemoryStore:
     async def approved(self, model: str, version: int, onnx: str) -> bool:
         """Tell whether this version and digest was approved."""
         return (model, version, onnx) in self._approved
+
+    async def promoted(self, deployment: Event, model: str, version: int) -> bool:
+        """Tell whether a known promotion caused it, and no other one that was activated."""
+        cause = deployment.envelope.causation
+        used = {self._deployments[activation.deployment].envelope.causation for activation in await self.activations()}
+        return (cause, model, version) in self._promoted and cause not in used
 
     async def record(self, verdict: Event) -> None:
         """Keep the first verdict on a deployment."""

@@ -129,6 +129,9 @@ class Store(Protocol):
     async def approved(self, model: str, version: int, onnx: str) -> bool:
         """Tell whether an approval of exactly this version and digest is known."""
 
+    async def promoted(self, deployment: Event, model: str, version: int) -> bool:
+        """Tell whether a known promotion of this version caused a deployment, and no other one that was activated."""
+
     async def record(self, verdict: Event) -> None:
         """Store and publish a verdict on a deployment in one transaction; a second one on it changes nothing."""
 

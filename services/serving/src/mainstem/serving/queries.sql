@@ -11,6 +11,14 @@ insert into approval values ($1, $2, $3) on conflict do nothing;
 -- name: is_approved
 select exists(select from approval where model = $1 and version = $2 and onnx = $3) as found;
 
+-- name: add_promotion
+insert into promotion values ($1, $2, $3) on conflict do nothing;
+
+-- name: is_promoted
+select exists(select from promotion where id = $1 and model = $2 and version = $3)
+   and not exists(select from activation a join deployment d on d.id = a.deployment
+                   where d.envelope->>'causation' = $1 and d.id <> $4) as found;
+
 -- name: add_deployment
 insert into deployment values ($1, $2, $3, $4, $5::jsonb, $6::jsonb) on conflict do nothing;
 

@@ -7,7 +7,7 @@ from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Envelope, Event, follow
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import parse
-from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved
+from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
 from mainstem.serving.domain import SOURCE, Activation, Tallies
@@ -19,7 +19,7 @@ SQL = load("mainstem.serving")
 _PREDICTIONS = "tel.prediction."
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "approval", "deployment", "activation", "refusal", "prediction_tally")
+PROJECTIONS = ("project", "approval", "promotion", "deployment", "activation", "refusal", "prediction_tally")
 #: The topics whose facts they fold.
 TOPICS = (
     "state.deployment",
@@ -59,6 +59,13 @@ class PostgresStore:
         """Tell whether this version and digest was approved."""
         async with self._database.transaction() as tx:
             (row,) = await tx.fetch(SQL["is_approved"], model, version, onnx)
+        return bool(row["found"])
+
+    async def promoted(self, deployment: Event, model: str, version: int) -> bool:
+        """Tell whether a promotion led to it, and to no other that was activated."""
+        envelope = deployment.envelope
+        async with self._database.transaction() as tx:
+            (row,) = await tx.fetch(SQL["is_promoted"], envelope.causation, model, version, envelope.id)
         return bool(row["found"])
 
     async def record(self, verdict: Event) -> None:
@@ -123,6 +130,8 @@ async def apply(tx: Transaction, event: Event) -> None:
             await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
         case VersionApproved() as fact:
             await tx.execute(SQL["add_approval"], fact.model, fact.version, fact.onnx)
+        case VersionPromoted() as fact:
+            await tx.execute(SQL["add_promotion"], event.envelope.id, fact.model, fact.version)
         case DeploymentSet() as fact:
             await fold_deployment(tx, event.envelope, fact)
         case DeploymentActivated() as fact:

@@ -113,10 +113,6 @@ class Platform:
             raise NotRunning(f"{name} does not run at the moment; wait with `ready({name!r})`")
         return pid
 
-    def log_tail(self, name: str, lines: int = 20) -> list[str]:
-        """Return the last lines of a process's log."""
-        return self._running[name].tail(lines)
-
     def state(self) -> PlatformState:
         """How every process is now."""
         supervisor = Alive.of(os.getpid())
