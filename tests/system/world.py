@@ -22,7 +22,7 @@ from mainstem.cli.local.platform import Platform
 
 CHECKOUT = Path(__file__).parents[2]
 HARBOUR = Path(__file__).with_name("harbour")
-PATIENCE_S = 10
+PATIENCE_S = 30
 
 Headers = Sequence[tuple[str, bytes | None]]
 

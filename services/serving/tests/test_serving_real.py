@@ -242,7 +242,7 @@ async def test_the_tables_are_what_the_log_says(world, platform):
             await apply_records(tx, fence.admit(records)[0])
     expected = await tables(replayed)
     await settled(live, expected)
-    assert [len(rows) for rows in expected.values()] == [1, 2, 3, 2, 1, 5]
+    assert [len(rows) for rows in expected.values()] == [1, 2, 2, 3, 2, 1, 5]
     await live.close()
     await replayed.close()
 
