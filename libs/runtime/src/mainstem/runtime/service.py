@@ -97,14 +97,14 @@ async def serve(resources: Resources, tasks: Sequence[Task], routes: Sequence[Ba
 
 
 def collect_seldom() -> None:
-    """Look for cycles after 50,000 new objects, not 700, and never again among those that the start made.
+    """Look for cycles after 5,000 new objects, not 700, and never again among those that the start made.
 
     A batch is thousands of objects that are no garbage and are gone with it: looking through them again and again, and
     through everything older, took two fifths of the time that judging a record takes.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(5_000, 20, 50)
 
 
 async def steadily(work: Callable[[], Awaitable[T]], *, longest_s: float = 5.0) -> T:
