@@ -1,6 +1,7 @@
 """Rows, markers and journal: what is published, in which order, and the same whatever the polls and crashes."""
 
 import json
+from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
@@ -17,6 +18,7 @@ from mainstem.feature_engine import SnapshotError
 from mainstem.features.engine import Fold
 from mainstem.features.ports import Partition
 from mainstem.testkit.projects import shop
+from mainstem.testkit.records import Taken
 
 PLACES = [(f"evt.data.{source}", partition) for source in ("orders", "payments") for partition in range(2)]
 POLL = st.tuples(st.sampled_from(PLACES), st.integers(1, 6))
@@ -163,3 +165,31 @@ async def test_a_definition_that_was_changed_begins_anew() -> None:
     process.definition = shop(window="2h")
     process.restart()
     assert {position.next_offset for position in process.fold.positions.values()} == {0}
+
+
+def with_junk(value: bytes | None, **headers: bytes | None) -> dict[Partition, list[Taken]]:
+    """Return the history with one more record in the first partition, before all others, that ingestion never wrote."""
+    place, records = PLACES[0], ANNOUNCED[PLACES[0]]
+    good = dict(records[0].headers)
+    given = tuple((name, held) for name, held in {**good, **headers}.items() if held is not None)
+    junk = replace(records[0], value=value, headers=given)
+    return {**ANNOUNCED, place: [junk, *(replace(record, offset=record.offset + 1) for record in records)]}
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":{"shop":"s00"}}'])
+async def test_a_record_that_was_never_accepted_is_parked_and_changes_no_row(calm: Process, value: bytes) -> None:
+    process = Process(with_junk(value, ce_origin=None))
+    await process.finish()
+    assert process.published() == calm.published()
+    (parked,) = process.store.states[process.fold.compiled.id].parked
+    assert (parked.record.offset, "this is no accepted record" in parked.reason) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_time", "ce_correlationid", "ce_origin"])
+@pytest.mark.parametrize("held", [None, b"\xff", b"x/abc", b"x"])
+async def test_headers_that_nobody_accepted_stop_nothing(calm: Process, name: str, held: bytes | None) -> None:
+    origin = {} if name == "ce_origin" else {"ce_origin": b"src.else/9/0"}
+    process = Process(with_junk(ANNOUNCED[PLACES[0]][0].value, **origin, **{name: held}))
+    await process.finish()
+    ids = {event_id for events in calm.published().values() for event_id, _ in events}
+    assert ids <= {event_id for events in process.published().values() for event_id, _ in events}
