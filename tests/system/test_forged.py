@@ -1,6 +1,7 @@
 """Whoever writes what is no event onto the platform's own topics stops no service, and what stands around it passes."""
 
 import json
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,8 @@ from tests.system.world import Sent, World, fact
 
 pytestmark = pytest.mark.real
 
+#: Too long for the index of any table, however it is packed.
+LONG = os.urandom(200_000).hex().encode()
 TOPICS = (
     "evt.data.gauge",
     "evt.data.inspected",
@@ -43,18 +46,27 @@ def junk(found: Sequence[ConsumerRecord]) -> list[Sent]:
         for record in found[:1]
         for copy in (
             *(renamed(record, "ce_origin", origin) for origin in (None, b"x/abc", b"\xff/1", b"x/" + b"9" * 30)),
-            *(renamed(record, name, b"\xff") for name in ("ce_id", "ce_type", "ce_time", "ce_recordedtime")),
+            *(renamed(record, name, b"\xff\xfe") for name in ("ce_id", "ce_type", "ce_time", "ce_recordedtime")),
+            *(unseen(record, identity) for identity in (b"\xff\xfe", b"a\x00b", LONG)),
             *(renamed(record, name, None) for name in ("ce_id", "ce_type", "ce_time", "ce_recordedtime")),
             Sent((record.value or b"")[:-3], record.key, unplaced(record)),
             Sent(b"{}", record.key, unplaced(record)),
             Sent(None, b"north", unplaced(record)),
             *(
-                Sent(json.dumps(fact(record) | {name: {"nonsense": 1}}).encode(), record.key, unplaced(record))
+                Sent(json.dumps(fact(record) | {name: wrong}).encode(), record.key, unplaced(record))
                 for name in fact(record)
+                for wrong in ({"nonsense": 1}, "x\0y")
             ),
         )
     ]
-    return [Sent(b"{"), Sent(b"{}", b"\xff", [("ce_specversion", b"1.0")]), *distorted]
+    undated = Sent(b"{}", b"north", [("ce_recordedtime", b"yesterday")])
+    return [undated, Sent(b"{"), Sent(b"{}", b"\xff", [("ce_specversion", b"1.0")]), *distorted]
+
+
+def unseen(record: ConsumerRecord, identity: bytes) -> Sent:
+    """Return the event once more, as another one of nobody's."""
+    given = {**dict(record.headers), "ce_id": identity, "ce_origin": b"x/abc"}
+    return Sent(record.value, record.key, tuple(given.items()))
 
 
 def unplaced(record: ConsumerRecord) -> list[tuple[str, bytes]]:

@@ -202,7 +202,8 @@ class World:
 
 def note_of(record: ConsumerRecord) -> str | None:
     """Return the note of an accepted record; None for a marker."""
-    note: str | None = fact(record).get("record", {}).get("note")
+    accepted = fact(record).get("record")
+    note: str | None = accepted.get("note") if isinstance(accepted, dict) else None
     return note
 
 

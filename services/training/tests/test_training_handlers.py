@@ -25,12 +25,16 @@ MARCH_US, HOUR_US = 1_709_251_200_000_000, 3_600_000_000
 async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     database = await open_database(database_url, "training", "mainstem.training")
     store = PostgresStore(database)
-    definition = load_folder(HARBOUR)
-    content = definition.model_dump(mode="json")
-    fact = ProjectApplied(project="harbour", definition_id=definition.id, definition=content, applied_by="ann")
-    await store.record([begin(fact, command_id="apply", source="/test", actor="ann", recorded_us=MARCH_US)])
+    await apply(store, "first")
     yield store
     await database.close()
+
+
+async def apply(store: PostgresStore, command: str, **changed: object) -> None:
+    definition = load_folder(HARBOUR)
+    content = definition.model_dump(mode="json") | changed
+    fact = ProjectApplied(project="harbour", definition_id=definition.id, definition=content, applied_by="ann")
+    await store.record([begin(fact, command_id=command, source="/test", actor="ann", recorded_us=MARCH_US)])
 
 
 async def ask(store: PostgresStore, run: str, hours: int) -> None:
@@ -67,3 +71,18 @@ async def test_runs_that_have_to_wait_let_the_others_pass_and_are_tried_again(
     assert [await performer.advance() for _ in range(3)] == [True, True, False]
     assert performer.waiting == {"later": "announced nothing"}
     assert (await status(store))["early"] == "failed"
+
+
+async def test_a_run_whose_model_is_declared_no_more_fails_with_that_reason(
+    store: PostgresStore, tmp_path: Path
+) -> None:
+    async def read(run, model, ranges):
+        raise NotReached("announced nothing")
+
+    performer = Performer(store, Artifacts(tmp_path), read)
+    await ask(store, "waiting", 1)
+    assert await performer.advance()
+    await apply(store, "without models", models={})
+    assert [await performer.advance() for _ in range(2)] == [False, True]
+    (run,) = await store.runs()
+    assert run["reason"] == "snapshot: project 'harbour' declares no model 'wear' any more; ask for another run"

@@ -32,8 +32,8 @@ async def consume(resources: Resources, topics: Sequence[str], handle: Handle, *
         await steadily(lambda: _apply(resources, records, handle))
 
     subscription = resources.bus.subscribe(f"{resources.name}-{name}", topics, positions)
-    resources.watch(name, subscription)
-    await subscription.run(on_batch)
+    with resources.watch(name, subscription):
+        await subscription.run(on_batch)
 
 
 async def _apply(resources: Resources, records: Sequence[Record], handle: Handle) -> None:

@@ -31,6 +31,11 @@ class Health:
         """Call `sample` twice a second; a later one of the same name takes its place."""
         self._samples[name] = sample
 
+    def forget(self, name: str) -> None:
+        """Take back the check and the sample of a name."""
+        self._checks.pop(name, None)
+        self._samples.pop(name, None)
+
     def faults(self) -> dict[str, str]:
         """Return what keeps the service from being ready, by check."""
         found = {name: check() for name, check in self._checks.items()}
@@ -47,5 +52,5 @@ class Health:
                 _log.critical("loop stood still", extra={"action": "wedged", "seconds": now - self._ticked_at})
                 os._exit(3)
             self._ticked_at = now
-            for sample in self._samples.values():
+            for sample in list(self._samples.values()):
                 sample()

@@ -111,7 +111,8 @@ class OrderedReader:
         for (place, stream), number in origins.items():
             known = read_origin(stream + b"/" + number) if stream else None
             if known is not None:
-                self._places[place].position.origins[known[0]] = known[1]
+                seen = self._places[place].position.origins
+                seen[known[0]] = max(known[1], seen.get(known[0], -1))
         return released
 
     def snapshot(self) -> Applied:

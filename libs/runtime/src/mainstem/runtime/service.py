@@ -4,8 +4,8 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -42,15 +42,21 @@ class Resources:
     tracer: Tracer
     health: Health = field(default_factory=Health)
 
-    def watch(self, name: str, subscription: Subscription) -> None:
-        """Be ready only while `subscription` has partitions to read, and show how far it is behind."""
-        self.health.require(f"subscription {name}", lambda: None if subscription.assigned() else "no partitions yet")
+    @contextmanager
+    def watch(self, name: str, subscription: Subscription) -> Iterator[None]:
+        """Be ready, while the block runs, only with partitions to read, and show how far the reading is behind."""
+        known_as = f"subscription {name}"
+        self.health.require(known_as, lambda: None if subscription.assigned() else "no partitions yet")
 
         def sample() -> None:
             for (topic, partition), lag in subscription.lag().items():
                 metrics.LAG.labels(topic, partition).set(lag)
 
-        self.health.every_tick(f"subscription {name}", sample)
+        self.health.every_tick(known_as, sample)
+        try:
+            yield
+        finally:
+            self.health.forget(known_as)
 
     async def relay(self) -> None:
         """Publish the outbox for ever."""

@@ -67,11 +67,17 @@ class Transaction:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undo what was written inside, and nothing else, when the block raises."""
+        """Undo what was written inside, and nothing else, when the block raises.
+
+        What PostgreSQL cannot keep, a text with U+0000 or too long for its index, is raised as Rejected.
+        """
         waiting = len(self.after_commit)
         try:
             async with self.connection.transaction():
                 yield
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as fault:
+            del self.after_commit[waiting:]
+            raise Rejected(f"PostgreSQL cannot keep this: {fault}") from fault
         except BaseException:
             del self.after_commit[waiting:]
             raise

@@ -1,7 +1,9 @@
 """The feature service, put together."""
 
 import asyncio
+from collections.abc import Sequence
 
+from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
@@ -58,8 +60,6 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
 
     subscription = resources.bus.subscribe(f"features-{name}", fold.topics, positions)
 
-    resources.watch(name, subscription)
-
     async def tick() -> None:
         ticks = 0
         while True:
@@ -69,11 +69,13 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
                 await computing.checkpoint(store)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(
-            subscription.run(lambda records: computing.on_records(records, lag=subscription.lag(), publisher=publisher))
-        )
-        group.create_task(tick())
+    async def take(records: Sequence[Record]) -> None:
+        await computing.on_records(records, lag=subscription.lag(), publisher=publisher)
+
+    with resources.watch(name, subscription):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(subscription.run(take))
+            group.create_task(tick())
 
 
 if __name__ == "__main__":

@@ -55,12 +55,12 @@ async def take_records(resources: Resources, store: PostgresStore, succession: S
         return fence.offsets()
 
     subscription = resources.bus.subscribe("ingestion", sorted(judges), positions)
-    resources.watch("records", subscription)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(
-            subscription.run(lambda records: intake.on_records(records, publisher=resources.bus.publisher))
-        )
-        group.create_task(checkpoint_steadily(lambda: intake.checkpoint(store)))
+    with resources.watch("records", subscription):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                subscription.run(lambda records: intake.on_records(records, publisher=resources.bus.publisher))
+            )
+            group.create_task(checkpoint_steadily(lambda: intake.checkpoint(store)))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ import cramjam
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Headers
 from mainstem.events.errors import MainstemError
+from mainstem.events.instants import NEVER, parse_all, render
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.events.topics import TOPICS
 from mainstem.ledger import Frontier, leaf_hashes
@@ -291,8 +292,8 @@ def last_recorded(records: Sequence[Record], headers: Sequence[Mapping[str, byte
         for record, found in zip(records, headers, strict=True)
         if "ce_recordedtime" in found and not record.topic.startswith("src.")
     ]
-    latest = max(ours, default=None)
-    return None if latest is None else latest.decode()
+    latest = int(parse_all(ours).max(initial=NEVER))
+    return None if latest == NEVER else render(latest)
 
 
 def second_copies(

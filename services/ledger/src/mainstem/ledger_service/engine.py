@@ -1,5 +1,6 @@
 """The audit of the archive: every entry is read and hashed again, in the order of the leaves."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
@@ -24,6 +25,7 @@ from mainstem.ledger_service.domain import (
 
 #: Hash, id key and place of an entry; None where there is none.
 _Marks = tuple[bytes | None, bytes | None, tuple[str, int, int] | None]
+_ROOT: Final = re.compile("[0-9a-f]{64}")
 _NONE: Final[_Marks] = (None, None, None)
 
 
@@ -196,9 +198,10 @@ def _checkpoint(entry: Entry) -> CheckpointPublished | None:
     if header(entry, "ce_type") != CheckpointPublished.TYPE.encode():
         return None
     try:
-        return CheckpointPublished.model_validate_json(entry.value or b"")
+        fact = CheckpointPublished.model_validate_json(entry.value or b"")
     except ValidationError:
         return None
+    return fact if _ROOT.fullmatch(fact.root) else None
 
 
 class _Hashes(NamedTuple):

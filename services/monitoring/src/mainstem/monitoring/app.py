@@ -62,7 +62,6 @@ async def watch(resources: Resources, store: PostgresStore, definition: ProjectD
 
     topics = [fold.predictions_topic, fold.labels_topic]
     subscription = resources.bus.subscribe(f"monitoring-{model}", topics, positions)
-    resources.watch(model, subscription)
 
     async def tick() -> None:
         ticks = 0
@@ -73,9 +72,10 @@ async def watch(resources: Resources, store: PostgresStore, definition: ProjectD
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
                 await watching.checkpoint()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(subscription.run(lambda records: watching.on_records(records, lag=subscription.lag())))
-        group.create_task(tick())
+    with resources.watch(model, subscription):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(subscription.run(lambda records: watching.on_records(records, lag=subscription.lag())))
+            group.create_task(tick())
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ async def take_rows(resources: Resources, store: PostgresStore, board: Board, st
         return stream.offsets()
 
     subscription = resources.bus.subscribe("serving", sorted(board.readers), positions)
-    resources.watch("rows", subscription)
-    await subscription.run(lambda records: stream.on_records(records, publisher=resources.bus.publisher))
+    with resources.watch("rows", subscription):
+        await subscription.run(lambda records: stream.on_records(records, publisher=resources.bus.publisher))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Feature rows and markers as they are read, predictions as they are written."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -55,6 +56,7 @@ class _Until(msgspec.Struct):
 
 _decode_row = msgspec.json.Decoder(_Payload).decode
 _decode_values = msgspec.json.Decoder(list[list[float | None]]).decode
+_ID = re.compile(rb"[\w-]{1,64}")
 _ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid"))
 
 
@@ -65,7 +67,12 @@ def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]],
     rows = []
     for index, recorded_us in zip(indices, times, strict=True):
         record, found = records[index], headers[index]
-        if found.get("ce_type") != _ROW or recorded_us == NEVER or not _ASKED_HEADERS.issubset(found):
+        if (
+            found.get("ce_type") != _ROW
+            or recorded_us == NEVER
+            or not _ASKED_HEADERS.issubset(found)
+            or not _ID.fullmatch(found["ce_id"])
+        ):
             parked.append(Parked(record, "the headers are not those of a feature row; fix its writer"))
             continue
         try:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from mainstem.events.envelope import Event, Fact, follow
-from mainstem.events.errors import MainstemError, Unavailable
+from mainstem.events.errors import MainstemError, Rejected, Unavailable
 from mainstem.events.ids import child_id
 from mainstem.events.monitoring import RetrainingAsked
 from mainstem.events.training import RunCompleted, RunFailed, StepCompleted, TrainingRequested
@@ -64,12 +64,14 @@ class Performer:
 
     async def perform(self, run: Run) -> None:
         """Do the next step of a run and record it; after the last one, record the run's end."""
-        definition = await self._store.definition(run.project)
-        model = definition.models[run.model]
-        incumbent = await self._store.incumbent(run.model)
         step: Step | None = None
         try:
             step = next_step(run.completed)
+            definition = await self._store.definition(run.project)
+            model = definition.models.get(run.model)
+            if model is None:
+                raise Rejected(f"project {run.project!r} declares no model {run.model!r} any more; ask for another run")
+            incumbent = await self._store.incumbent(run.model)
             if step is None:
                 await self._complete(run, definition.id, definition.feature_sets[model.feature_set].id)
                 return

@@ -86,7 +86,7 @@ def as_row(record: Record) -> dict[str, object]:
     text = (record.value or b"null").decode(errors="replace")
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = text
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return {**place, "key": (record.key or b"").decode(errors="replace"), **headers, "data": data}
