@@ -75,11 +75,10 @@ class Transaction:
         try:
             async with self.connection.transaction():
                 yield
-        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as fault:
+        except BaseException as fault:  # of whatever kind, a cancellation too: raised again
             del self.after_commit[waiting:]
-            raise Rejected(f"PostgreSQL cannot keep this: {fault}") from fault
-        except BaseException:
-            del self.after_commit[waiting:]
+            if isinstance(fault, asyncpg.DataError | asyncpg.ProgramLimitExceededError):
+                raise Rejected(f"PostgreSQL cannot keep this: {fault}") from fault
             raise
 
     async def park(self, record: Record, reason: str) -> None:

@@ -24,7 +24,7 @@ class MemoryStore:
         before = list(self.events), dict(self.states), list(self.parked)
         try:
             yield MemoryBook(self)
-        except BaseException:
+        except BaseException:  # all or nothing, as a transaction: raised again
             self.events, self.states, self.parked = before
             raise
 

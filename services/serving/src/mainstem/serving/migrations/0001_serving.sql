@@ -7,12 +7,6 @@ create table approval(
     primary key (model, version, onnx)
 );
 
-create table promotion(
-    id      text primary key,               -- id of the VersionPromoted event
-    model   text not null,
-    version int  not null
-);
-
 create table deployment(
     id       text   primary key,            -- id of the DeploymentSet event
     model    text   not null,

@@ -1,0 +1,5 @@
+create table promotion(
+    id      text primary key,               -- id of the VersionPromoted event
+    model   text not null,
+    version int  not null
+);
