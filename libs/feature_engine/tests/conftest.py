@@ -22,7 +22,8 @@ from mainstem.feature_engine import (
 SECOND = 1_000_000
 START = 1_383_454_800 * SECOND  # 2013-11-03 05:00 UTC: an hour before the clocks of New York go back
 
-Event = tuple[str, int, dict[str, object]]
+#: Stream, event time, arrival, columns.
+Event = tuple[str, int, int, dict[str, object]]
 
 order = stream(
     "order",
@@ -104,7 +105,7 @@ def random_log() -> Callable[[int, int], list[Event]]:
             now += rng.choice([0, 0, 1, 5, 12]) * SECOND
             behind = rng.choice([0, 0, 0, 0, 1, 20, 59, 60, 61, 200]) * SECOND
             name = rng.choice(["order", "order", "visit", "stock"])
-            events.append((name, now - behind, _columns(rng, name, now)))
+            events.append((name, now - behind, now, _columns(rng, name, now)))
         return events
 
     return make
@@ -125,11 +126,12 @@ def batch_of(compiled: CompiledSet) -> Callable[[Sequence[Event]], Batch]:
     def make(events: Sequence[Event]) -> Batch:
         numbers = {name: number for number, name in enumerate(compiled.streams)}
         columns = {
-            name: {c: column(kind.kind, [e[2].get(c) for e in events if e[0] == name]) for c, kind in kinds.items()}
+            name: {c: column(kind.kind, [e[3].get(c) for e in events if e[0] == name]) for c, kind in kinds.items()}
             for name, kinds in compiled.streams.items()
         }
         at = np.array([numbers[e[0]] for e in events], dtype=np.int8)
-        return Batch(at, np.array([e[1] for e in events], dtype=np.int64), columns)
+        times = (np.array([e[field] for e in events], dtype=np.int64) for field in (1, 2))
+        return Batch(at, *times, columns)
 
     return make
 

@@ -56,12 +56,8 @@ LOCAL = {
 
 
 def late(log):
-    """Which events come more than the lateness behind the newest of their stream."""
-    newest, result = {}, []
-    for name, at, _ in log:
-        result.append(at < newest.get(name, at) - LATENESS)
-        newest[name] = max(newest.get(name, at), at)
-    return result
+    """Which events became known more than the lateness after they happened."""
+    return [at < arrival - LATENESS for _, at, arrival, _ in log]
 
 
 def plain(name, columns):
@@ -116,7 +112,7 @@ COMBINE = {  # of rows of (age, position, value), all in the window and not null
 
 def brute(log, position, is_late, names):
     """One row, straight from the rules."""
-    _, now, columns = log[position]
+    _, now, _, columns = log[position]
     row = []
     for name in names:
         if name not in AGGREGATES:
@@ -125,7 +121,7 @@ def brute(log, position, is_late, names):
         op, source, key, (scale, value_of), seconds = AGGREGATES[name]
         rows = [
             (now - at, i, value_of(c))
-            for i, (name, at, c) in enumerate(log[:position])
+            for i, (name, at, _, c) in enumerate(log[:position])
             if name == source and 0 < now - at <= seconds * SECOND and not is_late[i]
             if c[key] is not None and c[key] == columns[key]
         ]

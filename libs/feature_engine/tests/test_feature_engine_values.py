@@ -18,6 +18,7 @@ from mainstem.feature_engine import (
     boolean,
     category,
     column_types,
+    expressions,
     feature_set,
     fixed,
     layout,
@@ -25,13 +26,28 @@ from mainstem.feature_engine import (
     stream,
     time,
 )
-from mainstem.feature_engine.columns import Dictionary, encode_number
+from mainstem.feature_engine.clocks import Clocks
+from mainstem.feature_engine.columns import Dictionary, write_table
 from mainstem.feature_engine.durations import microseconds
-from mainstem.feature_engine.kernel import nearest, product, spread
+from mainstem.feature_engine.kernel.exact import nearest, product, spread
+from mainstem.feature_engine.kernel.machine import local
 from mainstem.feature_engine.layout import decay_weights
-from mainstem.feature_engine.localtime import PARTS, local_part
+from mainstem.feature_engine.localtime import PARTS
 
 LIMB = 2**31
+
+
+def encode_number(kind, values):
+    """Return the stored values of one column and how many of them were out of range."""
+    table, outside = write_table({"x": kind}, {"x": values}, len(values), Dictionary().encode)
+    return table[:, 0], outside.get("x", 0)
+
+
+def local_part(instants, zone, part):
+    clocks = Clocks([zone])
+    table = np.array(instants, np.int64).reshape(-1, 1)
+    clocks.note(table, [0])
+    return [int(local(clocks.table, *clocks.places.tolist(), at, PARTS.index(part))) for at in table[:, 0].tolist()]
 
 
 def test_numbers_are_stored_to_the_scale_and_out_of_range_is_null_and_counted():
@@ -93,13 +109,13 @@ def test_local_parts_are_those_of_the_calendar(second, zone):
     at = datetime.fromtimestamp(second, UTC).astimezone(ZoneInfo(zone))
     expected = [at.hour, at.hour * 60 + at.minute, at.weekday(), at.weekday() * 24 + at.hour]
     parts = ["hour", "minute_of_day", "day_of_week", "hour_of_week"]
-    assert [int(local_part(np.array([second * 10**6]), zone, part)[0]) for part in parts] == expected
+    assert [local_part([second * 10**6], zone, part)[0] for part in parts] == expected
     assert sorted(parts) == sorted(PARTS)
 
 
 def test_the_hour_that_a_clock_repeats_is_the_same_hour_twice():
     instants = np.array([5, 6, 7]) * 3_600_000_000 + 1_383_436_800_000_000  # 2013-11-03
-    assert local_part(instants, "America/New_York", "hour").tolist() == [1, 1, 2]
+    assert local_part(instants, "America/New_York", "hour") == [1, 1, 2]
 
 
 @pytest.mark.parametrize(("text", "value"), [("5ms", 5_000), ("90s", 90_000_000), ("2w", 1_209_600_000_000)])
@@ -126,7 +142,9 @@ class Payments:
 
 def test_the_deviation_of_huge_numbers_is_exact():
     amounts = np.array([2**31, 2**31 - 1, 2**31 - 3, 0.0, 0.0]) / 100
-    batch = Batch(np.zeros(5, np.int8), np.arange(5) + 10, {"pay": {"who": ["a"] * 5, "sum": amounts}})
+    batch = Batch(
+        np.zeros(5, np.int8), np.arange(5) + 10, np.arange(5) + 10, {"pay": {"who": ["a"] * 5, "sum": amounts}}
+    )
     values = Engine(Payments.compile()).process(batch).values
     assert values[3, 1] == (3 * 2**31 - 4) / 100
     exact = [2**31, 2**31 - 1, 2**31 - 3]
@@ -134,13 +152,19 @@ def test_the_deviation_of_huge_numbers_is_exact():
     assert values[3, 0] == math.sqrt(variance)
 
 
+PAID: dict = {"pay": {"who": ["a"], "sum": [1.0]}}
+PAID_TWICE: dict = {"pay": {"who": ["a", "b"], "sum": [1.0, 2.0]}}
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (Batch(np.array([1], np.int8), np.array([0]), {}), "must be below 1: they count pay"),
-        (Batch(np.array([0], np.int8), np.array([2**62]), {}), "are they in microseconds"),
-        (Batch(np.array([0], np.int8), np.array([0, 1]), {}), "1 streams for 2 event times"),
-        (Batch(np.array([0], np.int8), np.array([0]), {"pay": {"who": ["a"]}}), "pay.sum has 0 values for 1 events"),
+        (Batch(np.array([1], np.int8), np.array([0]), np.array([0]), PAID), "must be below 1: they count pay"),
+        (Batch(np.array([0], np.int8), np.array([2**62]), np.array([0]), PAID), "are they in microseconds"),
+        (Batch(np.array([0], np.int8), np.array([0]), np.array([-(2**62)]), PAID), "are they in microseconds"),
+        (Batch(np.zeros(2, np.int8), np.array([0, 0]), np.array([1, 0]), PAID_TWICE), "arrivals must not fall"),
+        (Batch(np.array([0], np.int8), np.array([0, 1]), np.array([0]), {}), "1 streams, 2 event times and 1 arrivals"),
+        (Batch(np.array([0], np.int8), np.array([0]), np.array([0]), {"pay": {"who": ["a"]}}), "pay.sum has 0 values"),
     ],
 )
 def test_a_batch_of_the_wrong_form_is_refused_before_anything_is_applied(batch, message):
@@ -152,7 +176,9 @@ def test_a_batch_of_the_wrong_form_is_refused_before_anything_is_applied(batch, 
 
 def test_values_out_of_range_are_counted_by_column():
     engine = Engine(Payments.compile())
-    engine.process(Batch(np.zeros(2, np.int8), np.array([1, 2]), {"pay": {"who": ["a", "a"], "sum": [1e9, 1.0]}}))
+    engine.process(
+        Batch(np.zeros(2, np.int8), np.array([1, 2]), np.array([1, 2]), {"pay": {"who": ["a", "a"], "sum": [1e9, 1.0]}})
+    )
     assert engine.out_of_range == {"pay.sum": 1, "pay.who": 0}
 
 
@@ -164,11 +190,11 @@ def test_keys_meet_across_streams_by_the_name_of_the_column():
         friends = sent.by("who").distinct("to", "1h")
 
     columns = {"sent": {"who": ["b", "a", "a", "a"], "to": ["x", "y", "z", "y"]}, "pay": {"who": ["a", "c", None]}}
-    batch = Batch(np.array([1, 1, 1, 1, 0, 0, 0], np.int8), np.arange(7), columns)
+    batch = Batch(np.array([1, 1, 1, 1, 0, 0, 0], np.int8), np.arange(7), np.arange(7), columns)
     assert Engine(Friends.compile()).process(batch).values[:, 0].tolist() == [2, 0, 0]
 
 
-@pytest.mark.parametrize("module", [column_types, layout, localtime])
+@pytest.mark.parametrize("module", [column_types, expressions, layout, localtime])
 def test_the_examples_in_the_docstrings_are_true(module):
     result = doctest.testmod(module)
     assert (result.failed, result.attempted > 0) == (0, True)

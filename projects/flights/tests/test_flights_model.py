@@ -29,10 +29,10 @@ def accepted(project: ProjectDefinition, events: Events) -> Accepted:
 def folded(feature_set: CompiledSet, sources: dict[str, Accepted]) -> Floats:
     parts = [sources[name] for name in feature_set.streams]
     streams = np.repeat(np.arange(len(parts), dtype=np.int8), [len(times) for _, times, _ in parts])
-    order = np.lexsort((streams, np.concatenate([arrival for _, _, arrival in parts])))
-    times = np.concatenate([times for _, times, _ in parts])
+    times, arrivals = (np.concatenate([part[field] for part in parts]) for field in (1, 2))
+    order = np.lexsort((streams, arrivals))
     columns = {name: sources[name][0] for name in feature_set.streams}
-    return Engine(feature_set).process(Batch(streams[order], times[order], columns)).values
+    return Engine(feature_set).process(Batch(streams[order], times[order], arrivals[order], columns)).values
 
 
 def labels(model: ModelDefinition, sources: dict[str, Accepted]) -> tuple[Floats, Ints]:

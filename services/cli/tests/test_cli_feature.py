@@ -13,7 +13,7 @@ from mainstem.cli.row_files import RowFile, recorded_within
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
-from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, time
+from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, time, where, window
 from mainstem.project import load_folder
 from mainstem.testkit.records import Taken
 
@@ -38,6 +38,9 @@ class Sample:
     flights = spine.by("port").count("90m")
     share = spine.by("port").mean(spine.delay > 3, "7d")
     last = spine.by("port").last("delay", ttl="48h")
+    ratio = (spine.delay + 1).clip(0, 30) / spine.by("port").sum("delay", window("2h", hop="10m"))
+    home = where((spine.port == "JFK") & ~spine.late, 1, -spine.delay)
+    there = spine.by("port", at="port").age("at", ttl=None)
     faded = spine.by("port").decay_mean("delay", half_life="30s", horizon="1500ms", tick="1ms")
 
 
@@ -47,9 +50,12 @@ def test_features_read_as_they_are_written():
         "much": "left.delay >= 1.5",
         "hour": 'left.at.local("Europe/Berlin").hour',
         "flights": 'left.by("port").count("90m")',
-        "share": 'left.by("port").mean(delay > 3, "7d")',
-        "last": 'left.by("port").last(delay, ttl="2d")',
-        "faded": 'left.by("port").decay_mean(delay, half_life="30s", horizon="1500ms", tick="1ms")',
+        "share": 'left.by("port").mean(left.delay > 3, "7d")',
+        "last": 'left.by("port").last(left.delay, ttl="2d")',
+        "ratio": '(left.delay + 1).clip(0, 30) / left.by("port").sum(left.delay, window("2h", hop="10m"))',
+        "home": "where((left.port == 'JFK') & ~left.late, 1, -left.delay)",
+        "there": 'left.by("port").age(left.at, ttl=None)',
+        "faded": 'left.by("port").decay_mean(left.delay, half_life="30s", horizon="1500ms", tick="1ms")',
     }
 
 

@@ -10,11 +10,15 @@ from mainstem.feature_engine.column_types import NULL, ColumnType, Kind, boolean
 from mainstem.feature_engine.compiled import CompiledSet, load
 from mainstem.feature_engine.engine import Engine
 from mainstem.feature_engine.errors import DefinitionError, SnapshotError
+from mainstem.feature_engine.expressions import Stream, where, window
+from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.merge import HoldBack, Released
-from mainstem.feature_engine.spec import FeatureSet, Stream, feature_set, stream
+from mainstem.feature_engine.spec import FeatureSet, feature_set, stream, table, target
 
 __all__ = [
+    "FIRST_INSTANT",
     "KERNEL",
+    "LAST_INSTANT",
     "NULL",
     "Batch",
     "ColumnType",
@@ -34,5 +38,9 @@ __all__ = [
     "fixed",
     "load",
     "stream",
+    "table",
+    "target",
     "time",
+    "where",
+    "window",
 ]

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 
 Values = NDArray[np.generic] | Sequence[object]
 
@@ -22,7 +21,10 @@ class Batch:
     """
 
     stream: NDArray[np.int8]  #: position of each event's stream in `CompiledSet.streams`
-    event_time: NDArray[np.int64]  #: µs since 1970-01-01 UTC
+    event_time: NDArray[np.int64]  #: when it happened, in µs since 1970-01-01 UTC
+    arrival: NDArray[
+        np.int64
+    ]  #: when it became known, in the same unit; never falls, from one batch to the next neither
     columns: Mapping[str, Mapping[str, Values]]
 
 
@@ -35,19 +37,22 @@ class Rows:
     too_late: NDArray[np.int64]  #: positions of the events, of any stream, that were too late and have not been applied
 
 
-def validate(batch: Batch, streams: Mapping[str, Mapping[str, ColumnType]]) -> None:
-    """Raise ValueError, naming what is wrong, unless the batch has the form that `streams` asks for."""
-    if len(batch.stream) != len(batch.event_time):
-        raise ValueError(f"{len(batch.stream)} streams for {len(batch.event_time)} event times: give one each")
-    if len(batch.stream) == 0:
-        return
-    if batch.stream.min() < 0 or batch.stream.max() >= len(streams):
-        raise ValueError(f"stream numbers must be below {len(streams)}: they count {', '.join(streams)} from 0")
-    if batch.event_time.min() < FIRST_INSTANT or batch.event_time.max() > LAST_INSTANT:
-        raise ValueError("event times must lie in the years 1 to 9999: are they in microseconds?")
-    counts = np.bincount(batch.stream, minlength=len(streams))
-    for count, (stream, columns) in zip(counts, streams.items(), strict=True):
-        for column in columns if count else ():
-            given = len(batch.columns.get(stream, {}).get(column, ()))
-            if given != count:
-                raise ValueError(f"{stream}.{column} has {given} values for {count} events: give one each")
+def check_lengths(batch: Batch, streams: Mapping[str, Mapping[str, ColumnType]]) -> None:
+    """Raise ValueError, naming what is wrong, unless there is one event time, arrival and value for each event."""
+    if not len(batch.stream) == len(batch.event_time) == len(batch.arrival):
+        given = f"{len(batch.event_time)} event times and {len(batch.arrival)} arrivals"
+        raise ValueError(f"{len(batch.stream)} streams, {given}: give one each")
+    if len(streams) == 1:
+        counts = [len(batch.stream)]
+    else:
+        counts = np.bincount(np.asarray(batch.stream).clip(0), minlength=len(streams)).tolist()
+    for count, (stream, columns) in zip(counts, streams.items(), strict=False):
+        check_columns(stream, columns, batch.columns.get(stream, {}), count)
+
+
+def check_columns(stream: str, columns: Mapping[str, ColumnType], values: Mapping[str, Values], count: int) -> None:
+    """Raise ValueError, naming the column, unless each has a value for each event."""
+    for column in columns if count else ():
+        given = len(values.get(column, ()))
+        if given != count:
+            raise ValueError(f"{stream}.{column} has {given} values for {count} events: give one each")

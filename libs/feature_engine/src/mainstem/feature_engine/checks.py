@@ -1,32 +1,30 @@
 """What a definition must satisfy before anything is folded: types, ranges that fit into the state, keys that meet."""
 
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping
 
-from mainstem.feature_engine.column_types import EXACT, MAX_SCALE, ColumnType, Kind
+from mainstem.feature_engine.column_types import EXACT, MAX_SCALE, Kind
 from mainstem.feature_engine.definition import (
     AS_OF,
-    COMPARISONS,
     DECAY,
     WINDOWED,
     Aggregate,
     Definition,
     Feature,
-    Local,
-    Plain,
+    Number,
     StreamSpec,
-    Term,
+    parts,
 )
 from mainstem.feature_engine.errors import DefinitionError
-from mainstem.feature_engine.localtime import PARTS
+from mainstem.feature_engine.inference import Unfit, Value, infer
 
 SUMMED = frozenset({"sum", "mean", "std", DECAY})
-ORDERED = frozenset({"min", "max", "last"})
+SQUARED = frozenset({"std", DECAY})
 
-MAX_SUMMED = 2**31
+MAX_SQUARED = 2**31
 """Up to 2**31 values of this size, their squares and their weighted values sum up exactly in the state."""
 
 MAX_SPAN = 366 * 100 * 86_400_000_000
-"""A hundred years in µs: longer windows mean `all`, which needs no window."""
+"""A hundred years in µs."""
 
 MAX_TICKS = 10_000
 
@@ -35,16 +33,24 @@ def check(definition: Definition) -> None:
     """Raise DefinitionError for the first stream or feature that cannot be computed exactly."""
     if not 0 <= definition.lateness <= MAX_SPAN:
         raise DefinitionError(definition.name, "lateness is negative or above 100 years", "give a duration like '6h'")
+    if definition.version < 1:
+        raise DefinitionError(definition.name, f"version {definition.version} is below 1", "count versions from 1")
     if not definition.features or not definition.streams:
         raise DefinitionError(definition.name, "it has no features", "add at least one")
     streams = {stream.name: stream for stream in definition.streams}
     names = [feature.name for feature in definition.features]
+    names += [definition.target.name] if definition.target else []
     if len(streams) != len(definition.streams) or len(set(names)) != len(names):
         raise DefinitionError(definition.name, "two streams or two features share a name", "rename one")
     for stream in definition.streams:
         _check_stream(stream)
     for feature in definition.features:
-        _check_feature(feature, definition.streams[0], streams)
+        try:
+            _check_feature(feature, definition.streams[0], streams)
+        except Unfit as fault:
+            raise DefinitionError(feature.name, fault.problem, fault.fix) from fault
+    if definition.target and not 0 < definition.target.wait <= MAX_SPAN:
+        raise DefinitionError(definition.target.name, "the wait is not positive or above 100 years", "mend it: '24h'")
 
 
 def _check_stream(stream: StreamSpec) -> None:
@@ -58,87 +64,84 @@ def _check_stream(stream: StreamSpec) -> None:
             raise DefinitionError(where, "range times scale is beyond 2**53", "narrow the range or lower the scale")
 
 
-def _check_feature(feature: Feature, spine: StreamSpec, streams: dict[str, StreamSpec]) -> None:
-    match feature:
-        case Plain(name, term):
-            _numeric(name, "a value", _type(name, spine, term))
-        case Local():
-            _check_local(feature, spine)
-        case Aggregate():
-            _check_aggregate(feature, spine, streams)
+def _check_feature(feature: Feature, spine: StreamSpec, streams: Mapping[str, StreamSpec]) -> None:
+    for part in parts(feature.value):
+        if isinstance(part, Aggregate):
+            _check_aggregate(part, spine, streams)
+    found = infer(feature.value, spine.columns)
+    if isinstance(feature.value, Number) or not _is_number(found):
+        raise Unfit(f"a feature needs a number or a truth, not {_kind(found)}", _FIX_NUMBER)
+    _check_exact(found)
 
 
-def _check_local(feature: Local, spine: StreamSpec) -> None:
-    kind = _type(feature.name, spine, Term(feature.column)).kind
-    if kind is not Kind.TIME:
-        raise DefinitionError(feature.name, f"{feature.column} is a {kind}, not a time", "declare it as time()")
-    if feature.part not in PARTS:
-        raise DefinitionError(feature.name, f"unknown part {feature.part}", f"take one of {', '.join(PARTS)}")
-    try:
-        ZoneInfo(feature.zone)
-    except (KeyError, ValueError, OSError) as exc:
-        raise DefinitionError(
-            feature.name, f"unknown zone {feature.zone!r}", "take a name like 'Europe/Paris'"
-        ) from exc
+def _check_exact(value: Value) -> None:
+    if value.exact and value.magnitude > EXACT:
+        raise Unfit("a value could be beyond 2**53, where float64 is no longer exact", "clip() it, or lower the scales")
 
 
-def _check_aggregate(feature: Aggregate, spine: StreamSpec, streams: dict[str, StreamSpec]) -> None:
-    if feature.op not in WINDOWED | AS_OF | {DECAY}:
-        raise DefinitionError(feature.name, f"unknown aggregate {feature.op}", "see the methods of `by(...)`")
-    if feature.stream not in streams:
-        raise DefinitionError(feature.name, f"unknown stream {feature.stream}", "list it under streams")
-    for stream in (streams[feature.stream], spine):
-        _check_key(feature, stream)
-    if not 0 < feature.span <= MAX_SPAN:
-        raise DefinitionError(feature.name, "window is not positive or above 100 years", "give a duration like '1h'")
-    if feature.op == DECAY:
-        _check_decay(feature)
-    if (feature.term is None) != (feature.op == "count"):
-        raise DefinitionError(feature.name, f"{feature.op} and its column do not fit", "`count` alone takes no column")
-    if feature.term is not None:
-        _check_operand(feature, _type(feature.name, streams[feature.stream], feature.term))
+def _check_aggregate(aggregate: Aggregate, spine: StreamSpec, streams: Mapping[str, StreamSpec]) -> None:
+    if aggregate.op not in WINDOWED | AS_OF | {DECAY}:
+        raise Unfit(f"unknown aggregate {aggregate.op}", "see the methods of `by(...)`")
+    if aggregate.stream not in streams:
+        raise Unfit(f"unknown stream {aggregate.stream}", "list it under streams")
+    stream = streams[aggregate.stream]
+    _check_key(aggregate.by, stream)
+    _check_key(aggregate.at, spine)
+    _check_durations(aggregate)
+    if (aggregate.value is None) != (aggregate.op == "count"):
+        raise Unfit(f"{aggregate.op} and its column do not fit", "`count` alone takes no column")
+    if aggregate.value is not None:
+        if any(isinstance(part, Aggregate) for part in parts(aggregate.value)):
+            raise Unfit(f"{aggregate.op} of another aggregate", "aggregate the columns, and combine the features")
+        _check_operand(aggregate.op, infer(aggregate.value, stream.columns))
 
 
-def _check_key(feature: Aggregate, stream: StreamSpec) -> None:
-    if feature.key not in stream.columns:
-        problem = f"key {feature.key} is not a column of {stream.name}"
-        raise DefinitionError(feature.name, problem, "add the column, or join by a key that both streams have")
-    if stream.columns[feature.key].kind is not Kind.CATEGORY:
-        raise DefinitionError(feature.name, f"key {stream.name}.{feature.key} is no category", "declare it category()")
+def _check_key(key: str, stream: StreamSpec) -> None:
+    if key not in stream.columns:
+        raise Unfit(f"key {key} is not a column of {stream.name}", "add the column, or say at= what it is there")
+    if stream.columns[key].kind is not Kind.CATEGORY:
+        raise Unfit(f"key {stream.name}.{key} is no category", "declare it category()")
 
 
-def _check_decay(feature: Aggregate) -> None:
-    if not (0 < feature.tick <= feature.span and feature.half_life > 0):
-        raise DefinitionError(feature.name, "half_life and tick must be positive, tick within the horizon", "mend them")
-    if feature.span // feature.tick > MAX_TICKS:
-        raise DefinitionError(feature.name, f"more than {MAX_TICKS} ticks in the horizon", "take a longer tick")
+def _check_durations(aggregate: Aggregate) -> None:
+    span = aggregate.span
+    if span is None and aggregate.op not in AS_OF:
+        raise Unfit(f"{aggregate.op} needs a window", "give a duration like '1h'")
+    if span is not None and not 0 < span <= MAX_SPAN:
+        raise Unfit("window is not positive or above 100 years", "give a duration like '1h'")
+    if not 0 <= aggregate.hop <= (span or 0):
+        raise Unfit("the hop is negative or longer than the window", "take a hop within the window")
+    if aggregate.op == DECAY and span is not None:
+        if not (0 < aggregate.tick <= span and aggregate.half_life > 0):
+            raise Unfit("half_life and tick must be positive, tick within the horizon", "mend them")
+        if span // aggregate.tick > MAX_TICKS:
+            raise Unfit(f"more than {MAX_TICKS} ticks in the horizon", "take a longer tick")
 
 
-def _check_operand(feature: Aggregate, kind: ColumnType) -> None:
-    if feature.op == "distinct" and kind.kind is not Kind.CATEGORY:
-        raise DefinitionError(feature.name, f"distinct needs a category, not a {kind.kind}", "declare it category()")
-    if feature.op in SUMMED | ORDERED:
-        _numeric(feature.name, feature.op, kind)
-    if feature.op in SUMMED and (kind.magnitude is None or kind.magnitude > MAX_SUMMED):
-        size = "has no declared range" if kind.magnitude is None else "times its scale is beyond 2**31"
-        fix = "declare lo= and hi=, or lower the scale, so that sums cannot overflow"
-        raise DefinitionError(feature.name, f"{feature.op} of a column that {size}", fix)
+def _check_operand(op: str, value: Value) -> None:
+    if not value.exact:
+        raise Unfit(f"{op} of a quotient", "aggregate numerator and denominator, and divide the features")
+    if op == "age":
+        return
+    if op == "distinct":
+        if value.kind is not Kind.CATEGORY:
+            raise Unfit(f"distinct needs a category, not {_kind(value)}", "declare it category()")
+        return
+    if not _is_number(value):
+        raise Unfit(f"{op} needs a number or a truth, not {_kind(value)}", _FIX_NUMBER)
+    if op in SUMMED and not value.declared:
+        raise Unfit(f"{op} of a value that has no declared range", "declare lo= and hi=, or clip() it")
+    if op in SQUARED and value.magnitude > MAX_SQUARED:
+        raise Unfit(f"{op} of a value times its scale beyond 2**31", "narrow lo= and hi=, or lower the scale")
+    _check_exact(value)
 
 
-def _numeric(name: str, use: str, kind: ColumnType) -> None:
-    if kind.kind not in {Kind.FIXED, Kind.BOOLEAN}:
-        fix = "take a fixed or boolean column, or a part of .local(zone) of a time"
-        raise DefinitionError(name, f"{use} needs a number, not a {kind.kind}", fix)
+_FIX_NUMBER = "take a fixed or boolean column, a part of .local(zone) of a time, or a comparison"
 
 
-def _type(name: str, stream: StreamSpec, term: Term) -> ColumnType:
-    """Return the type of a term's values."""
-    if term.column not in stream.columns:
-        raise DefinitionError(name, f"{stream.name} has no column {term.column}", f"it has {', '.join(stream.columns)}")
-    kind = stream.columns[term.column]
-    if term.comparison is None:
-        return kind
-    if term.comparison not in COMPARISONS or abs(term.constant) > EXACT:
-        raise DefinitionError(name, f"cannot compare by {term.comparison}", f"take one of {', '.join(COMPARISONS)}")
-    _numeric(name, "a comparison", kind)
-    return ColumnType(Kind.BOOLEAN, lo=0, hi=1)
+def _is_number(value: Value) -> bool:
+    return value.kind in {Kind.FIXED, Kind.BOOLEAN}
+
+
+def _kind(value: Value) -> str:
+    return f"a {value.kind}"

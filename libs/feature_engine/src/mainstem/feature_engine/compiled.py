@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mainstem.feature_engine.canonical import Json, content_id, from_spec, to_spec
 from mainstem.feature_engine.checks import check
 from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import Definition
+from mainstem.feature_engine.definition import Definition, Target
 from mainstem.feature_engine.errors import DefinitionError
 
 
@@ -24,8 +24,23 @@ class CompiledSet:
 
     @property
     def name(self) -> str:
-        """The name of the feature set."""
+        """The name of the feature set, the same for all its versions."""
         return self.definition.name
+
+    @property
+    def version(self) -> int:
+        """The version of the feature set, from 1."""
+        return self.definition.version
+
+    @property
+    def label(self) -> str:
+        """What the set goes by beside its other versions: its name, from version 2 on `name.vN`."""
+        return self.name if self.version == 1 else f"{self.name}.v{self.version}"
+
+    @property
+    def target(self) -> Target | None:
+        """The label that goes with the features."""
+        return self.definition.target
 
     @property
     def names(self) -> tuple[str, ...]:

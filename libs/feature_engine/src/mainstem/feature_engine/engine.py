@@ -1,35 +1,31 @@
 """The engine: a batch of events in, one row of feature values for each spine event out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mainstem.feature_engine import snapshot
-from mainstem.feature_engine.batch import Batch, Rows, validate
-from mainstem.feature_engine.column_types import NULL, Kind
-from mainstem.feature_engine.columns import Dictionary, Ints, decode, encode_number, evaluate
+from mainstem.feature_engine.batch import Batch, Rows, Values, check_columns, check_lengths
+from mainstem.feature_engine.clocks import Clocks
+from mainstem.feature_engine.column_types import ColumnType, Kind
+from mainstem.feature_engine.columns import Dictionary, write_table
 from mainstem.feature_engine.compiled import CompiledSet
-from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Plain
+from mainstem.feature_engine.definition import Aggregate
+from mainstem.feature_engine.domains import domains
 from mainstem.feature_engine.errors import SnapshotError
 from mainstem.feature_engine.index import Index
-from mainstem.feature_engine.kernel import NEVER, Work
-from mainstem.feature_engine.localtime import local_part
+from mainstem.feature_engine.kernel import fold as kernel
+from mainstem.feature_engine.kernel.fields import NEVER, Floats, Ints
+from mainstem.feature_engine.kernel.fold import Order
+from mainstem.feature_engine.layout import Key
+from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
+from mainstem.feature_engine.programs import compile_exact, compile_rows
 
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The events of one stream in a batch: positions, times, stored columns, and which are in time."""
-
-    at: Ints
-    times: Ints
-    columns: Mapping[str, Ints]
-    in_time: NDArray[np.bool_]
-
-    def usable(self, key: str) -> NDArray[np.intp]:
-        """Return which events are in time and have a key."""
-        return np.flatnonzero(self.in_time & (self.columns[key] != NULL))
+_WRONG = {
+    kernel.NO_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
+    kernel.NO_TIME: "times must lie in the years 1 to 9999: are they in microseconds?",
+    kernel.FALLING: "arrivals must not fall: put the events in applied order first",
+}
 
 
 class Engine:
@@ -37,8 +33,8 @@ class Engine:
 
     A value at a spine event is a function of the definition and of the events before it in the applied order, nothing
     else: batches may be cut anywhere, and the engine snapshotted and restored between any two, without changing a bit.
-    An event older than the newest of its stream by more than the lateness is counted as too late and not applied;
-    a spine event that is too late still gets its row, with all aggregates null.
+    An event that became known more than the lateness after it happened is counted as too late and not applied; a spine
+    event that is too late still gets its row, with all aggregates null.
     """
 
     def __init__(self, compiled: CompiledSet) -> None:
@@ -47,131 +43,150 @@ class Engine:
         self.too_late = dict.fromkeys(compiled.streams, 0)  #: events that came too late, by stream
         #: values outside their range, taken as null, by "stream.column"
         self.out_of_range = {f"{s}.{c}": 0 for s, columns in compiled.streams.items() for c in columns}
-        self._clocks = np.full(len(compiled.streams), NEVER, np.int64)
-        self._dictionaries = {name: Dictionary() for name in _categories(compiled)}
+        self._streams = list(compiled.streams.items())
+        self._domains = domains(compiled.definition)
+        self._dictionaries = {name: Dictionary() for name in sorted(set(self._domains.values()))}
         self._indices = _indices(compiled)
-        self._empty = np.array([_empty(feature) for feature in compiled.definition.features])
+        zones: list[str] = []
+        self._terms = [compile_exact(i.terms, self._streams[i.key.stream][1], zones) for i in self._indices]
+        self._aggregates = compiled.definition.aggregates
+        features = [feature.value for feature in compiled.definition.features]
+        self._features = compile_rows(features, self._streams[0][1], zones, self._aggregates)
+        self._clocks = Clocks(zones)
+        self._instants = [_instants(columns) if zones else [] for _, columns in self._streams]
+        self.reached = NEVER  #: the newest arrival, in µs
+        self._bind()
 
     def process(self, batch: Batch) -> Rows:
         """Answer and apply the events of a batch; raise ValueError, with nothing applied, if its form is wrong."""
-        validate(batch, self.compiled.streams)
-        stored = {name: self._encode(name, batch) for name in self.compiled.streams}
-        horizon = self._horizon(batch)
-        parts = {name: self._part(number, name, batch, stored[name]) for number, name in enumerate(stored)}
-        spine = parts[self.compiled.spine]
-        values = np.tile(self._empty, (len(spine.at), 1))
-        for (stream, key), index in self._indices.items():
-            work = self._work(index, key, spine, parts[stream], horizon)
-            values[spine.usable(key)[:, np.newaxis], index.outputs] = index.fold(work, len(self._dictionaries[key]))
-        values[~spine.in_time] = np.nan
-        _fill_row_values(self.compiled.definition, spine, values)
-        late = np.concatenate([part.at[~part.in_time] for part in parts.values()])
-        return Rows(spine.at, values, np.sort(late))
+        check_lengths(batch, self.compiled.streams)
+        order, counts = self._deal(batch)
+        tables = [self._write(number, batch, count) for number, (count, _) in enumerate(counts)]
+        values = self._fold(order, tables, applied=True)
+        for (stream, _), (count, late) in zip(self._streams, counts, strict=True):
+            self.applied[stream] += count - late
+            self.too_late[stream] += late
+        if len(batch.arrival):
+            self.reached = int(batch.arrival[-1])
+        return Rows(np.flatnonzero(order[0] == 0), values, np.flatnonzero(order[4]))
+
+    def read(self, columns: Mapping[str, Values], event_time: Ints) -> Floats:
+        """Return the features of entities at moments, without an event: nothing is applied, counted or learnt.
+
+        `columns` are those of the spine, with a value for each moment; of a text that no event had there is nothing.
+        Raises ValueError for a moment before the newest arrival by more than the lateness: what it needs may be gone.
+        """
+        (spine, kinds), count = self._streams[0], len(event_time)
+        check_columns(spine, kinds, columns, count)
+        moments = np.ascontiguousarray(event_time, np.int64)
+        oldest = max(FIRST_INSTANT, self.reached - self.compiled.definition.lateness)
+        if count and not (oldest <= moments.min() and moments.max() <= LAST_INSTANT):
+            raise ValueError(f"moments must lie between {oldest} and {LAST_INSTANT}: what came before may be gone")
+        table, _ = write_table(kinds, columns, count, lambda name, texts: self._numbers(name).find(texts))
+        self._clocks.note(table, self._instants[0])
+        order = (np.zeros(count, np.int8), moments, moments, np.arange(count), np.zeros(count, np.bool_))
+        return self._fold(order, [table] * len(self._streams), applied=False)
 
     def snapshot(self) -> bytes:
         """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches."""
         numbers = {name: dictionary.sort() for name, dictionary in self._dictionaries.items()}
-        for (_, key), index in self._indices.items():
-            index.renumber(numbers[key], numbers)
+        by_column = {column: numbers[domain] for column, domain in self._domains.items()}
+        for index in self._indices:
+            index.renumber(by_column[index.by], by_column)
+        self._bind()
         header: snapshot.Header = {
             "feature_set": self.compiled.id,
             "applied": self.applied,
             "too_late": self.too_late,
             "out_of_range": self.out_of_range,
+            "reached": self.reached,
             "dictionaries": {name: dictionary.texts for name, dictionary in self._dictionaries.items()},
         }
-        return snapshot.pack(header, [self._clocks, *(a for index in self._indices.values() for a in index.arrays())])
+        return snapshot.pack(header, [array for index in self._indices for array in index.arrays()])
 
     def restore(self, data: bytes) -> None:
         """Become the engine that wrote `data`; raise SnapshotError if it is damaged or of another feature set."""
-        header, (clocks, *arrays) = snapshot.unpack(data)
+        header, arrays = snapshot.unpack(data)
         if header["feature_set"] != self.compiled.id:
             raise SnapshotError(f"the snapshot is of {header['feature_set']}, this engine computes {self.compiled.id}")
-        self._clocks = clocks
         self.applied, self.too_late = header["applied"], header["too_late"]
-        self.out_of_range = header["out_of_range"]
+        self.out_of_range, self.reached = header["out_of_range"], header["reached"]
         self._dictionaries = {name: Dictionary(texts) for name, texts in header["dictionaries"].items()}
-        for number, index in enumerate(self._indices.values()):
+        for number, index in enumerate(self._indices):
             index.restore(*arrays[2 * number : 2 * number + 2])
+        self._bind()
 
     def state_bytes(self) -> int:
         """Return the size of the numeric state in memory, dictionaries excluded."""
-        return sum(array.nbytes for index in self._indices.values() for array in index.arrays())
+        return sum(index.state_bytes() for index in self._indices)
 
-    def _encode(self, stream: str, batch: Batch) -> dict[str, tuple[Ints, int]]:
-        """Return the stored values of each column of a stream and how many of them were out of range."""
-        given = batch.columns.get(stream, {})
-        return {
-            column: (self._dictionaries[column].encode(given.get(column, ())), 0)
-            if kind.kind is Kind.CATEGORY
-            else encode_number(kind, given.get(column, ()))
-            for column, kind in self.compiled.streams[stream].items()
-        }
-
-    def _horizon(self, batch: Batch) -> Ints:
-        """Return, by position, the time before which no query comes from there on: late spine events are not asked."""
-        times = np.where(batch.stream == 0, batch.event_time, self._clocks[0])
-        return np.maximum.accumulate(np.maximum(times, self._clocks[0])) - self.compiled.definition.lateness
-
-    def _part(self, number: int, stream: str, batch: Batch, stored: Mapping[str, tuple[Ints, int]]) -> _Part:
-        """Advance the clock and the counters of a stream."""
-        at = np.flatnonzero(batch.stream == number)
-        times = batch.event_time[at]
-        newest = np.maximum.accumulate(np.concatenate([self._clocks[number : number + 1], times]))
-        in_time = times >= newest[:-1] - self.compiled.definition.lateness
-        self._clocks[number] = newest[-1]
-        applied = int(np.count_nonzero(in_time))
-        self.applied[stream] += applied
-        self.too_late[stream] += len(at) - applied
-        for column, (_, outside) in stored.items():
-            self.out_of_range[f"{stream}.{column}"] += outside
-        return _Part(at, times, {column: values for column, (values, _) in stored.items()}, in_time)
-
-    def _work(self, index: Index, key: str, spine: _Part, events: _Part, horizon: Ints) -> Work:
-        """Return what an index has to do: ask for each usable spine event, apply each usable event of its stream."""
-        asked, told = spine.usable(key), events.usable(key)
-        at = events.at[told]
-        values = [evaluate(term, events.columns[term.column][told]) for term in index.terms]
-        texts = max((len(self._dictionaries[column]) for column in index.counted), default=0)
-        return (
-            spine.at[asked],
-            spine.columns[key][asked],
-            spine.times[asked],
-            at,
-            events.columns[key][told],
-            np.stack([events.times[told], *values, horizon[at]], axis=1),
-            np.concatenate([index.weights, np.zeros(texts, np.int64)]),
+    def _deal(self, batch: Batch) -> tuple[Order, list[list[int]]]:
+        """Return the order of a batch and, by stream, how many events there are and how many of them too late."""
+        size = len(batch.stream)
+        order = (
+            np.ascontiguousarray(batch.stream, np.int8),
+            np.ascontiguousarray(batch.event_time, np.int64),
+            np.ascontiguousarray(batch.arrival, np.int64),
+            np.empty(size, np.int64),
+            np.empty(size, np.bool_),
         )
+        bounds = np.array([FIRST_INSTANT, LAST_INSTANT, self.reached], np.int64)
+        counts = np.zeros((len(self._streams), 2), np.int64)
+        verdict = kernel.deal(order, self.compiled.definition.lateness, bounds, counts)
+        if verdict != kernel.OK:
+            names = ", ".join(self.compiled.streams)
+            raise ValueError(_WRONG[verdict].format(streams=len(self._streams), names=names))
+        return order, counts.tolist()
+
+    def _write(self, number: int, batch: Batch, count: int) -> Ints:
+        """Return the stored values of a stream's events."""
+        stream, kinds = self._streams[number]
+        values = batch.columns.get(stream, {})
+        table, outside = write_table(kinds, values, count, lambda name, texts: self._numbers(name).encode(texts))
+        for column, found in outside.items():
+            self.out_of_range[f"{stream}.{column}"] += found
+        if count:
+            self._clocks.note(table, self._instants[number])
+        return table
+
+    def _fold(self, order: Order, tables: Sequence[Ints], *, applied: bool) -> Floats:
+        """Return a row of features for each event of the spine."""
+        spine = tables[0]
+        aggregates = np.empty((len(spine), len(self._aggregates)))
+        for index, terms in zip(self._indices, self._terms, strict=True):
+            events = tables[index.key.stream]
+            if len(spine) or len(events):
+                index.grow(len(self._numbers(index.by)))
+                index.fold(terms.program(self._clocks), (order, spine, events, aggregates), applied=applied)
+        values = np.empty((len(spine), len(self._features.results)))
+        code = self._features
+        scratch = np.empty(len(code.instructions), np.int64), np.empty(len(code.instructions))
+        kernel.finish(code.program(self._clocks), code.literals, spine, aggregates, values, scratch)
+        return values
+
+    def _numbers(self, column: str) -> Dictionary:
+        return self._dictionaries[self._domains[column]]
+
+    def _bind(self) -> None:
+        """Tell the programs the numbers of the texts that they compare with."""
+        for code in (*self._terms, self._features):
+            code.bind(lambda column, text: int(self._numbers(column).encode([text])[0]))
 
 
-def _categories(compiled: CompiledSet) -> list[str]:
-    columns = [item for stream in compiled.streams.values() for item in stream.items()]
-    return sorted({name for name, kind in columns if kind.kind is Kind.CATEGORY})
+def _indices(compiled: CompiledSet) -> list[Index]:
+    """Return one index for each (stream, by, at) that an aggregate reads, in order of first use."""
+    groups: dict[tuple[str, str, str], list[tuple[int, Aggregate]]] = {}
+    for number, found in enumerate(compiled.definition.aggregates):
+        groups.setdefault((found.stream, found.by, found.at), []).append((number, found))
+    names = list(compiled.streams)
+    spine = list(compiled.streams[compiled.spine])
+    indices = []
+    for (stream, by, at), aggregates in groups.items():
+        columns = compiled.streams[stream]
+        place = names.index(stream), list(columns).index(by), spine.index(at)
+        indices.append(Index(by, Key(*place, compiled.definition.lateness), aggregates, columns))
+    return indices
 
 
-def _indices(compiled: CompiledSet) -> dict[tuple[str, str], Index]:
-    """Return one index for each (stream, key) that an aggregate reads, in order of first use."""
-    groups: dict[tuple[str, str], list[tuple[int, Aggregate]]] = {}
-    for column, feature in enumerate(compiled.definition.features):
-        if isinstance(feature, Aggregate):
-            groups.setdefault((feature.stream, feature.key), []).append((column, feature))
-    return {group: Index(aggregates, compiled.streams[group[0]]) for group, aggregates in groups.items()}
-
-
-def _empty(feature: Feature) -> float:
-    """Return the value over no events."""
-    return 0.0 if isinstance(feature, Aggregate) and feature.op in {"count", "sum", "distinct"} else np.nan
-
-
-def _fill_row_values(definition: Definition, part: _Part, values: NDArray[np.float64]) -> None:
-    """Write the features that need nothing but the spine event."""
-    columns = definition.streams[0].columns
-    for out, feature in enumerate(definition.features):
-        if isinstance(feature, Plain):
-            scale = 1 if feature.term.comparison else columns[feature.term.column].scale
-            values[:, out] = decode(evaluate(feature.term, part.columns[feature.term.column]), scale)
-        elif isinstance(feature, Local):
-            instants = part.columns[feature.column]
-            known = instants != NULL
-            values[known, out] = local_part(instants[known], feature.zone, feature.part)
-            values[~known, out] = np.nan
+def _instants(columns: Mapping[str, ColumnType]) -> list[int]:
+    return [number for number, kind in enumerate(columns.values()) if kind.kind is Kind.TIME]

@@ -1,17 +1,25 @@
-"""The state of one (stream, key column): a row for each key, and the pool of rings."""
+"""The state of one (stream, key column): a row for each key, the pool of rings, and the counts of different values."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mainstem.feature_engine import kernel
 from mainstem.feature_engine.column_types import NULL, ColumnType
-from mainstem.feature_engine.definition import Aggregate
-from mainstem.feature_engine.kernel import Ints, Work
-from mainstem.feature_engine.layout import lay_out
+from mainstem.feature_engine.definition import Aggregate, Column, Expression
+from mainstem.feature_engine.kernel import fields
+from mainstem.feature_engine.kernel import fold as kernel
+from mainstem.feature_engine.kernel.counts import EMPTY
+from mainstem.feature_engine.kernel.fields import Floats, Ints
+from mainstem.feature_engine.kernel.fold import Order
+from mainstem.feature_engine.kernel.machine import Program
+from mainstem.feature_engine.layout import Key, Layout
+
+Work = tuple[Order, Ints, Ints, Floats]
+"""Order of the events, tables of the spine and of the stream, values of the aggregates."""
 
 _FIRST_SLOTS = 1024
+_FIRST_COUNTS = 64
+_NO_STREAM = -1
 
 
 class Index:
@@ -20,49 +28,87 @@ class Index:
     `aggregates` come with their column in the output. Keys are numbers from 0.
     """
 
-    def __init__(self, aggregates: Sequence[tuple[int, Aggregate]], columns: Mapping[str, ColumnType]) -> None:
-        self.outputs = np.array([out for out, _ in aggregates])
-        self.counted = {a.term.column for _, a in aggregates if a.op == "distinct" and a.term is not None}
-        layout = lay_out([aggregate for _, aggregate in aggregates], columns)
-        self.terms, self.weights = layout.terms, layout.weights
-        self._plan, self._template = layout.plan, layout.template
+    def __init__(
+        self, by: str, key: Key, aggregates: Sequence[tuple[int, Aggregate]], columns: Mapping[str, ColumnType]
+    ) -> None:
+        self.by = by
+        self.key = key
+        layout = Layout(key, aggregates, columns)
+        self.terms: list[Expression] = layout.terms
+        self._plan, self._template, self._counting = layout.plan, layout.template, layout.counted
+        reading = layout.plan[0].copy()
+        reading[fields.STREAM] = _NO_STREAM
+        self._reading = (reading, *layout.plan[1:])
         self._keys: Ints = np.empty((0, len(layout.template)), np.int64)
-        self._pool: Ints = np.empty((0, 1 + len(layout.terms)), np.int64)
-        self._used = 0
+        self._pool: Ints = np.empty((0, layout.width), np.int64)
+        self._told: Ints = np.empty((1, 1 + len(self.terms)), np.int64)
+        #: The next event of a batch; slots of the pool and counts in use.
+        self._cursor = np.zeros(3, np.int64)
+        self._count_anew(_FIRST_COUNTS)
 
-    def fold(self, work: Work, keys: int) -> NDArray[np.float64]:
-        """Answer the queries and apply the updates of `work`, all of keys below `keys`; return a row for each query."""
+    def grow(self, keys: int) -> None:
+        """Make place for the keys below a number."""
         if keys > len(self._keys):
             self._keys = self._rows(max(keys, 2 * len(self._keys)), np.arange(len(self._keys)))
-        out = np.empty((len(work[0]), len(self.outputs)))
-        cursor = np.array([0, 0, self._used], np.int64)
-        while not kernel.fold(self._plan, self._keys, self._pool, work, cursor, out):
-            fresh = np.full((max(_FIRST_SLOTS, len(self._pool)), self._pool.shape[1]), NULL)
-            self._pool = np.concatenate([self._pool, fresh])
-        self._used = int(cursor[2])
-        return out
+
+    def fold(self, program: Program, work: Work, *, applied: bool) -> None:
+        """Answer each event of the spine and, if they are `applied`, apply each event of the stream."""
+        plan = self._plan if applied else self._reading
+        scratch = self._told, np.empty(len(program[0]), np.int64)
+        self._cursor[fields.EVENT] = 0
+        while True:
+            match kernel.fold(plan, program, self._state(), work, scratch):
+                case kernel.POOL_FULL:
+                    self._pool = np.concatenate([self._pool, self._slots(max(_FIRST_SLOTS, len(self._pool)))])
+                case kernel.COUNTS_FULL:
+                    self._count_anew(2 * len(self._counts))
+                case _:
+                    return
 
     def renumber(self, keys: Ints, categories: Mapping[str, Ints]) -> None:
-        """Give keys and categories other numbers: each array holds the new number of every old one."""
+        """Give keys and categories other numbers: each array holds the new number of every old one, by column."""
         known = min(len(keys), len(self._keys))
         self._keys = self._rows(len(keys), keys[:known])
-        floors = self._keys[:, self._keys.shape[1] - kernel.FLOOR * len(self.terms) + kernel.VALUE :: kernel.FLOOR]
-        for column, term in enumerate(self.terms):
-            if term.column in categories:
-                for values in (floors[:, column], self._pool[:, column + 1]):
+        first = int(self._plan[0][fields.FLOORS]) + fields.VALUE
+        for number, term in enumerate(self.terms):
+            if isinstance(term, Column) and term.name in categories:
+                for values in (self._keys[:, first + fields.FLOOR * number], self._pool[:, number + 1]):
                     there = values != NULL
-                    values[there] = categories[term.column][values[there]]
+                    values[there] = categories[term.name][values[there]]
+        self._count_anew(len(self._counts))
 
     def arrays(self) -> list[Ints]:
         """Return the state: the rows of the keys and the pool."""
-        return [self._keys, self._pool[: self._used]]
+        return [self._keys, self._pool[: self._cursor[fields.USED]]]
 
     def restore(self, keys: Ints, pool: Ints) -> None:
         """Take over a state that `arrays` returned."""
-        self._keys, self._pool, self._used = keys, pool, len(pool)
+        self._keys, self._pool = keys, pool
+        self._cursor[fields.USED] = len(pool)
+        inside = keys[:, fields.TAIL] - keys[:, fields.FIRST]
+        self._count_anew(max(_FIRST_COUNTS, 1 << (2 * self._counting * int(inside.sum())).bit_length()))
+
+    def state_bytes(self) -> int:
+        """Return the size of the state."""
+        return sum(array.nbytes for array in self.arrays()) + (self._counts.nbytes if self._counting else 0)
+
+    def _count_anew(self, places: int) -> None:
+        """Count the different values into a table of that many places."""
+        self._counts = np.zeros((places, 2), np.int64)
+        self._counts[:, 0] = EMPTY
+        self._cursor[fields.COUNT] = 0
+        if self._counting:
+            kernel.recount(self._plan, self._state())
+
+    def _state(self) -> tuple[Ints, Ints, Ints, Ints]:
+        return self._keys, self._pool, self._counts, self._cursor
+
+    def _slots(self, count: int) -> Ints:
+        return np.full((count, self._pool.shape[1]), NULL)
 
     def _rows(self, count: int, places: Ints) -> Ints:
         """Return that many rows, the first of the known ones at `places`."""
         rows = np.tile(self._template, (count, 1))
         rows[places] = self._keys[: len(places)]
+        rows[:, fields.KEY] = np.arange(count)
         return rows

@@ -1,62 +1,141 @@
-"""Where an index keeps what: the plan of the kernel, laid out from the aggregates that share the index."""
+"""Where an index keeps what: the tables of the kernel, laid out from the aggregates that share the index."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 
-from mainstem.feature_engine import kernel
 from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import AS_OF, DECAY, Aggregate, Term
-from mainstem.feature_engine.kernel import NEVER, NULL, Ints, Plan
+from mainstem.feature_engine.definition import AS_OF, DECAY, FOR_EVER, Aggregate, Expression
+from mainstem.feature_engine.inference import infer
+from mainstem.feature_engine.kernel import fields
+from mainstem.feature_engine.kernel.fields import NEVER, NULL, Ints, Plan
+
+MAX_NARROW = 2**31
+"""Sums of values up to this size fit into one limb."""
 
 _OPS = {
-    "count": kernel.ROWS,
-    "sum": kernel.SUM,
-    "mean": kernel.MEAN,
-    "std": kernel.STD,
-    "min": kernel.EXTREMUM,
-    "max": kernel.EXTREMUM,
-    "last": kernel.LAST,
-    "age": kernel.AGE,
-    "decay_mean": kernel.DECAY,
-    "distinct": kernel.DISTINCT,
+    "count": fields.ROWS,
+    "sum": fields.SUM,
+    "mean": fields.MEAN,
+    "std": fields.STD,
+    "min": fields.EXTREMUM,
+    "max": fields.EXTREMUM,
+    "last": fields.LAST,
+    "age": fields.AGE,
+    "decay_mean": fields.DECAY,
+    "distinct": fields.DIFFERENT,
 }
-_SIGNS = {"sum": 0, "mean": 0, "std": 0, "min": -1, "max": 1}
-"""What is kept of a window for an aggregate: sums (0), or the largest sign * value."""
+_WIDE = {"sum": fields.WIDE_SUM, "mean": fields.WIDE_MEAN}
+_KEPT = {"sum": fields.COUNTED, "mean": fields.COUNTED, "std": fields.SQUARED, "distinct": fields.DISTINCT}
+
+Window = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """What an index belongs to: the number of its stream, its key column there and in the spine, the lateness in µs."""
+
+    stream: int
+    by: int
+    at: int
+    lateness: int
+
+
 class Layout:
-    """The constant side of an index."""
+    """The constant side of an index: the aggregates of one stream, each with its column in the output."""
 
-    terms: list[Term]  #: what the columns of the pool after the time hold
-    plan: Plan
-    weights: Ints  #: decay weights, one table after another
-    template: Ints  #: the row of a key that nothing is known about
+    def __init__(
+        self, key: Key, aggregates: Sequence[tuple[int, Aggregate]], columns: Mapping[str, ColumnType]
+    ) -> None:
+        found = [aggregate for _, aggregate in aggregates]
+        #: What the columns of the pool after the time hold; behind them, the running sums of the decayed terms.
+        self.terms: list[Expression] = list(dict.fromkeys(a.value for a in found if a.value is not None))
+        self._types = [infer(term, columns) for term in self.terms]
+        self._windows = sorted({_window(a) for a in found if a.op not in AS_OF})
+        self._decayed = list(dict.fromkeys(self._term(a) for a in found if a.op == DECAY))
+        self._kinds = self._kinds_of_parts(found)
+        self._parts = sorted(self._kinds)
+        sizes = (fields.SIZES[self._kinds[part]] for part in self._parts)
+        *self._places, self._floors = accumulate(sizes, initial=fields.HEADS + len(self._windows))
+        self.width = 1 + len(self.terms) + 2 * len(self._decayed)
+        self.plan: Plan = (
+            self._index(key, found),
+            self._window_table(),
+            self._part_table(),
+            self._sum_table(),
+            self._feature_table(aggregates),
+            _table(list(chain.from_iterable(map(_weights, found)))),
+        )
 
+    @property
+    def counted(self) -> int:
+        """In how many parts different values are counted."""
+        return sum(kind == fields.DISTINCT for kind in self._kinds.values())
 
-def lay_out(aggregates: Sequence[Aggregate], columns: Mapping[str, ColumnType]) -> Layout:
-    """Return the layout for aggregates of one stream with these columns; equal windows and sums are kept once."""
-    terms = list(dict.fromkeys(a.term for a in aggregates if a.term is not None))
-    windows = sorted({a.span for a in aggregates if a.op not in AS_OF})
-    kept = sorted({_kept(a, windows, terms) for a in aggregates if a.op in _SIGNS})
-    sizes = [kernel.EXTREME if sign else kernel.SUMS for _, _, sign in kept]
-    *places, floors = accumulate(sizes, initial=kernel.HEADS + len(windows))
-    weights = [decay_weights(a.half_life, a.span, a.tick) if a.op == DECAY else [] for a in aggregates]
-    *tables, free = accumulate(map(len, weights), initial=0)
-    features = []
-    for a, table in zip(aggregates, tables, strict=True):
-        window, column, sign = _kept(a, windows, terms)
-        place = places[kept.index((window, column, sign))] if a.op in _SIGNS else floors + kernel.FLOOR * (column - 1)
-        parameter = sign if a.op in _SIGNS else a.tick if a.op == DECAY else a.span
-        start = free if a.op == "distinct" else table
-        features.append([_OPS[a.op], column, window, place, parameter, _scale(a.term, columns), start])
-    parts = [[window, column, place, sign] for (window, column, sign), place in zip(kept, places, strict=True)]
-    plan = (_table(windows), _table(parts).reshape(-1, 4), _table(features))
-    return Layout(terms, plan, _table(list(chain.from_iterable(weights))), _template(plan[1], floors, len(terms)))
+    @property
+    def template(self) -> Ints:
+        """The row of a key that nothing is known about."""
+        row = np.zeros(self._floors + fields.FLOOR * len(self.terms), np.int64)
+        row[fields.AT] = NEVER
+        row[self._floors + fields.TIME :: fields.FLOOR] = NEVER
+        row[self._floors + fields.VALUE :: fields.FLOOR] = NULL
+        return row
+
+    def _term(self, aggregate: Aggregate) -> int:
+        return 0 if aggregate.value is None else self.terms.index(aggregate.value)
+
+    def _part(self, aggregate: Aggregate) -> tuple[int, int]:
+        return self._windows.index(_window(aggregate)), self._term(aggregate)
+
+    def _kinds_of_parts(self, found: Sequence[Aggregate]) -> dict[tuple[int, int], int]:
+        """Return what is kept for each (window, term): squares if asked for, two limbs if one is too small."""
+        kinds: dict[tuple[int, int], int] = {}
+        for a in found:
+            if a.op in _KEPT:
+                narrow = self._types[self._term(a)].magnitude <= MAX_NARROW
+                kind = _KEPT[a.op] if narrow or a.op == "distinct" else fields.WIDE
+                part = self._part(a)
+                kinds[part] = max(kind, kinds.get(part, kind))
+        return kinds
+
+    def _index(self, key: Key, found: Sequence[Aggregate]) -> Ints:
+        reach = max((span + hop for span, hop in self._windows), default=0)
+        ops = {a.op for a in found}
+        by_largest, by_smallest = not ops.isdisjoint(AS_OF | {"max"}), "min" in ops
+        place = [key.stream, key.by, key.at, key.lateness]
+        return _table([*place, reach, self._floors, 1 + len(self.terms), int(by_largest), int(by_smallest)])
+
+    def _window_table(self) -> Ints:
+        starts = [bisect_left(self._parts, (window,)) for window in range(len(self._windows) + 1)]
+        return _table([[*w, *ends] for w, ends in zip(self._windows, pairwise(starts), strict=True)], 4)
+
+    def _part_table(self) -> Ints:
+        lines = zip(self._parts, self._places, strict=True)
+        return _table([[self._kinds[part], 1 + part[1], place] for part, place in lines], 3)
+
+    def _sum_table(self) -> Ints:
+        first = 1 + len(self.terms)
+        return _table([[1 + term, first + 2 * i, first + 2 * i + 1] for i, term in enumerate(self._decayed)], 3)
+
+    def _feature_table(self, aggregates: Sequence[tuple[int, Aggregate]]) -> Ints:
+        starts = accumulate((len(_weights(a)) for _, a in aggregates), initial=0)
+        return _table([self._feature(out, a, start) for (out, a), start in zip(aggregates, starts, strict=False)], 8)
+
+    def _feature(self, out: int, a: Aggregate, table: int) -> list[int]:
+        term = self._term(a)
+        window = 0 if a.op in AS_OF else self._windows.index(_window(a))
+        op, where = _OPS[a.op], self._floors + fields.FLOOR * term
+        if a.op in _KEPT:
+            where = self._places[self._parts.index(self._part(a))]
+            op = _WIDE[a.op] if self._kinds[self._part(a)] == fields.WIDE else op
+        elif a.op == DECAY:
+            where = self._decayed.index(term)
+        scale = self._types[term].scale if a.value is not None else 1
+        return [op, 1 + term, window, where, _parameter(a), scale, table, out]
 
 
 def decay_weights(half_life: int, horizon: int, tick: int) -> list[int]:
@@ -70,25 +149,18 @@ def decay_weights(half_life: int, horizon: int, tick: int) -> list[int]:
         return [int((Decimal(2) ** (24 - age)).to_integral_value()) for age in ages]
 
 
-def _kept(aggregate: Aggregate, windows: list[int], terms: list[Term]) -> tuple[int, int, int]:
-    """Return window (-1: none), column of the pool (0: none) and sign of an aggregate."""
-    window = -1 if aggregate.op in AS_OF else windows.index(aggregate.span)
-    column = 0 if aggregate.term is None else 1 + terms.index(aggregate.term)
-    return window, column, _SIGNS.get(aggregate.op, 0)
+def _weights(a: Aggregate) -> list[int]:
+    return decay_weights(a.half_life, _window(a)[0], a.tick) if a.op == DECAY else []
 
 
-def _scale(term: Term | None, columns: Mapping[str, ColumnType]) -> int:
-    return columns[term.column].scale if term is not None and term.comparison is None else 1
+def _window(a: Aggregate) -> Window:
+    return (FOR_EVER if a.span is None else a.span), a.hop
 
 
-def _template(parts: Ints, floors: int, columns: int) -> Ints:
-    row = np.zeros(floors + kernel.FLOOR * columns, np.int64)
-    row[kernel.AT] = NEVER
-    row[parts[parts[:, 3] != 0, 2] + kernel.BEST] = NULL
-    row[floors + kernel.TIME :: kernel.FLOOR] = NEVER
-    row[floors + kernel.VALUE :: kernel.FLOOR] = NULL
-    return row
+def _parameter(a: Aggregate) -> int:
+    return {"min": -1, "max": 1, DECAY: a.tick}.get(a.op, _window(a)[0])
 
 
-def _table(rows: Sequence[int] | Sequence[Sequence[int]]) -> Ints:
-    return np.array(rows, np.int64)
+def _table(rows: Sequence[int] | Sequence[Sequence[int]], width: int = 0) -> Ints:
+    table = np.array(rows, np.int64)
+    return table.reshape(-1, width) if width else table

@@ -1,9 +1,8 @@
-"""Local clock parts of instants, from the zone's own table of offsets, without an object per instant.
+"""The offsets of zones, year by year, from the zones' own rules.
 
 Offsets are found by asking `zoneinfo` once a day of each year that occurs and bisecting where two days differ.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -19,40 +18,18 @@ LAST_INSTANT = 253_402_214_400 * SECOND
 
 _DAY = 86_400
 
-_PARTS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.int64]]] = {
-    "hour": lambda second: second // 3600 % 24,
-    "minute_of_day": lambda second: second // 60 % 1440,
-    "day_of_week": lambda second: (second // _DAY + 3) % 7,
-    "hour_of_week": lambda second: (second // _DAY + 3) % 7 * 24 + second // 3600 % 24,
-}
-PARTS = tuple(_PARTS)
-
-
-def local_part(instants: NDArray[np.int64], zone: str, part: str) -> NDArray[np.int64]:
-    """Return `part` of each instant (µs since 1970-01-01 UTC) on the wall clock of `zone`; weeks begin on Monday at 0.
-
-    Raises zoneinfo.ZoneInfoNotFoundError for an unknown zone and KeyError for an unknown part.
-
-    >>> local_part(np.array([1_357_016_400_000_000]), "America/New_York", "hour_of_week").tolist()
-    [24]
-    """
-    seconds = instants // SECOND
-    return _PARTS[part](seconds + _offsets(seconds, zone))
-
-
-def _offsets(seconds: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
-    if seconds.size == 0:
-        return seconds
-    years = np.unique(seconds.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64)) + 1970
-    tables = [_table(zone, int(year)) for year in years]
-    starts = np.concatenate([table[0] for table in tables])
-    offsets = np.concatenate([table[1] for table in tables])
-    return offsets[np.searchsorted(starts, seconds, side="right") - 1]
+PARTS = ("hour", "minute_of_day", "day_of_week", "hour_of_week")
 
 
 @lru_cache(maxsize=1024)
-def _table(zone: str, year: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets in force in a UTC year: the second each begins to hold, and the offset in seconds."""
+def offsets_in_force(zone: str, year: int) -> NDArray[np.int64]:
+    """Return lines (second since 1970, offset in seconds in force from it on) that cover a UTC year.
+
+    Raises zoneinfo.ZoneInfoNotFoundError for an unknown zone.
+
+    >>> offsets_in_force("America/New_York", 2013).tolist()
+    [[1356998400, -18000], [1362898800, -14400], [1383458400, -18000]]
+    """
     first = int(np.datetime64(f"{year:04d}", "s").astype(np.int64))
     end = int(np.datetime64(f"{year + 1:04d}", "s").astype(np.int64)) if year < 9999 else LAST_INSTANT // SECOND
     first = max(first, FIRST_INSTANT // SECOND)
@@ -63,7 +40,7 @@ def _table(zone: str, year: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         while _offset(tz, last) != offsets[-1]:
             starts.append(_change(tz, max(starts[-1], last - _DAY), last, offsets[-1]))
             offsets.append(_offset(tz, starts[-1]))
-    return np.array(starts), np.array(offsets)
+    return np.stack([starts, offsets], axis=1)
 
 
 def _change(tz: ZoneInfo, before: int, after: int, offset: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mainstem.feature_engine.errors import SnapshotError
 
-_MAGIC = b"MSFE\x00\x01\r\n"
+_MAGIC = b"MSFE\x00\x02\r\n"
 _DIGEST = 32
 
 Ints = NDArray[np.int64]
@@ -26,6 +26,7 @@ class Header(TypedDict):
     applied: dict[str, int]
     too_late: dict[str, int]
     out_of_range: dict[str, int]
+    reached: int
     dictionaries: dict[str, list[str]]
 
 

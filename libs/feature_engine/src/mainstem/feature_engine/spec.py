@@ -1,177 +1,35 @@
-"""The language in which features are declared.
-
-Nothing is checked while a declaration is written, so that every complaint can name the feature: `compile` checks.
-"""
+"""The language in which feature sets are declared, and its compilation to a definition."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isclose
 
+from mainstem.feature_engine import definition
 from mainstem.feature_engine.column_types import ColumnType, Kind
 from mainstem.feature_engine.compiled import CompiledSet, compiled
-from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Plain, StreamSpec, Term
+from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Operation, StreamSpec
 from mainstem.feature_engine.durations import microseconds
 from mainstem.feature_engine.errors import DefinitionError
+from mainstem.feature_engine.expressions import (
+    Column,
+    Expression,
+    LocalPart,
+    LocalTime,
+    Made,
+    Stream,
+    Window,
+    Windowed,
+    constant,
+    number,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """A stream of events; its columns are attributes (`dep.origin`) or items (`dep["name"]`)."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The label of a set: what becomes known about a spine event later. No feature may read it."""
 
-    name: str
-    key: str
-    columns: Mapping[str, ColumnType]
-
-    def __getattr__(self, column: str) -> "Column":
-        if column.startswith("__"):
-            raise AttributeError(column)
-        return Column(self, column)
-
-    def __getitem__(self, column: str) -> "Column":
-        return Column(self, column)
-
-    def by(self, key: str) -> "Grouped":
-        """Group by a category column; at a spine event the group of the spine's column of the same name is read."""
-        return Grouped(self, key)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """A column of a stream; compared with a number (in the column's unit) it is true, false or null."""
-
-    stream: Stream
-    name: str
-
-    def __gt__(self, constant: float) -> "Comparison":
-        return Comparison(self, "gt", constant)
-
-    def __ge__(self, constant: float) -> "Comparison":
-        return Comparison(self, "ge", constant)
-
-    def __lt__(self, constant: float) -> "Comparison":
-        return Comparison(self, "lt", constant)
-
-    def __le__(self, constant: float) -> "Comparison":
-        return Comparison(self, "le", constant)
-
-    def local(self, zone: str) -> "LocalTime":
-        """Read a time column on the wall clock of an IANA zone."""
-        return LocalTime(self, zone)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """Whether a column compares to a constant: 1, 0 or, for a null, null."""
-
-    column: Column
-    comparison: str
-    constant: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalPart:
-    """A part of a local time."""
-
-    time: "LocalTime"
-    part: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalTime:
-    """A time on the wall clock of a zone."""
-
-    column: Column
-    zone: str
-
-    @property
-    def hour(self) -> LocalPart:
-        """0 to 23."""
-        return LocalPart(self, "hour")
-
-    @property
-    def minute_of_day(self) -> LocalPart:
-        """0 to 1439."""
-        return LocalPart(self, "minute_of_day")
-
-    @property
-    def day_of_week(self) -> LocalPart:
-        """0 (Monday) to 6."""
-        return LocalPart(self, "day_of_week")
-
-    @property
-    def hour_of_week(self) -> LocalPart:
-        """0 (Monday, midnight to one) to 167."""
-        return LocalPart(self, "hour_of_week")
-
-
-Value = str | Column | Comparison
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Windowed:
-    """An aggregate as declared; durations are texts such as "6h"."""
-
-    group: "Grouped"
-    op: str
-    value: Value | None
-    span: str
-    half_life: str | None = None
-    tick: str | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grouped:
-    """The events of a stream that share a key.
-
-    At a spine event with event time t, a window W holds the events before it in the applied order with event time in
-    [t - W, t): the event itself and all ties at t are outside. Nulls are ignored by all but `count`.
-    """
-
-    stream: Stream
-    key: str
-
-    def count(self, window: str) -> Windowed:
-        """Count the events."""
-        return Windowed(self, "count", None, window)
-
-    def sum(self, value: Value, window: str) -> Windowed:
-        """Sum; 0 if there is nothing."""
-        return Windowed(self, "sum", value, window)
-
-    def mean(self, value: Value, window: str) -> Windowed:
-        """Mean, or null."""
-        return Windowed(self, "mean", value, window)
-
-    def std(self, value: Value, window: str) -> Windowed:
-        """Sample standard deviation; null for fewer than two values."""
-        return Windowed(self, "std", value, window)
-
-    def min(self, value: Value, window: str) -> Windowed:
-        """Smallest value, or null."""
-        return Windowed(self, "min", value, window)
-
-    def max(self, value: Value, window: str) -> Windowed:
-        """Largest value, or null."""
-        return Windowed(self, "max", value, window)
-
-    def distinct(self, value: Value, window: str) -> Windowed:
-        """Count the different categories."""
-        return Windowed(self, "distinct", value, window)
-
-    def last(self, value: Value, *, ttl: str) -> Windowed:
-        """Value of the greatest (event time, applied position) that is not null, if no older than `ttl`."""
-        return Windowed(self, "last", value, ttl)
-
-    def age(self, value: Value, *, ttl: str) -> Windowed:
-        """Seconds since the event that `last` would take."""
-        return Windowed(self, "age", value, ttl)
-
-    def decay_mean(self, value: Value, *, half_life: str, horizon: str, tick: str) -> Windowed:
-        """Mean over [t - horizon, t), weighted by round(2**24 * 2**-(age in whole ticks / half_life))."""
-        return Windowed(self, "decay_mean", value, horizon, half_life, tick)
-
-
-Declared = Column | Comparison | LocalPart | Windowed
+    value: Expression
+    on: str
+    wait: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +39,23 @@ class FeatureSet:
     name: str
     spine: Stream
     lateness: str
-    features: Mapping[str, object]
+    declared: Mapping[str, object]
+    version: int = 1
 
     def compile(self) -> CompiledSet:
         """Return the checked set with its id; raise DefinitionError, which names the feature and the fix."""
-        features = tuple(_resolve(name, declared, self.spine) for name, declared in self.features.items())
+        features, targets = [], []
+        for name, value in self.declared.items():
+            if isinstance(value, Target):
+                targets.append(_target(name, value, self.spine))
+            else:
+                features.append(Feature(name, _Resolver(name, self.spine).feature(value)))
+        if len(targets) > 1:
+            raise DefinitionError(targets[1].name, "a set has one target", "declare another set for it")
         lateness = _duration(self.name, self.lateness)
-        return compiled(Definition(self.name, lateness, tuple(_streams(self, features)), features))
+        streams = tuple(_streams(self, features))
+        target = targets[0] if targets else None
+        return compiled(Definition(self.name, self.version, lateness, streams, tuple(features), target))
 
 
 def stream(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
@@ -195,62 +63,118 @@ def stream(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
     return Stream(name, key, {key: ColumnType(Kind.CATEGORY), **columns})
 
 
-def feature_set(name: str, *, spine: Stream, lateness: str) -> Callable[[type], FeatureSet]:
+def table(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
+    """Declare a static table: a stream with an event for each row of each key, looked up by `last(..., ttl=None)`."""
+    return stream(name, key=key, columns=columns)
+
+
+def target(value: Expression, *, on: str, wait: str) -> Target:
+    """Declare the label: a column of a later record above a number, joined by the column `on` that both have.
+
+    A record that comes more than `wait` after the spine's counts as missing.
+    """
+    return Target(value, on, wait)
+
+
+def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) -> Callable[[type], FeatureSet]:
     """Make a class whose attributes are features, in order, a feature set with one row for each event of `spine`.
 
-    An event that is older than the newest of its stream by more than `lateness` is too late: counted, not applied.
+    An event that becomes known more than `lateness` after it happened is too late: counted, not applied.
+    A set whose models must not be disturbed is edited as its next `version`, beside it.
     """
 
     def collect(cls: type) -> FeatureSet:
-        features = {attribute: value for attribute, value in vars(cls).items() if not attribute.startswith("__")}
-        return FeatureSet(name, spine, lateness, features)
+        declared = {attribute: value for attribute, value in vars(cls).items() if not attribute.startswith("__")}
+        return FeatureSet(name, spine, lateness, declared, version)
 
     return collect
 
 
-def _resolve(name: str, declared: object, spine: Stream) -> Feature:
-    match declared:
-        case Column() | Comparison():
-            return Plain(name, _term(name, declared, spine))
-        case LocalPart(LocalTime(column, zone), part):
-            return Local(name, _term(name, column, spine).column, zone, part)
-        case Windowed():
-            return _aggregate(name, declared)
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    """Turns what was declared for a feature into data; `owner` is the stream whose columns may stand in it."""
+
+    feature_name: str
+    owner: Stream
+
+    def feature(self, declared: object) -> definition.Expression:
+        if not isinstance(declared, Expression):
+            fix = "assign a column, an expression or an aggregate of `by(...)`"
+            raise self._error(f"{declared!r} is not a feature", fix)
+        return self.resolve(declared)
+
+    def resolve(self, declared: object) -> definition.Expression:
+        match declared:
+            case Column():
+                return self._column(declared)
+            case LocalPart(LocalTime(of, zone), part):
+                return Local(part, zone, self.resolve(of))
+            case Windowed():
+                return self._aggregate(declared)
+            case Made(op, args):
+                return Operation(op, tuple(self.resolve(arg) for arg in args))
+            case Target():
+                raise self._error(
+                    "it reads the target, which is not known yet", "take what is known at the spine event"
+                )
+            case _:
+                return self._constant(declared)
+
+    def _constant(self, declared: object) -> definition.Expression:
+        try:
+            found = constant(declared)
+        except ValueError as exc:
+            raise self._error(str(exc), "write a finite number") from exc
+        if found is None:
+            raise self._error(f"{declared!r} is no value", "take a column, a number, a text or an aggregate")
+        return found
+
+    def _column(self, column: Column) -> definition.Column:
+        if column.stream is not self.owner:
+            problem = f"{column.stream.name}.{column.name} is not a column of {self.owner.name}"
+            raise self._error(problem, f"take a column of {self.owner.name}, or an aggregate of {column.stream.name}")
+        if column.name not in self.owner.columns:
+            problem = f"{self.owner.name} has no column {column.name}"
+            raise self._error(problem, f"declare it, or take one of {', '.join(self.owner.columns)}")
+        return definition.Column(column.name)
+
+    def _aggregate(self, declared: Windowed) -> Aggregate:
+        group, value = declared.group, declared.value
+        inside = _Resolver(self.feature_name, group.stream)
+        if isinstance(value, str):
+            value = Column(group.stream, value)
+        found = None if value is None else inside.feature(value)
+        spans = declared.span if isinstance(declared.span, Window) else Window(declared.span, "0s")
+        span = None if spans.span is None else self._duration(spans.span)
+        half_life, tick = (self._duration(text or "0s") for text in (declared.half_life, declared.tick))
+        place = group.stream.name, group.by, group.at
+        return Aggregate(declared.op, *place, found, span, self._duration(spans.hop), half_life, tick)
+
+    def _duration(self, text: str) -> int:
+        return _duration(self.feature_name, text)
+
+    def _error(self, problem: str, fix: str) -> DefinitionError:
+        return DefinitionError(self.feature_name, problem, fix)
+
+
+def _target(name: str, declared: Target, spine: Stream) -> definition.Target:
+    match declared.value:
+        case Made("gt", (Column(stream, column), int() | float() as above)):
+            for owner in (spine, stream):
+                _has(name, owner, declared.on, Kind.CATEGORY, "join by a category that both have")
+            _has(name, stream, column, Kind.FIXED, "take a number of the later record")
+            place = name, stream.name, declared.on, column
+            return definition.Target(*place, number(above), _duration(name, declared.wait))
         case _:
-            fix = "assign a column, a comparison, a local part or an aggregate of `by(...)`"
-            raise DefinitionError(name, f"{declared!r} is not a feature", fix)
+            fix = "write target(paid.amount > 0, on='order', wait='24h')"
+            raise DefinitionError(name, "a target is a column of a later record above a number", fix)
 
 
-def _aggregate(name: str, declared: Windowed) -> Aggregate:
-    group = declared.group
-    term = None if declared.value is None else _term(name, declared.value, group.stream)
-    half_life, tick = (0 if text is None else _duration(name, text) for text in (declared.half_life, declared.tick))
-    span = _duration(name, declared.span)
-    return Aggregate(name, declared.op, group.stream.name, group.key, term, span, half_life, tick)
-
-
-def _term(name: str, value: Value, owner: Stream) -> Term:
-    """Return the term of a value that must belong to `owner`, with its constant in stored units."""
-    if isinstance(value, str):
-        value = Column(owner, value)
-    column = value.column if isinstance(value, Comparison) else value
-    if column.stream is not owner:
-        problem = f"{column.stream.name}.{column.name} is not a column of {owner.name}"
-        raise DefinitionError(name, problem, f"take a column of {owner.name}")
-    if column.name not in owner.columns:
-        problem = f"{owner.name} has no column {column.name}"
-        raise DefinitionError(name, problem, f"declare it, or take one of {', '.join(owner.columns)}")
-    if isinstance(value, Column):
-        return Term(column.name)
-    return Term(column.name, value.comparison, _stored_constant(name, value, owner.columns[column.name]))
-
-
-def _stored_constant(name: str, value: Comparison, kind: ColumnType) -> int:
-    stored = round(value.constant * kind.scale)
-    if not isclose(stored, value.constant * kind.scale, rel_tol=1e-12, abs_tol=1e-9):
-        problem = f"{value.column.name} is kept to 1/{kind.scale} and cannot be compared with {value.constant}"
-        raise DefinitionError(name, problem, "raise the scale of the column or round the constant")
-    return stored
+def _has(name: str, stream: Stream, column: str, kind: Kind, fix: str) -> None:
+    if column not in stream.columns:
+        raise DefinitionError(name, f"{stream.name} has no column {column}", fix)
+    if stream.columns[column].kind is not kind:
+        raise DefinitionError(name, f"{stream.name}.{column} is a {stream.columns[column].kind}", fix)
 
 
 def _duration(name: str, text: str) -> int:
@@ -260,29 +184,41 @@ def _duration(name: str, text: str) -> int:
         raise DefinitionError(name, str(exc), "mend the duration") from exc
 
 
-def _streams(declared: FeatureSet, features: tuple[Feature, ...]) -> Iterator[StreamSpec]:
+def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSpec]:
     """Yield the spine and then the other streams in order of first use, each with the columns in use."""
     streams = {declared.spine.name: declared.spine}
-    for value in declared.features.values():
-        if isinstance(value, Windowed):
-            streams.setdefault(value.group.stream.name, value.group.stream)
-            if streams[value.group.stream.name] is not value.group.stream:
-                raise DefinitionError(declared.name, f"two streams are named {value.group.stream.name}", "rename one")
+    for value in declared.declared.values():
+        for stream in _named(value):
+            streams.setdefault(stream.name, stream)
+            if streams[stream.name] is not stream:
+                raise DefinitionError(declared.name, f"two streams are named {stream.name}", "rename one")
+    found = Definition(declared.name, declared.version, 0, (), tuple(features))
     for name, stream in streams.items():
-        used = _columns_used(name, declared.spine.name, features)
-        yield StreamSpec(
-            name, stream.key, {column: stream.columns[column] for column in sorted(used & {*stream.columns})}
-        )
+        used = set(_columns_used(found, name, name == declared.spine.name))
+        columns = {column: stream.columns[column] for column in sorted(used & {*stream.columns})}
+        yield StreamSpec(name, stream.key, columns)
 
 
-def _columns_used(stream: str, spine: str, features: tuple[Feature, ...]) -> set[str]:
-    used: set[str] = set()
-    for feature in features:
-        if isinstance(feature, Aggregate):
-            if stream in {feature.stream, spine}:
-                used.add(feature.key)
-            if stream == feature.stream and feature.term is not None:
-                used.add(feature.term.column)
-        elif stream == spine:
-            used.add(feature.column if isinstance(feature, Local) else feature.term.column)
-    return used
+def _named(value: object) -> Iterator[Stream]:
+    """Yield the streams that are aggregated in a declaration."""
+    match value:
+        case Windowed(group):
+            yield group.stream
+        case Made(_, args):
+            for arg in args:
+                yield from _named(arg)
+        case LocalPart(LocalTime(of, _), _):
+            yield from _named(of)
+        case _:
+            pass
+
+
+def _columns_used(found: Definition, stream: str, spine: bool) -> Iterator[str]:
+    if spine:
+        for feature in found.features:
+            yield from definition.columns_read(feature.value)
+    for aggregate in found.aggregates:
+        if aggregate.stream == stream:
+            yield aggregate.by
+            if aggregate.value is not None:
+                yield from definition.columns_read(aggregate.value)

@@ -1,16 +1,38 @@
 """Features written as in features.py, from the definition that services see."""
 
 from mainstem.feature_engine import CompiledSet
-from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import AS_OF, DECAY, Aggregate, Feature, Local, Plain, Term
+from mainstem.feature_engine.definition import (
+    AS_OF,
+    DECAY,
+    Aggregate,
+    Column,
+    Expression,
+    Local,
+    Number,
+    Operation,
+    Text,
+)
 
-_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_SIGNS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "gt": ">",
+    "ge": ">=",
+    "lt": "<",
+    "le": "<=",
+    "eq": "==",
+    "ne": "!=",
+    "and": "&",
+    "or": "|",
+}
 _UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000))
 
 
 def expressions(compiled: CompiledSet) -> dict[str, str]:
     """Return each feature as it is computed, by name: `orders.by("shop").count("1h")`."""
-    return {feature.name: _expression(feature, compiled) for feature in compiled.definition.features}
+    return {feature.name: written(feature.value, compiled.spine) for feature in compiled.definition.features}
 
 
 def duration(length_us: int) -> str:
@@ -19,28 +41,53 @@ def duration(length_us: int) -> str:
     return f"{length_us // size_us}{unit}"
 
 
-def _expression(feature: Feature, compiled: CompiledSet) -> str:
-    match feature:
-        case Plain(_, term):
-            return f"{compiled.spine}.{_term(term, compiled.streams[compiled.spine][term.column])}"
-        case Local(_, column, zone, part):
-            return f'{compiled.spine}.{column}.local("{zone}").{part}'
+def written(expression: Expression, stream: str) -> str:
+    """Return an expression over the columns of a stream as an author writes it."""
+    match expression:
+        case Column(name):
+            return f"{stream}.{name}"
+        case Number(value, scale):
+            return f"{value / scale:.15g}"
+        case Text(value):
+            return repr(value)
+        case Local(part, zone, of):
+            return f'{written(of, stream)}.local("{zone}").{part}'
+        case Operation(op, args):
+            if op == "where":
+                return f"where({', '.join(written(arg, stream) for arg in args)})"
+            return _operation(op, [_bracketed(arg, stream) for arg in args])
         case Aggregate():
-            return f'{feature.stream}.by("{feature.key}").{feature.op}({", ".join(_arguments(feature, compiled))})'
+            return _aggregate(expression)
 
 
-def _arguments(feature: Aggregate, compiled: CompiledSet) -> list[str]:
-    columns = compiled.streams[feature.stream]
-    value = [] if feature.term is None else [_term(feature.term, columns[feature.term.column])]
-    span = duration(feature.span)
-    if feature.op == DECAY:
-        half_life, tick = duration(feature.half_life), duration(feature.tick)
-        return [*value, f'half_life="{half_life}"', f'horizon="{span}"', f'tick="{tick}"']
-    return [*value, f'ttl="{span}"' if feature.op in AS_OF else f'"{span}"']
+def _operation(op: str, args: list[str]) -> str:
+    match op, args:
+        case "clip", (value, low, high):
+            return f"{value}.clip({low}, {high})"
+        case "is_null", (value,):
+            return f"{value}.is_null()"
+        case "neg" | "not", (value,):
+            return f"{'-' if op == 'neg' else '~'}{value}"
+        case _:
+            return f" {_SIGNS[op]} ".join(args)
 
 
-def _term(term: Term, kind: ColumnType) -> str:
-    """Return a value of a stream, compared with a constant in the column's own unit where it is."""
-    if term.comparison is None:
-        return term.column
-    return f"{term.column} {_SIGNS[term.comparison]} {term.constant / kind.scale:.15g}"
+def _bracketed(expression: Expression, stream: str) -> str:
+    text = written(expression, stream)
+    return f"({text})" if isinstance(expression, Operation) and expression.op in _SIGNS else text
+
+
+def _aggregate(found: Aggregate) -> str:
+    at = "" if found.at == found.by else f', at="{found.at}"'
+    value = [] if found.value is None else [written(found.value, found.stream)]
+    return f'{found.stream}.by("{found.by}"{at}).{found.op}({", ".join([*value, *_spans(found)])})'
+
+
+def _spans(found: Aggregate) -> list[str]:
+    span = "None" if found.span is None else f'"{duration(found.span)}"'
+    if found.op == DECAY:
+        half_life, tick = duration(found.half_life), duration(found.tick)
+        return [f'half_life="{half_life}"', f"horizon={span}", f'tick="{tick}"']
+    if found.op in AS_OF:
+        return [f"ttl={span}"]
+    return [f'window({span}, hop="{duration(found.hop)}")' if found.hop else span]

@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.fence import Position
-from mainstem.events.instants import NEVER, parse_all
-from mainstem.feature_engine import Batch, CompiledSet, Engine
+from mainstem.events.instants import parse_all
+from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Batch, CompiledSet, Engine
 from mainstem.features.domain import Journal, Run
 from mainstem.features.ports import Parked
 from mainstem.project.contract import SourceContract
 from mainstem.project.records import Decoder
 from mainstem.runtime.ordered import Item, OrderedReader, Partition
+
+Micros = npt.NDArray[np.int64]
 
 
 class _Accepted(msgspec.Struct):
@@ -54,6 +56,11 @@ class Fold:
         #: Records that could not be applied, since the last checkpoint.
         self.parked: list[Parked] = []
         self._engine = Engine(compiled)
+        lateness = compiled.definition.lateness // 1_000_000
+        self._too_late = (
+            f"it became known more than {lateness} s after it happened, the lateness of {compiled.label}: "
+            "it was not applied; raise the lateness in a new version if such records must count"
+        )
         self._streams = list(compiled.streams)
         self._decoders = {name: Decoder(contracts[name]) for name in self._streams}
         self._reader = OrderedReader(
@@ -87,34 +94,39 @@ class Fold:
         released = self._reader.advance()
         reached = [(at, place) for at, place in released.reached if at > self.journal.reached_us]
         try:
-            return self._apply(released.items, reached)
+            return self._apply(released.items, released.arrivals, reached)
         except _NOT_OURS:
             kept = [place for place, item in enumerate(released.items) if self._readable(item)]
             items = [released.items[place] for place in kept]
-            return self._apply(items, [(at, bisect_left(kept, place)) for at, place in reached])
+            places = [(at, bisect_left(kept, place)) for at, place in reached]
+            return self._apply(items, released.arrivals[kept], places)
 
     def _readable(self, item: Item) -> bool:
         """Tell whether a record is an accepted one; park it when it is not: it was not ingestion that wrote it."""
         try:
-            self._batch([item])
+            self._batch([item], np.array([FIRST_INSTANT]))
             _runs([item])
         except _NOT_OURS as fault:
             self.parked.append(Parked(item[0], f"this is no accepted record: {fault}; fix its writer"))
             return False
         return True
 
-    def _apply(self, items: list[Item], reached: list[tuple[int, int]]) -> Applied:
+    def _apply(self, items: list[Item], arrivals: Micros, reached: list[tuple[int, int]]) -> Applied:
         cuts = [place for _, place in reached]
         runs = _cut(items, cuts)
         if not items:
             return Applied([], np.empty((0, len(self.compiled.names))), [(at, 0) for at, _ in reached], runs)
-        rows = self._engine.process(self._batch(items))
+        rows = self._engine.process(self._batch(items, arrivals))
+        self.parked += [Parked(items[place][0], self._too_late) for place in rows.too_late.tolist()]
         before = np.searchsorted(rows.index, cuts).tolist()
         instants = [at for at, _ in reached]
         return Applied([items[i] for i in rows.index], rows.values, list(zip(instants, before, strict=True)), runs)
 
-    def _batch(self, items: list[Item]) -> Batch:
-        """Return the records as columns; raise KeyError, ValueError or MsgspecError when one was never accepted."""
+    def _batch(self, items: list[Item], arrivals: Micros) -> Batch:
+        """Return the records as columns; raise KeyError, ValueError or MsgspecError when one was never accepted.
+
+        Where a live source was read behind the others its records arrive, for the fold, when they were read.
+        """
         numbers = {f"evt.data.{name}": number for number, name in enumerate(self._streams)}
         stream = np.fromiter((numbers[record.topic] for record, _ in items), np.int8, len(items))
         payloads: dict[str, list[bytes]] = {name: [] for name in self._streams}
@@ -125,9 +137,10 @@ class Fold:
             payloads[self._streams[numbers[record.topic]]].append(accepted.record)
         columns = {name: self._decoders[name].columns(of) for name, of in payloads.items() if of}
         times = parse_all([headers["ce_time"] for _, headers in items])
-        if (times == NEVER).any():
-            raise ValueError("its ce_time is no RFC 3339 instant")
-        return Batch(stream, times, columns)
+        if ((times < FIRST_INSTANT) | (times > LAST_INSTANT)).any():
+            raise ValueError("its ce_time is no RFC 3339 instant of the years 1 to 9999")
+        known = np.clip(arrivals, max(self._engine.reached, FIRST_INSTANT), LAST_INSTANT)
+        return Batch(stream, times, np.maximum.accumulate(known), columns)
 
     def snapshot(self) -> bytes:
         """Return everything the fold knows of what was applied."""

@@ -1,0 +1,271 @@
+"""What is written on the right of a feature's name: columns, operators, parts of local time, aggregates.
+
+Nothing is checked while a declaration is written, so that every complaint can name the feature: `compile` checks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from mainstem.feature_engine.column_types import ColumnType
+from mainstem.feature_engine.definition import Number, Text
+
+
+class Expression:
+    """A value: compare, calculate, choose. Operators make expressions; they compute nothing."""
+
+    def __add__(self, other: "Operand") -> "Made":
+        return Made("add", (self, other))
+
+    def __radd__(self, other: "Operand") -> "Made":
+        return Made("add", (other, self))
+
+    def __sub__(self, other: "Operand") -> "Made":
+        return Made("sub", (self, other))
+
+    def __rsub__(self, other: "Operand") -> "Made":
+        return Made("sub", (other, self))
+
+    def __mul__(self, other: "Operand") -> "Made":
+        return Made("mul", (self, other))
+
+    def __rmul__(self, other: "Operand") -> "Made":
+        return Made("mul", (other, self))
+
+    def __truediv__(self, other: "Operand") -> "Made":
+        return Made("div", (self, other))
+
+    def __rtruediv__(self, other: "Operand") -> "Made":
+        return Made("div", (other, self))
+
+    def __neg__(self) -> "Made":
+        return Made("neg", (self,))
+
+    def __lt__(self, other: "Operand") -> "Made":
+        return Made("lt", (self, other))
+
+    def __le__(self, other: "Operand") -> "Made":
+        return Made("le", (self, other))
+
+    def __gt__(self, other: "Operand") -> "Made":
+        return Made("gt", (self, other))
+
+    def __ge__(self, other: "Operand") -> "Made":
+        return Made("ge", (self, other))
+
+    def __eq__(self, other: object) -> "Made":  # type: ignore[override, explicit-override]  # an expression
+        return Made("eq", (self, other))
+
+    def __ne__(self, other: object) -> "Made":  # type: ignore[override, explicit-override]
+        return Made("ne", (self, other))
+
+    def __and__(self, other: "Operand") -> "Made":
+        return Made("and", (self, other))
+
+    def __or__(self, other: "Operand") -> "Made":
+        return Made("or", (self, other))
+
+    def __invert__(self) -> "Made":
+        return Made("not", (self,))
+
+    def __bool__(self) -> bool:
+        raise TypeError("a feature is no truth while it is declared: use &, | and ~, and where(condition, a, b)")
+
+    __hash__ = object.__hash__
+
+    def clip(self, lo: float, hi: float) -> "Made":
+        """Hold the value between two numbers."""
+        return Made("clip", (self, lo, hi))
+
+    def is_null(self) -> "Made":
+        """Whether there is no value; never null itself."""
+        return Made("is_null", (self,))
+
+    def local(self, zone: str) -> "LocalTime":
+        """Read a time on the wall clock of an IANA zone."""
+        return LocalTime(self, zone)
+
+
+Operand = Expression | int | float | str
+
+
+def where(condition: Expression, one: Operand, other: Operand) -> "Made":
+    """Choose `one` where the condition is true and `other` where it is false; null where it is null."""
+    return Made("where", (condition, one, other))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made(Expression):
+    """An operation on expressions and constants."""
+
+    op: str
+    args: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A stream of events; its columns are attributes (`dep.origin`) or items (`dep["name"]`)."""
+
+    name: str
+    key: str
+    columns: Mapping[str, ColumnType]
+
+    def __getattr__(self, column: str) -> "Column":
+        if column.startswith("__"):
+            raise AttributeError(column)
+        return Column(self, column)
+
+    def __getitem__(self, column: str) -> "Column":
+        return Column(self, column)
+
+    def by(self, key: str, *, at: str | None = None) -> "Grouped":
+        """Group by a category column; at a spine event the group of the spine's column `at` (the same name) is read."""
+        return Grouped(self, key, key if at is None else at)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column(Expression):
+    """A column of a stream."""
+
+    stream: Stream
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalPart(Expression):
+    """A part of a local time."""
+
+    time: "LocalTime"
+    part: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalTime:
+    """A time on the wall clock of a zone."""
+
+    of: Expression
+    zone: str
+
+    @property
+    def hour(self) -> LocalPart:
+        """0 to 23."""
+        return LocalPart(self, "hour")
+
+    @property
+    def minute_of_day(self) -> LocalPart:
+        """0 to 1439."""
+        return LocalPart(self, "minute_of_day")
+
+    @property
+    def day_of_week(self) -> LocalPart:
+        """0 (Monday) to 6."""
+        return LocalPart(self, "day_of_week")
+
+    @property
+    def hour_of_week(self) -> LocalPart:
+        """0 (Monday, midnight to one) to 167."""
+        return LocalPart(self, "hour_of_week")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A length of time that slides in hops; without one it slides continuously."""
+
+    span: str | None
+    hop: str
+
+
+def window(span: str, *, hop: str) -> Window:
+    """Let a window begin at whole hops since 1970 UTC only: it is at least `span` long, and shorter than span + hop."""
+    return Window(span, hop)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windowed(Expression):
+    """An aggregate as declared; durations are texts such as "6h"."""
+
+    group: "Grouped"
+    op: str
+    value: "Expression | str | None"
+    span: str | Window | None
+    half_life: str | None = None
+    tick: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouped:
+    """The events of a stream that share a key.
+
+    At a spine event with event time t, a window W holds the events before it in the applied order with event time in
+    [t - W, t): the event itself and all ties at t are outside. Nulls are ignored by all but `count`.
+    """
+
+    stream: Stream
+    by: str
+    at: str
+
+    def count(self, window: str | Window) -> Windowed:
+        """Count the events."""
+        return Windowed(self, "count", None, window)
+
+    def sum(self, value: "Operated", window: str | Window) -> Windowed:
+        """Sum; 0 if there is nothing."""
+        return Windowed(self, "sum", value, window)
+
+    def mean(self, value: "Operated", window: str | Window) -> Windowed:
+        """Mean, or null."""
+        return Windowed(self, "mean", value, window)
+
+    def std(self, value: "Operated", window: str | Window) -> Windowed:
+        """Sample standard deviation; null for fewer than two values."""
+        return Windowed(self, "std", value, window)
+
+    def min(self, value: "Operated", window: str | Window) -> Windowed:
+        """Smallest value, or null."""
+        return Windowed(self, "min", value, window)
+
+    def max(self, value: "Operated", window: str | Window) -> Windowed:
+        """Largest value, or null."""
+        return Windowed(self, "max", value, window)
+
+    def distinct(self, value: "Operated", window: str | Window) -> Windowed:
+        """Count the different categories."""
+        return Windowed(self, "distinct", value, window)
+
+    def last(self, value: "Operated", *, ttl: str | None) -> Windowed:
+        """Value of the greatest (event time, applied position) that is not null, if no older than `ttl`; None: ever."""
+        return Windowed(self, "last", value, ttl)
+
+    def age(self, value: "Operated", *, ttl: str | None) -> Windowed:
+        """Seconds since the event that `last` would take."""
+        return Windowed(self, "age", value, ttl)
+
+    def decay_mean(self, value: "Operated", *, half_life: str, horizon: str, tick: str) -> Windowed:
+        """Mean over [t - horizon, t), weighted by round(2**24 * 2**-(age in whole ticks / half_life))."""
+        return Windowed(self, "decay_mean", value, horizon, half_life, tick)
+
+
+Operated = str | Expression
+
+
+def number(value: float) -> Number:
+    """Return a number as written, in lowest terms of ten; raise ValueError for what is no finite number.
+
+    >>> number(15.5), number(300), number(0.001)
+    (Number(value=155, scale=10), Number(value=300, scale=1), Number(value=1, scale=1000))
+    """
+    written = Decimal(str(value))
+    if not written.is_finite():
+        raise ValueError(f"{value!r} is no number")
+    top, bottom = written.as_integer_ratio()
+    digits = max(0, -int(written.normalize().as_tuple().exponent))
+    return Number(top * 10**digits // bottom, 10**digits)
+
+
+def constant(value: object) -> Number | Text | None:
+    """Return a constant as data, None for what is none."""
+    if isinstance(value, str):
+        return Text(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return number(value)

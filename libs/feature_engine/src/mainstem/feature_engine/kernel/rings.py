@@ -1,0 +1,207 @@
+"""The ring of a key: its events by (event time, applied position), and summaries of its blocks of 32, 1,024, … slots.
+
+A summary holds, for each column, the largest value (or, in a second set, the largest negated value) of the slots
+written since its block began. A block that lies wholly in a window is read from its summary, so a window costs its
+logarithm.
+"""
+
+from mainstem.feature_engine.jit import jit
+from mainstem.feature_engine.kernel.fields import (
+    BASE,
+    CAPACITY,
+    END,
+    FIRST,
+    NEGATIVE,
+    NULL,
+    POSITIVE,
+    TAIL,
+    TERMS,
+    USED,
+    Ints,
+    Plan,
+    State,
+)
+
+BLOCK = 5
+"""Bits of a block: 32 slots, then 32 blocks."""
+
+SMALLEST = 8
+"""Slots of a new ring."""
+
+
+@jit
+def slot(row: Ints, sequence: int) -> int:
+    """Return where in the pool an event of a key lies."""
+    return int(row[BASE] + (sequence & (row[CAPACITY] - 1)))
+
+
+@jit
+def full(row: Ints) -> bool:
+    """Return whether the ring of a key has no free slot."""
+    return bool(row[END] - row[FIRST] == row[CAPACITY])
+
+
+@jit
+def summaries(capacity: int) -> int:
+    """Return how many summaries one set of a ring has."""
+    total, blocks = 0, capacity >> BLOCK
+    while blocks > 0:
+        total += blocks
+        blocks >>= BLOCK
+    return total
+
+
+@jit
+def widen(plan: Plan, state: State, row: Ints) -> bool:
+    """Double the ring of a key; return False, with nothing changed, if the pool has no room."""
+    index, (pool, _, cursor) = plan[0], state
+    old, base = row[CAPACITY], cursor[USED]
+    capacity = max(SMALLEST, 2 * old)
+    size = capacity + summaries(capacity) * (index[POSITIVE] + index[NEGATIVE])
+    if base + size > len(pool):
+        return False
+    first, end = row[FIRST], row[END]
+    for sequence in range(first, end):
+        source, target = slot(row, sequence), base + (sequence & (capacity - 1))
+        for column in range(pool.shape[1]):
+            pool[target, column] = pool[source, column]
+    cursor[USED] += size
+    row[BASE], row[CAPACITY] = base, capacity
+    for sequence in range(first, end):
+        sum_up(plan, pool, row, sequence)
+    return True
+
+
+@jit
+def place(plan: Plan, pool: Ints, row: Ints, told: Ints) -> int:
+    """Put an event behind all that are not later and return its sequence number; there must be a free slot."""
+    sequence = row[END]
+    while sequence > row[FIRST] and pool[slot(row, sequence - 1), 0] > told[0, 0]:
+        source, target = slot(row, sequence - 1), slot(row, sequence)
+        for column in range(pool.shape[1]):
+            pool[target, column] = pool[source, column]
+        sequence -= 1
+    target = slot(row, sequence)
+    for column in range(told.shape[1]):
+        pool[target, column] = told[0, column]
+    row[END] += 1
+    for later in range(sequence, row[END]):
+        run_on(plan, pool, row, later)
+    if sequence == row[END] - 1:
+        sum_up(plan, pool, row, sequence)
+    else:
+        sum_up_again(plan, pool, row, sequence)
+    return int(sequence)
+
+
+@jit
+def run_on(plan: Plan, pool: Ints, row: Ints, sequence: int) -> None:
+    """Continue the running sums of decayed terms from the event before."""
+    sums = plan[3]
+    at, before = slot(row, sequence), slot(row, sequence - 1)
+    for line in range(len(sums)):
+        column, count, total = sums[line, 0], sums[line, 1], sums[line, 2]
+        known = pool[at, column] != NULL
+        start = sequence > row[FIRST]
+        pool[at, count] = (pool[before, count] if start else 0) + (1 if known else 0)
+        pool[at, total] = (pool[before, total] if start else 0) + (pool[at, column] if known else 0)
+
+
+@jit
+def sum_up(plan: Plan, pool: Ints, row: Ints, sequence: int) -> None:
+    """Take the last event of a ring into the summaries of its blocks; the first of a block begins them anew."""
+    index, capacity = plan[0], row[CAPACITY]
+    at, start = slot(row, sequence), row[BASE] + capacity
+    for sign in (1, -1):
+        if index[POSITIVE if sign == 1 else NEGATIVE] == 0:
+            continue
+        blocks, bits = capacity >> BLOCK, BLOCK
+        while blocks > 0:
+            node = start + ((sequence & (capacity - 1)) >> bits)
+            fresh = sequence & ((1 << bits) - 1) == 0
+            if fresh:
+                pool[node, 1 : index[TERMS]] = NULL
+            take(pool, node, at, index[TERMS], sign)
+            start += blocks
+            blocks >>= BLOCK
+            bits += BLOCK
+
+
+@jit
+def sum_up_again(plan: Plan, pool: Ints, row: Ints, sequence: int) -> None:
+    """Sum up anew every block from that of an event on: the event was put before others, which moved."""
+    index, capacity, end = plan[0], row[CAPACITY], row[END]
+    start = row[BASE] + capacity
+    for sign in (1, -1):
+        if index[POSITIVE if sign == 1 else NEGATIVE] == 0:
+            continue
+        below, blocks, bits = row[BASE], capacity >> BLOCK, BLOCK
+        while blocks > 0:
+            for block in range(sequence >> bits, ((end - 1) >> bits) + 1):
+                node = start + (block & (blocks - 1))
+                pool[node, 1 : index[TERMS]] = NULL
+                first = max(block << BLOCK, row[FIRST] >> (bits - BLOCK))
+                last = min(((block + 1) << BLOCK) - 1, (end - 1) >> (bits - BLOCK))
+                for child in range(first, last + 1):
+                    take(
+                        pool,
+                        node,
+                        below + (child & ((blocks << BLOCK) - 1)),
+                        index[TERMS],
+                        sign if bits == BLOCK else 1,
+                    )
+            below = start
+            start += blocks
+            blocks >>= BLOCK
+            bits += BLOCK
+
+
+@jit
+def take(pool: Ints, node: int, line: int, terms: int, sign: int) -> None:
+    """Take the values of a line of the pool into a summary."""
+    for column in range(1, terms):
+        value = pool[line, column]
+        if value != NULL:
+            pool[node, column] = max(pool[node, column], sign * value)
+
+
+@jit
+def largest(plan: Plan, pool: Ints, row: Ints, column: int, sign: int, start: int) -> int:
+    """Return the largest sign * value of a column from an event up to the tail, NULL if there is none."""
+    capacity, end, best, sequence = row[CAPACITY], row[TAIL], NULL, start
+    skip = summaries(capacity) if sign < 0 and plan[0][POSITIVE] == 1 else 0
+    while sequence < end:
+        bits, blocks, step = 0, capacity, 1
+        node = row[BASE] + (sequence & (capacity - 1))
+        after = row[BASE] + capacity + skip
+        while blocks >> BLOCK > 0 and sequence & ((step << BLOCK) - 1) == 0 and sequence + (step << BLOCK) <= end:
+            bits += BLOCK
+            blocks >>= BLOCK
+            step <<= BLOCK
+            node = after + ((sequence & (capacity - 1)) >> bits)
+            after += blocks
+        value = pool[node, column]
+        if value != NULL:
+            best = max(best, value if bits > 0 else sign * value)
+        sequence += step
+    return int(best)
+
+
+@jit
+def last_known(pool: Ints, row: Ints, column: int) -> int:
+    """Return the sequence number of the last event before the tail with a value of the column, -1 for none."""
+    capacity, first, sequence = row[CAPACITY], row[FIRST], row[TAIL]
+    while sequence > first:
+        bits, blocks, step = 0, capacity, 1
+        after = row[BASE] + capacity
+        while blocks >> BLOCK > 0 and sequence & ((step << BLOCK) - 1) == 0 and sequence - (step << BLOCK) >= first:
+            bits += BLOCK
+            blocks >>= BLOCK
+            if pool[after + (((sequence - 1) & (capacity - 1)) >> bits), column] != NULL:
+                break
+            after += blocks
+            step <<= BLOCK
+        if step == 1 and pool[slot(row, sequence - 1), column] != NULL:
+            return int(sequence - 1)
+        sequence -= step
+    return -1
