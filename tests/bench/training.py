@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from mainstem.events.envelope import begin
 from mainstem.events.training import TrainingRequested
-from mainstem.project.model import ModelDefinition
 from mainstem.testkit.examples import example
-from mainstem.training.domain import PLAN, Ranges, StepResult, outputs
-from mainstem.training.history import Dataset, History
+from mainstem.training.domain import PLAN, StepResult, outputs
+from mainstem.training.history.datasets import Builder
+from mainstem.training.history.reading import Reading
 from mainstem.training.ports import Run
-from mainstem.training.steps import ReadDataset, Steps
+from mainstem.training.steps import Steps
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ async def training(stage: Stage) -> tuple[Figure, Trained]:
 
 async def _run(stage: Stage, shares: dict[str, float]) -> list[StepResult]:
     """Do all steps of a run; add to `shares` what each took."""
-    steps, results = Steps(stage.artifacts, _reader(stage)), list[StepResult]()
+    steps, results = Steps(stage.artifacts, Builder(stage.artifacts, Reading(stage.kafka))), list[StepResult]()
     asked = begin(example(TrainingRequested), command_id="bench", source="/bench", actor="bench", recorded_us=0)
     run = Run("bench", MODEL, "flights", stage.played_us, "request", "bench", asked.envelope, ())
     for step in PLAN:
@@ -59,17 +59,6 @@ async def _run(stage: Stage, shares: dict[str, float]) -> list[StepResult]:
         results.append(await steps.do(step, replace(run, completed=tuple(results)), stage.definition, None))
         shares[step] = shares.get(step, 0.0) + watch.each(1).cpu_us
     return results
-
-
-def _reader(stage: Stage) -> ReadDataset:
-    async def read(run: Run, model: ModelDefinition, ranges: Ranges) -> Dataset:
-        compiled = stage.definition.feature_sets[model.feature_set].compiled
-        contract = stage.definition.sources[model.label.source]
-        history = History(compiled.name, len(compiled.names), model.label, contract, live=not contract.replay)
-        await history.read_until(stage.kafka, run.cut_us)
-        return history.dataset(ranges.fit.start_us, run.cut_us)
-
-    return read
 
 
 def _trained(stage: Stage, left: dict[str, str]) -> Trained:

@@ -164,13 +164,16 @@ class Run:
     async def _tables(self) -> dict[str, tuple[str, ...]]:
         connection = await asyncpg.connect(self.platform.env["MAINSTEM_DATABASE_URL"])
         found = {}
+        # The address of a dataset names the log that it was read from, its content does not.
+        built = await connection.fetch("select dataset, content from training.dataset")
+        contents = {row["dataset"]: row["content"] for row in built}
         for service in ("ingestion", "features", "training", "registry", "serving", "monitoring"):
             for table in import_module(f"mainstem.{service}.store").PROJECTIONS:
                 dropped = sorted(ACCIDENTAL.get((service, table), ()))
                 rows = await connection.fetch(
                     f"select (to_jsonb(t) - $1::text[])::text as line from {service}.{table} t", dropped
                 )
-                found[f"{service}.{table}"] = tuple(sorted(row["line"] for row in rows))
+                found[f"{service}.{table}"] = tuple(sorted(_by_content(row["line"], contents) for row in rows))
         await connection.close()
         return found
 
@@ -190,3 +193,10 @@ class Run:
                 for record in records:
                     found[record.topic].add((header(record, "ce_id") or b"").decode())
         return {topic: frozenset(ids) for topic, ids in found.items()}
+
+
+def _by_content(line: str, contents: Mapping[str, str]) -> str:
+    """Return a row with each dataset named by its content, which two platforms can have in common."""
+    for address, content in contents.items():
+        line = line.replace(address, content)
+    return line

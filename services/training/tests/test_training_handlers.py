@@ -53,16 +53,18 @@ async def test_runs_that_have_to_wait_let_the_others_pass_and_are_tried_again(
     store: PostgresStore, tmp_path: Path
 ) -> None:
     reached, tried = {"failing"}, []
+    names = {MARCH_US + hours * HOUR_US: run for run, hours in (("later", 3), ("failing", 2), ("early", 1))}
 
-    async def read(run, model, ranges):
-        tried.append(run.run)
-        if run.run in reached:
+    async def read(definition, model, ranges, told):
+        run = names[ranges.evaluation.end_us]
+        tried.append(run)
+        if run in reached:
             raise ValueError("no rows")
         raise NotReached("announced nothing")
 
     performer = Performer(store, Artifacts(tmp_path), read)
-    for run, hours in (("later", 3), ("failing", 2), ("early", 1)):
-        await ask(store, run, hours)
+    for at, run in names.items():
+        await ask(store, run, (at - MARCH_US) // HOUR_US)
     assert [await performer.advance() for _ in range(4)] == [True, True, True, False]
     assert tried == ["early", "failing", "later"]
     assert await status(store) == {"early": "requested", "failing": "failed", "later": "requested"}
@@ -76,7 +78,7 @@ async def test_runs_that_have_to_wait_let_the_others_pass_and_are_tried_again(
 async def test_a_run_whose_model_is_declared_no_more_fails_with_that_reason(
     store: PostgresStore, tmp_path: Path
 ) -> None:
-    async def read(run, model, ranges):
+    async def read(definition, model, ranges, told):
         raise NotReached("announced nothing")
 
     performer = Performer(store, Artifacts(tmp_path), read)

@@ -95,8 +95,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="model",
         writer="training",
         readers=("registry", "ledger"),
-        facts=(training.TrainingRequested, training.StepCompleted, training.RunCompleted, training.RunFailed),
-        about="Training runs and their steps.",
+        facts=(
+            training.TrainingRequested,
+            training.StepCompleted,
+            training.RunCompleted,
+            training.RunFailed,
+            training.DatasetRequested,
+            training.DatasetBuilt,
+            training.DatasetFailed,
+        ),
+        about="Training runs, their steps, and datasets.",
     ),
     Topic(
         "evt.registry.project",

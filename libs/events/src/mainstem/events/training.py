@@ -70,3 +70,53 @@ class RunFailed(Fact):
     model: str = Field(description="Name of the model.")
     step: str = Field(description="The step that failed.")
     reason: str = Field(description="What was found and what to do.")
+
+
+class DatasetRequested(Fact):
+    """Somebody asked for the dataset of a model as of a cut."""
+
+    TYPE: ClassVar[str] = "mainstem.training.dataset_requested.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    request: str = Field(description="Id of the request.")
+    model: str = Field(description="Name of the model.")
+    project: str = Field(description="Name of the project.")
+    definition: str = Field(description="Identity of the project definition that it is built by.")
+    cut: str = Field(description="Recorded time up to which data and labels may be used (RFC 3339).")
+    requested_by: str = Field(description="Principal who asked.")
+
+
+class DatasetBuilt(Fact):
+    """A dataset is in the artifact store, for a request or for the snapshot of a run; once for each of them."""
+
+    TYPE: ClassVar[str] = "mainstem.training.dataset_built.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    dataset: str = Field(description="Content address of the manifest: the identity of the dataset.")
+    table: str = Field(description="Content address of the Parquet file with its rows.")
+    request: str = Field(description="Id of the request, or of the run whose snapshot it is.")
+    model: str = Field(description="Name of the model.")
+    project: str = Field(description="Name of the project.")
+    definition: str = Field(description="Identity of the project definition.")
+    feature_set: str = Field(description="Identity of the feature set.")
+    feature_set_label: str = Field(description="Label of the feature set: its name and, after the first, its version.")
+    cut: str = Field(description="Recorded time up to which data and labels were used (RFC 3339).")
+    rows: int = Field(description="Rows with a label.")
+    held_out: int = Field(description="Rows among them that are kept for evaluation.")
+    unlabelled: int = Field(description="Rows of the same span that had no label at the cut.")
+    content: str = Field(description="Logical hash of the rows, whatever file they lie in.")
+    requested_by: str = Field(description="Who asked for it.")
+
+
+class DatasetFailed(Fact):
+    """A request for a dataset ended without one."""
+
+    TYPE: ClassVar[str] = "mainstem.training.dataset_failed.v1"
+    TOPIC: ClassVar[str] = "evt.training.run"
+    KEY: ClassVar[str] = "model"
+
+    request: str = Field(description="Id of the request.")
+    model: str = Field(description="Name of the model.")
+    reason: str = Field(description="What was found and what to do.")

@@ -11,6 +11,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "source": ("mainstem.cli.commands.source", "Send records of a file to a source."),
     "quarantine": ("mainstem.cli.commands.quarantine", "Refused records: look, and send corrections."),
     "feature": ("mainstem.cli.commands.feature", "Feature sets: look, compute anew, compare with what was published."),
+    "dataset": ("mainstem.cli.commands.dataset", "Datasets: build, look, check against the manifest."),
     "training": ("mainstem.cli.commands.training", "Training runs: start, look."),
     "event": ("mainstem.cli.commands.event", "Events on the bus: follow, look up, read their schemas."),
     "model": ("mainstem.cli.commands.model", "Versions of models: look, approve, promote, roll back."),

@@ -1,11 +1,14 @@
-"""The plan of a run: its steps, what each leaves behind, and which rows it may use. Pure."""
+"""The plan of a run: its steps, what each leaves behind, and which rows it may use; what a dataset is. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Self
+from typing import Final, Self
+
+#: Form of the manifests that are written.
+FORMAT: Final = "mainstem.dataset.v1"
 
 
 class Step(StrEnum):
@@ -85,13 +88,69 @@ def outputs(completed: Sequence[StepResult]) -> dict[str, str]:
     return {name: address for result in completed for name, address in result.outputs.items()}
 
 
-def digest(value: object) -> str:
-    """Return the content address of a JSON value in canonical form (sorted keys, no spaces).
+@dataclass(frozen=True, slots=True)
+class PartitionRead:
+    """How far a partition was read: the offset before which all was read, and how many records lie before it."""
+
+    until: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRead:
+    """What was read of a topic: its id, which another topic of its name has not, and its partitions by number."""
+
+    id: str
+    partitions: Mapping[str, PartitionRead]
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """What was read of the log: the id of the cluster, and its topics by name."""
+
+    cluster: str
+    topics: Mapping[str, TopicRead]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a dataset is. Its content address is the identity of the dataset; instants are RFC 3339.
+
+    `content` is the logical hash of the rows and `code` the digest of what built them. Where the rows lie is no part
+    of it: another file with the same rows holds the same dataset.
+    """
+
+    project: str
+    definition: str
+    model: str
+    feature_set: Mapping[str, str]
+    label: Mapping[str, object]
+    cut: str
+    fit: Sequence[str]
+    evaluation: Sequence[str]
+    rows: int
+    held_out: int
+    unlabelled: int
+    positions: Positions
+    content: str
+    code: str
+
+    def canonical(self) -> bytes:
+        """Return the manifest as canonical JSON: equal bytes for equal datasets."""
+        return canonical({"format": FORMAT, **asdict(self)})
+
+
+def canonical(value: object) -> bytes:
+    """Return a JSON value in canonical form: UTF-8, keys sorted, no spaces.
 
     Raises ValueError for NaN and infinities, which JSON does not have.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return f"sha256:{sha256(text.encode()).hexdigest()}"
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return the content address of a JSON value in canonical form; raise ValueError as `canonical` does."""
+    return f"sha256:{sha256(canonical(value)).hexdigest()}"
 
 
 def code_digest(modules: Mapping[str, bytes]) -> str:

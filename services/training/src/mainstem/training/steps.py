@@ -1,31 +1,26 @@
 """What each step of a run computes: content addresses in, content addresses and figures out."""
 
 import asyncio
-import hashlib
-import io
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mainstem.events.ids import content_id
-from mainstem.events.instants import render
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import ModelDefinition
 from mainstem.storage import Artifacts
 from mainstem.training import engine
-from mainstem.training.domain import Ranges, Step, StepResult, code_digest, digest, outputs
+from mainstem.training.domain import Step, StepResult, code_digest, digest, outputs
 from mainstem.training.engine import Floats, Ints
-from mainstem.training.history import Dataset
+from mainstem.training.history.datasets import Builder
+from mainstem.training.history.table import features, from_parquet
 from mainstem.training.onnx_export import parity, scores, to_onnx
 from mainstem.training.ports import Incumbent, Run
 
@@ -42,16 +37,13 @@ _READS: Final[dict[Step, tuple[str, ...]]] = {
 #: Content addresses by name, and figures.
 Outputs = tuple[dict[str, str], dict[str, object]]
 
-#: Reads the log up to the cut of a run and returns its dataset; what it reads is its own business.
-ReadDataset = Callable[[Run, ModelDefinition, Ranges], Awaitable[Dataset]]
-
 
 class Steps:
     """Does the steps of runs, one at a time."""
 
-    def __init__(self, artifacts: Artifacts, read: ReadDataset) -> None:
+    def __init__(self, artifacts: Artifacts, builder: Builder) -> None:
         self._artifacts = artifacts
-        self._read = read
+        self._builder = builder
         self._code = code_digest(_sources())
         self._environment = digest({"python": sys.version, **{name: version(name) for name in _PACKAGES}})
         #: The estimator of the run in hand: artifacts hold no pickles, so a run that is resumed fits it again.
@@ -75,7 +67,7 @@ class Steps:
         model = definition.models[run.model]
         match step:
             case Step.SNAPSHOT:
-                return await self._snapshot(run, model)
+                return await self._snapshot(run, definition)
             case Step.FIT:
                 return await asyncio.to_thread(self._fit, run, model, before)
             case Step.EVALUATE:
@@ -83,24 +75,12 @@ class Steps:
             case Step.EXPORT:
                 return await asyncio.to_thread(self._export, run, model, before)
 
-    async def _snapshot(self, run: Run, model: ModelDefinition) -> Outputs:
+    async def _snapshot(self, run: Run, definition: ProjectDefinition) -> Outputs:
         """Freeze the dataset: rows and labels known at the cut, with the positions they come from."""
-        ranges = Ranges.at(run.cut_us, model.training_window, model.evaluation_window)
-        dataset = await self._read(run, model, ranges)
-        table = self._artifacts.put(_parquet(dataset, ranges))
-        held_out = int((dataset.recorded_us >= ranges.evaluation.start_us).sum())
-        figures: dict[str, object] = {"rows": len(dataset.y), "held_out": held_out, "unlabelled": dataset.unlabelled}
-        manifest = {
-            "model": run.model,
-            "cut": render(run.cut_us),
-            "fit": [render(ranges.fit.start_us), render(ranges.fit.end_us)],
-            "evaluation": [render(ranges.evaluation.start_us), render(ranges.evaluation.end_us)],
-            "positions": dataset.positions,
-            "content": _logical(dataset),
-            "table": table,
-            **figures,
-        }
-        return {"dataset": self._artifacts.put(_json(manifest)), "table": table}, figures
+        built = await self._builder.build(definition, run.model, run.cut_us, lambda _read, _there: None)
+        held = built.manifest
+        figures: dict[str, object] = {"rows": held.rows, "held_out": held.held_out, "unlabelled": held.unlabelled}
+        return {"dataset": built.dataset, "table": built.table}, figures
 
     def _fit(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> Outputs:
         x, y, _, held_out = self._table(before)
@@ -143,33 +123,13 @@ class Steps:
 
     def _table(self, before: dict[str, str]) -> tuple[Floats, Ints, Ints, NDArray[np.bool_]]:
         """Return features, labels, recorded times and which rows are held out."""
-        table = pq.read_table(io.BytesIO(self._artifacts.get(before["table"])))
-        columns = [name for name in table.column_names if name.startswith("x")]
-        x = np.column_stack([table[name].to_numpy() for name in columns])
-        return x, table["y"].to_numpy(), table["recorded_us"].to_numpy(), table["held_out"].to_numpy()
-
-
-def _parquet(dataset: Dataset, ranges: Ranges) -> bytes:
-    columns = {
-        "id": dataset.ids,
-        "entity": dataset.entities,
-        "recorded_us": dataset.recorded_us,
-        "time_us": dataset.time_us,
-        **{f"x{number:03d}": dataset.x[:, number] for number in range(dataset.x.shape[1])},
-        "y": dataset.y,
-        "held_out": dataset.recorded_us >= ranges.evaluation.start_us,
-    }
-    out = io.BytesIO()
-    pq.write_table(pa.table(columns), out, compression="zstd")
-    return out.getvalue()
-
-
-def _logical(dataset: Dataset) -> str:
-    """Return a digest of what the dataset says, whatever file format or library wrote it."""
-    state = hashlib.sha256("\n".join(dataset.ids).encode())
-    for array in (dataset.recorded_us, dataset.time_us, dataset.x, dataset.y):
-        state.update(np.ascontiguousarray(array).tobytes())
-    return f"sha256:{state.hexdigest()}"
+        table = from_parquet(self._artifacts.get(before["table"]))
+        if missing := {"recorded_time", "y", "held_out"} - set(table.column_names):
+            raise ValueError(
+                f"{before['table']} has no {', '.join(sorted(missing))}: an earlier release wrote it; run anew"
+            )
+        recorded_us = table["recorded_time"].cast("int64").to_numpy()
+        return features(table), table["y"].to_numpy(), recorded_us, table["held_out"].to_numpy()
 
 
 def _json(value: object) -> bytes:
@@ -177,5 +137,9 @@ def _json(value: object) -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    folder = files("mainstem.training")
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(".py")}
+    return {
+        f"{package}.{entry.name}": entry.read_bytes()
+        for package in ("mainstem.training", "mainstem.training.history")
+        for entry in files(package).iterdir()
+        if entry.name.endswith(".py")
+    }
