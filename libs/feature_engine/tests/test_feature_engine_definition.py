@@ -37,9 +37,10 @@ def compiled(lateness="6h", spine=dep, version=1, **features):
 
 def test_the_public_names_are_these():
     assert sorted(package.__all__) == [
-        "Batch", "ColumnType", "CompiledSet", "DefinitionError", "Engine", "FIRST_INSTANT", "FeatureSet", "HoldBack",
-        "KERNEL", "Kind", "LAST_INSTANT", "NULL", "Released", "Rows", "SnapshotError", "Stream", "boolean", "category",
-        "feature_set", "fixed", "load", "stream", "table", "target", "time", "where", "window",
+        "Aggregates", "Assembler", "Batch", "ColumnType", "CompiledSet", "DefinitionError", "Engine", "FIRST_INSTANT",
+        "FeatureSet", "HoldBack", "KERNEL", "Kind", "LAST_INSTANT", "NULL", "Released", "Rows", "Shard",
+        "SnapshotError", "Stream", "boolean", "category", "feature_set", "fixed", "index_name", "load", "shard_of",
+        "stream", "table", "target", "time", "where", "window",
     ]  # fmt: skip
 
 

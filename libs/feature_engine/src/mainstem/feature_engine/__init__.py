@@ -4,7 +4,7 @@ Declare (`stream`, `feature_set`), compile (`FeatureSet.compile`, `load`), fold 
 partitions into one order first (`HoldBack`). Nothing here does I/O, reads a clock or draws a random number.
 """
 
-from mainstem.feature_engine.batch import Batch, Rows
+from mainstem.feature_engine.batch import Aggregates, Batch, Rows
 from mainstem.feature_engine.canonical import KERNEL
 from mainstem.feature_engine.column_types import NULL, ColumnType, Kind, boolean, category, fixed, time
 from mainstem.feature_engine.compiled import CompiledSet, load
@@ -13,6 +13,8 @@ from mainstem.feature_engine.errors import DefinitionError, SnapshotError
 from mainstem.feature_engine.expressions import Stream, where, window
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.merge import HoldBack, Released
+from mainstem.feature_engine.rows import Assembler
+from mainstem.feature_engine.sharding import Shard, index_name, shard_of
 from mainstem.feature_engine.spec import FeatureSet, feature_set, stream, table, target
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "KERNEL",
     "LAST_INSTANT",
     "NULL",
+    "Aggregates",
+    "Assembler",
     "Batch",
     "ColumnType",
     "CompiledSet",
@@ -30,13 +34,16 @@ __all__ = [
     "Kind",
     "Released",
     "Rows",
+    "Shard",
     "SnapshotError",
     "Stream",
     "boolean",
     "category",
     "feature_set",
     "fixed",
+    "index_name",
     "load",
+    "shard_of",
     "stream",
     "table",
     "target",

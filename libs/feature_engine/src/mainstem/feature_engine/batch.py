@@ -37,6 +37,15 @@ class Rows:
     too_late: NDArray[np.int64]  #: positions of the events, of any stream, that were too late and have not been applied
 
 
+@dataclass(frozen=True, slots=True)
+class Aggregates:
+    """What one shard knows of the spine events of a batch."""
+
+    index: NDArray[np.int64]  #: position of the spine event in the batch
+    values: NDArray[np.float64]  #: (spine event, aggregate) in the order of `Definition.aggregates`
+    owned: NDArray[np.bool_]  #: of the same shape: whether this shard owns the key that the aggregate was asked for
+
+
 def check_lengths(batch: Batch, streams: Mapping[str, Mapping[str, ColumnType]]) -> None:
     """Raise ValueError, naming what is wrong, unless there is one event time, arrival and value for each event."""
     if not len(batch.stream) == len(batch.event_time) == len(batch.arrival):

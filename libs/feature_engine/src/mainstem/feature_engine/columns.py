@@ -79,3 +79,8 @@ def _write_number(kind: ColumnType, values: Values, table: Ints, column: int) ->
     if kind.kind is Kind.TIME:
         return write_whole(whole, NULL, FIRST_INSTANT, LAST_INSTANT, table, column)
     return write_whole(whole, -1, 0, 1, table, column)
+
+
+def instants_of(columns: Mapping[str, ColumnType]) -> list[int]:
+    """Return the numbers of the columns that hold instants."""
+    return [number for number, kind in enumerate(columns.values()) if kind.kind is Kind.TIME]

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mainstem.feature_engine import snapshot
-from mainstem.feature_engine.batch import Batch, Rows, Values, check_columns, check_lengths
+from mainstem.feature_engine.batch import Aggregates, Batch, Rows, Values, check_columns, check_lengths
 from mainstem.feature_engine.clocks import Clocks
-from mainstem.feature_engine.column_types import ColumnType, Kind
-from mainstem.feature_engine.columns import Dictionary, write_table
+from mainstem.feature_engine.column_types import NULL
+from mainstem.feature_engine.columns import Dictionary, instants_of, write_table
 from mainstem.feature_engine.compiled import CompiledSet
 from mainstem.feature_engine.definition import Aggregate
 from mainstem.feature_engine.domains import domains
@@ -19,7 +20,9 @@ from mainstem.feature_engine.kernel.fields import NEVER, Floats, Ints
 from mainstem.feature_engine.kernel.fold import Order
 from mainstem.feature_engine.layout import Key
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
-from mainstem.feature_engine.programs import compile_exact, compile_rows
+from mainstem.feature_engine.programs import compile_exact
+from mainstem.feature_engine.rows import RowProgram
+from mainstem.feature_engine.sharding import Shard, index_name
 
 _WRONG = {
     kernel.NO_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
@@ -35,9 +38,10 @@ class Engine:
     else: batches may be cut anywhere, and the engine snapshotted and restored between any two, without changing a bit.
     An event that became known more than the lateness after it happened is counted as too late and not applied; a spine
     event that is too late still gets its row, with all aggregates null.
+    One shard of an engine holds the keys that it owns alone, and knows only what these give (`aggregate`).
     """
 
-    def __init__(self, compiled: CompiledSet) -> None:
+    def __init__(self, compiled: CompiledSet, shard: Shard | None = None) -> None:
         self.compiled = compiled
         self.applied = dict.fromkeys(compiled.streams, 0)  #: events applied so far, by stream
         self.too_late = dict.fromkeys(compiled.streams, 0)  #: events that came too late, by stream
@@ -50,25 +54,38 @@ class Engine:
         zones: list[str] = []
         self._terms = [compile_exact(i.terms, self._streams[i.key.stream][1], zones) for i in self._indices]
         self._aggregates = compiled.definition.aggregates
-        features = [feature.value for feature in compiled.definition.features]
-        self._features = compile_rows(features, self._streams[0][1], zones, self._aggregates)
+        self._rows = RowProgram(compiled, zones)
         self._clocks = Clocks(zones)
-        self._instants = [_instants(columns) if zones else [] for _, columns in self._streams]
+        self._instants = [instants_of(columns) if zones else [] for _, columns in self._streams]
+        self._shard = shard
+        self._owned: list[NDArray[np.bool_]] = []
         self.reached = NEVER  #: the newest arrival, in µs
         self._bind()
 
     def process(self, batch: Batch) -> Rows:
         """Answer and apply the events of a batch; raise ValueError, with nothing applied, if its form is wrong."""
+        order, tables = self._take(batch)
+        aggregates, _ = self._fold(order, tables, applied=True)
+        values = self._rows.values(self._clocks, tables[0], aggregates)
+        return Rows(np.flatnonzero(order[0] == 0), values, np.flatnonzero(order[4]))
+
+    def aggregate(self, batch: Batch) -> Aggregates:
+        """Answer and apply as `process` does, up to the aggregates; an `Assembler` makes the rows."""
+        order, tables = self._take(batch)
+        values, owned = self._fold(order, tables, applied=True)
+        return Aggregates(np.flatnonzero(order[0] == 0), values, owned)
+
+    def _take(self, batch: Batch) -> tuple[Order, list[Ints]]:
+        """Return order and tables of a batch, counted."""
         check_lengths(batch, self.compiled.streams)
         order, counts = self._deal(batch)
         tables = [self._write(number, batch, count) for number, (count, _) in enumerate(counts)]
-        values = self._fold(order, tables, applied=True)
         for (stream, _), (count, late) in zip(self._streams, counts, strict=True):
             self.applied[stream] += count - late
             self.too_late[stream] += late
         if len(batch.arrival):
             self.reached = int(batch.arrival[-1])
-        return Rows(np.flatnonzero(order[0] == 0), values, np.flatnonzero(order[4]))
+        return order, tables
 
     def read(self, columns: Mapping[str, Values], event_time: Ints) -> Floats:
         """Return the features of entities at moments, without an event: nothing is applied, counted or learnt.
@@ -85,7 +102,8 @@ class Engine:
         table, _ = write_table(kinds, columns, count, lambda name, texts: self._numbers(name).find(texts))
         self._clocks.note(table, self._instants[0])
         order = (np.zeros(count, np.int8), moments, moments, np.arange(count), np.zeros(count, np.bool_))
-        return self._fold(order, [table] * len(self._streams), applied=False)
+        aggregates, _ = self._fold(order, [table] * len(self._streams), applied=False)
+        return self._rows.values(self._clocks, table, aggregates)
 
     def snapshot(self) -> bytes:
         """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches."""
@@ -149,27 +167,49 @@ class Engine:
             self._clocks.note(table, self._instants[number])
         return table
 
-    def _fold(self, order: Order, tables: Sequence[Ints], *, applied: bool) -> Floats:
-        """Return a row of features for each event of the spine."""
+    def _fold(self, order: Order, tables: Sequence[Ints], *, applied: bool) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return the aggregates of each event of the spine, and which of them this engine can know."""
         spine = tables[0]
         aggregates = np.empty((len(spine), len(self._aggregates)))
-        for index, terms in zip(self._indices, self._terms, strict=True):
-            events = tables[index.key.stream]
-            if len(spine) or len(events):
+        owned = np.ones(aggregates.shape, np.bool_)
+        for number, (index, terms) in enumerate(zip(self._indices, self._terms, strict=True)):
+            asked, events = spine, tables[index.key.stream]
+            if len(asked) or len(events):
+                if self._shard is not None:
+                    asked, events, mine = self._share(number, asked, events)
+                    owned[:, index.outputs] = mine[:, np.newaxis]
                 index.grow(len(self._numbers(index.by)))
-                index.fold(terms.program(self._clocks), (order, spine, events, aggregates), applied=applied)
-        values = np.empty((len(spine), len(self._features.results)))
-        code = self._features
-        scratch = np.empty(len(code.instructions), np.int64), np.empty(len(code.instructions))
-        kernel.finish(code.program(self._clocks), code.literals, spine, aggregates, values, scratch)
-        return values
+                index.fold(terms.program(self._clocks), (order, asked, events, aggregates), applied=applied)
+        return aggregates, owned
+
+    def _share(self, number: int, spine: Ints, events: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """Return the tables without the keys that another shard owns, and which lines of the spine's are ours."""
+        index = self._indices[number]
+        owned = self._owned_keys(number)
+        mine = owned[spine[:, index.key.at].clip(-1)]
+        ours = owned[events[:, index.key.by].clip(-1)]
+        asked, told = spine.copy(), events.copy()
+        asked[~mine, index.key.at] = NULL
+        told[~ours, index.key.by] = NULL
+        return asked, told, mine
+
+    def _owned_keys(self, number: int) -> NDArray[np.bool_]:
+        """Return for each key of an index, and last for no key, whether it is this shard's."""
+        index, texts = self._indices[number], self._numbers(self._indices[number].by)
+        known = self._owned[number][:-1]
+        if self._shard is not None and len(self._owned[number]) != len(texts) + 1:
+            keys = [*texts.texts[len(known) :], None]
+            found = [self._shard.owns(index.name, key) for key in keys]
+            self._owned[number] = np.concatenate([known, np.array(found, np.bool_)])
+        return self._owned[number]
 
     def _numbers(self, column: str) -> Dictionary:
         return self._dictionaries[self._domains[column]]
 
     def _bind(self) -> None:
-        """Tell the programs the numbers of the texts that they compare with."""
-        for code in (*self._terms, self._features):
+        """Tell the programs the numbers of the texts that they compare with; forget whose the keys were."""
+        self._owned = [np.empty(0, np.bool_) for _ in self._indices]
+        for code in (*self._terms, self._rows.code):
             code.bind(lambda column, text: int(self._numbers(column).encode([text])[0]))
 
 
@@ -184,9 +224,6 @@ def _indices(compiled: CompiledSet) -> list[Index]:
     for (stream, by, at), aggregates in groups.items():
         columns = compiled.streams[stream]
         place = names.index(stream), list(columns).index(by), spine.index(at)
-        indices.append(Index(by, Key(*place, compiled.definition.lateness), aggregates, columns))
+        key = Key(*place, compiled.definition.lateness)
+        indices.append(Index((index_name(aggregates[0][1]), by), key, aggregates, columns))
     return indices
-
-
-def _instants(columns: Mapping[str, ColumnType]) -> list[int]:
-    return [number for number, kind in enumerate(columns.values()) if kind.kind is Kind.TIME]

@@ -25,13 +25,19 @@ _NO_STREAM = -1
 class Index:
     """Folds the events of one stream, grouped by one key, for the aggregates that read them.
 
-    `aggregates` come with their column in the output. Keys are numbers from 0.
+    `name` is that of the index and of its key column; `aggregates` come with their column in the output.
+    Keys are numbers from 0.
     """
 
     def __init__(
-        self, by: str, key: Key, aggregates: Sequence[tuple[int, Aggregate]], columns: Mapping[str, ColumnType]
+        self,
+        name: tuple[str, str],
+        key: Key,
+        aggregates: Sequence[tuple[int, Aggregate]],
+        columns: Mapping[str, ColumnType],
     ) -> None:
-        self.by = by
+        self.name, self.by = name
+        self.outputs = [out for out, _ in aggregates]
         self.key = key
         layout = Layout(key, aggregates, columns)
         self.terms: list[Expression] = layout.terms
