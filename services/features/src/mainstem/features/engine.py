@@ -3,12 +3,9 @@
 The stream, the backfill and training call the same `Fold`; only what carries its rows away differs.
 """
 
-import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -16,19 +13,12 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.fence import Position
-from mainstem.events.instants import parse_all
-from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Batch, CompiledSet, Engine
+from mainstem.feature_engine import FIRST_INSTANT, CompiledSet, Engine
+from mainstem.features.accepted import NOT_OURS, Micros, Reading, cut, runs
 from mainstem.features.domain import Journal, Run
 from mainstem.features.ports import Parked
 from mainstem.project.contract import SourceContract
-from mainstem.project.records import Decoder
 from mainstem.runtime.ordered import Item, OrderedReader, Partition
-
-Micros = npt.NDArray[np.int64]
-
-
-class _Accepted(msgspec.Struct):
-    record: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +31,36 @@ class Applied:
     reached: list[tuple[int, int]]
     #: The order itself up to each reached instant, and after the last of them.
     runs: list[list[Run]]
+
+
+class Gap(Exception):
+    """Records of the log that must be folded are gone: what comes after them would get other values."""
+
+    def __init__(self, topic: str, partition: int, expected: int, found: int) -> None:
+        place = f"{topic}/{partition}"
+        super().__init__(
+            f"{place} goes on at offset {found}, {expected} is due: records between are gone; "
+            "bring them back, or declare a new version of the feature set, which begins with what is there"
+        )
+        self.topic, self.partition, self.expected, self.found = topic, partition, expected, found
+
+
+def announced(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) -> dict[Partition, bool]:
+    """Return the partitions that a feature set reads, and whether their sources announce progress."""
+    return {
+        (f"evt.data.{name}", part): contracts[name].replay
+        for name in compiled.streams
+        for part in range(contracts[name].partitions)
+    }
+
+
+def too_late(compiled: CompiledSet) -> str:
+    """Return why a record that is too late was not applied."""
+    lateness = compiled.definition.lateness // 1_000_000
+    return (
+        f"it became known more than {lateness} s after it happened, the lateness of {compiled.label}: "
+        "it was not applied; raise the lateness in a new version if such records must count"
+    )
 
 
 class Fold:
@@ -56,25 +76,15 @@ class Fold:
         #: Records that could not be applied, since the last checkpoint.
         self.parked: list[Parked] = []
         self._engine = Engine(compiled)
-        lateness = compiled.definition.lateness // 1_000_000
-        self._too_late = (
-            f"it became known more than {lateness} s after it happened, the lateness of {compiled.label}: "
-            "it was not applied; raise the lateness in a new version if such records must count"
-        )
-        self._streams = list(compiled.streams)
-        self._decoders = {name: Decoder(contracts[name]) for name in self._streams}
-        self._reader = OrderedReader(
-            {
-                (f"evt.data.{name}", part): contracts[name].replay
-                for name in self._streams
-                for part in range(contracts[name].partitions)
-            }
-        )
+        self._reading = Reading(compiled, contracts)
+        self._reader = OrderedReader(announced(compiled, contracts))
+        #: By partition the offset that must be read next; one that was never read may begin anywhere.
+        self._following: dict[Partition, int] = {}
 
     @property
     def topics(self) -> list[str]:
         """Return the topics it reads."""
-        return [f"evt.data.{name}" for name in self._streams]
+        return [f"evt.data.{name}" for name in self._reading.streams]
 
     @property
     def positions(self) -> dict[Partition, Position]:
@@ -82,7 +92,17 @@ class Fold:
         return self._reader.positions
 
     def offer(self, records: Sequence[Record]) -> int:
-        """Take records, each partition's in order, and return how many of them were new."""
+        """Take records, each partition's in order, and return how many of them were new.
+
+        Raises Gap, with nothing taken, when records between those read and these are gone.
+        """
+        following = dict(self._following)
+        for record in records:
+            expected = following.get((record.topic, record.partition), record.offset)
+            if record.offset > expected:
+                raise Gap(record.topic, record.partition, expected, record.offset)
+            following[record.topic, record.partition] = max(expected, record.offset + 1)
+        self._following = following
         return self._reader.offer(records)
 
     def drained(self, lag: Mapping[Partition, int]) -> None:
@@ -95,7 +115,7 @@ class Fold:
         reached = [(at, place) for at, place in released.reached if at > self.journal.reached_us]
         try:
             return self._apply(released.items, released.arrivals, reached)
-        except _NOT_OURS:
+        except NOT_OURS:
             kept = [place for place, item in enumerate(released.items) if self._readable(item)]
             items = [released.items[place] for place in kept]
             places = [(at, bisect_left(kept, place)) for at, place in reached]
@@ -104,43 +124,23 @@ class Fold:
     def _readable(self, item: Item) -> bool:
         """Tell whether a record is an accepted one; park it when it is not: it was not ingestion that wrote it."""
         try:
-            self._batch([item], np.array([FIRST_INSTANT]))
-            _runs([item])
-        except _NOT_OURS as fault:
+            self._reading.batch([item], np.array([FIRST_INSTANT]), FIRST_INSTANT)
+            runs([item])
+        except NOT_OURS as fault:
             self.parked.append(Parked(item[0], f"this is no accepted record: {fault}; fix its writer"))
             return False
         return True
 
     def _apply(self, items: list[Item], arrivals: Micros, reached: list[tuple[int, int]]) -> Applied:
         cuts = [place for _, place in reached]
-        runs = _cut(items, cuts)
+        order = cut(items, cuts)
         if not items:
-            return Applied([], np.empty((0, len(self.compiled.names))), [(at, 0) for at, _ in reached], runs)
-        rows = self._engine.process(self._batch(items, arrivals))
-        self.parked += [Parked(items[place][0], self._too_late) for place in rows.too_late.tolist()]
+            return Applied([], np.empty((0, len(self.compiled.names))), [(at, 0) for at, _ in reached], order)
+        rows = self._engine.process(self._reading.batch(items, arrivals, self._engine.reached))
+        self.parked += [Parked(items[place][0], too_late(self.compiled)) for place in rows.too_late.tolist()]
         before = np.searchsorted(rows.index, cuts).tolist()
         instants = [at for at, _ in reached]
-        return Applied([items[i] for i in rows.index], rows.values, list(zip(instants, before, strict=True)), runs)
-
-    def _batch(self, items: list[Item], arrivals: Micros) -> Batch:
-        """Return the records as columns; raise KeyError, ValueError or MsgspecError when one was never accepted.
-
-        Where a live source was read behind the others its records arrive, for the fold, when they were read.
-        """
-        numbers = {f"evt.data.{name}": number for number, name in enumerate(self._streams)}
-        stream = np.fromiter((numbers[record.topic] for record, _ in items), np.int8, len(items))
-        payloads: dict[str, list[bytes]] = {name: [] for name in self._streams}
-        for record, headers in items:
-            if not (_ASKED_HEADERS.issubset(headers) and _ID.fullmatch(headers["ce_id"])):
-                raise ValueError("its headers are not those of an accepted record")
-            accepted = _ACCEPTED.decode(record.value or b"")
-            payloads[self._streams[numbers[record.topic]]].append(accepted.record)
-        columns = {name: self._decoders[name].columns(of) for name, of in payloads.items() if of}
-        times = parse_all([headers["ce_time"] for _, headers in items])
-        if ((times < FIRST_INSTANT) | (times > LAST_INSTANT)).any():
-            raise ValueError("its ce_time is no RFC 3339 instant of the years 1 to 9999")
-        known = np.clip(arrivals, max(self._engine.reached, FIRST_INSTANT), LAST_INSTANT)
-        return Batch(stream, times, np.maximum.accumulate(known), columns)
+        return Applied([items[i] for i in rows.index], rows.values, list(zip(instants, before, strict=True)), order)
 
     def snapshot(self) -> bytes:
         """Return everything the fold knows of what was applied."""
@@ -149,34 +149,8 @@ class Fold:
 
     def restore(self, state: bytes) -> None:
         """Become the fold that wrote `state`; raises SnapshotError when it is of another feature set."""
-        engine, places, (number, applied, reached, runs) = msgspec.msgpack.decode(state)
+        engine, places, (number, applied, reached, order) = msgspec.msgpack.decode(state)
         self._engine.restore(engine)
         self._reader.restore(places)
-        self.journal = Journal(number, applied, reached, [tuple(run) for run in runs])
-
-
-_ACCEPTED = msgspec.json.Decoder(_Accepted)
-_ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid", "ce_origin"))
-_ID = re.compile(rb"[\w-]{1,64}")
-_NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
-
-
-def _cut(items: list[Item], cuts: list[int]) -> list[list[Run]]:
-    """Return the order of `items` as runs, cut before the item numbers `cuts`."""
-    edges = [0, *cuts, len(items)]
-    return [_runs(items[a:b]) for a, b in pairwise(edges)]
-
-
-def _runs(items: list[Item]) -> list[Run]:
-    """Return runs of one source partition each, in the source's own numbers: a second delivery does not shift them."""
-    runs: list[Run] = []
-    for stream, run in groupby(map(_origin, items), key=itemgetter(0)):
-        numbers = [number for _, number in run]
-        topic, _, partition = stream.rpartition("/")
-        runs.append((topic, int(partition), numbers[0], numbers[-1], len(numbers)))
-    return runs
-
-
-def _origin(item: Item) -> tuple[str, int]:
-    stream, _, number = item[1]["ce_origin"].decode().rpartition("/")
-    return stream, int(number)
+        self.journal = Journal(number, applied, reached, [tuple(run) for run in order])
+        self._following = self._reader.offsets()

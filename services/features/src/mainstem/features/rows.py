@@ -1,0 +1,105 @@
+"""Rows, progress markers and journal entries of a feature set as messages: the same from one worker or from many."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from mainstem.events.catalogue import Record, encode
+from mainstem.events.data import ProgressReached
+from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
+from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.events.ids import child_id
+from mainstem.events.instants import parse, render
+from mainstem.feature_engine import CompiledSet
+from mainstem.runtime.ordered import Item
+from mainstem.telemetry import Tracer
+
+SOURCE = "/mainstem/features"
+
+_FIXED = (
+    ("ce_specversion", b"1.0"),
+    ("content-type", b"application/json"),
+    ("ce_type", RowComputed.TYPE.encode()),
+    ("ce_source", SOURCE.encode()),
+    ("ce_dataschema", dataschema(RowComputed.TYPE).encode()),
+    ("ce_tenant", b"default"),
+    ("ce_actor", SOURCE.encode()),
+)
+
+
+class RowWriter:
+    """Writes what is published of one feature set."""
+
+    def __init__(self, compiled: CompiledSet, tracer: Tracer) -> None:
+        self.label, self.id = compiled.label, compiled.id
+        self._tracer = tracer
+        self._topic = RowComputed.TOPIC.format(feature_set=self.label)
+        self._name = f"{RowComputed.TYPE}:{self.id}"
+        self._origin = f"features@{self.id[7:19]}"
+
+    def payloads(self, spine: Sequence[Item], values: npt.NDArray[np.float64]) -> list[bytes]:
+        """Return the payload of each row."""
+        head = f'{{"feature_set":"{self.label}","definition":"{self.id}","entity":'.encode()
+        rows = [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in values]
+        return [
+            b"".join(
+                (
+                    head,
+                    orjson.dumps((record.key or b"").decode(errors="replace")),
+                    b',"spine_id":"',
+                    headers["ce_id"],
+                    b'","values":',
+                )
+            )
+            + row
+            + b"}"
+            for (record, headers), row in zip(spine, rows, strict=True)
+        ]
+
+    def row(self, record: Record, headers: Mapping[str, bytes], payload: bytes) -> Message:
+        """Return the row of a spine record."""
+        row_id = child_id(headers["ce_id"].decode(), self._name)
+        out = [
+            *_FIXED,
+            ("ce_id", row_id.encode()),
+            ("ce_subject", record.key or b""),
+            ("ce_time", headers["ce_time"]),
+            ("ce_recordedtime", headers["ce_recordedtime"]),
+            ("ce_correlationid", headers["ce_correlationid"]),
+            ("ce_causationid", headers["ce_id"]),
+            # The spine record's own origin: however often it is delivered, its row has one place.
+            ("ce_origin", headers["ce_origin"]),
+        ]
+        trace = self._tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": row_id})
+        if trace is not None:
+            out.append(("traceparent", trace))
+        return Message(self._topic, record.key, payload, tuple(out), record.partition)
+
+    def entry(self, entry: OrderJournalled) -> Message:
+        """Return an entry of the journal."""
+        return self._message(entry, parse(entry.until), f"{self._origin}/{entry.number}", None)
+
+    def marker(self, instant_us: int, number: int, partition: int) -> Message:
+        """Return the announcement, in one partition, of the instant that ends the journal's entry of that number."""
+        fact = ProgressReached(until=render(instant_us))
+        return self._message(fact, instant_us, f"{self._origin}#progress/{number}", partition)
+
+    def _message(self, fact: Fact, instant_us: int, origin: str, partition: int | None) -> Message:
+        cause = f"{self.id}/{instant_us}"
+        envelope = Envelope(
+            id=child_id(f"{cause}/{partition}", fact.TYPE),
+            type=fact.TYPE,
+            source=SOURCE,
+            subject=fact.key,
+            time_us=instant_us,
+            recorded_us=instant_us,
+            correlation=cause,
+            causation=cause,
+            actor=SOURCE,
+            origin=origin,
+        )
+        message = encode(Event(envelope, fact))
+        topic = message.topic if partition is None else self._topic
+        return Message(topic, message.key, message.value, message.headers, partition or 0)
