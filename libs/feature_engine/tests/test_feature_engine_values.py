@@ -96,7 +96,7 @@ def test_nearest_rounds_ties_to_even(d2, d1, d0):
 
 
 def test_weights_are_those_of_the_formula():
-    assert decay_weights(1800, 14400, 60) == [round(Fraction(2**24 * 2.0 ** (-i / 30))) for i in range(241)]
+    assert decay_weights(1800, 14400, 60) == tuple(round(Fraction(2**24 * 2.0 ** (-i / 30))) for i in range(241))
 
 
 @given(

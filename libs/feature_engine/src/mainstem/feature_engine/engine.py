@@ -131,7 +131,7 @@ class Engine:
         self.out_of_range, self.reached = header["out_of_range"], header["reached"]
         self._dictionaries = {name: Dictionary(texts) for name, texts in header["dictionaries"].items()}
         for number, index in enumerate(self._indices):
-            index.restore(*arrays[2 * number : 2 * number + 2])
+            index.restore(*arrays[3 * number : 3 * number + 3])
         self._bind()
 
     def state_bytes(self) -> int:

@@ -48,8 +48,7 @@ class Index:
         self._keys: Ints = np.empty((0, len(layout.template)), np.int64)
         self._pool: Ints = np.empty((0, layout.width), np.int64)
         self._told: Ints = np.empty((1, 1 + len(self.terms)), np.int64)
-        #: The next event of a batch; slots of the pool and counts in use.
-        self._cursor = np.zeros(3, np.int64)
+        self._cursor = np.zeros(fields.CURSOR, np.int64)
         self._count_anew(_FIRST_COUNTS)
 
     def grow(self, keys: int) -> None:
@@ -84,13 +83,13 @@ class Index:
         self._count_anew(len(self._counts))
 
     def arrays(self) -> list[Ints]:
-        """Return the state: the rows of the keys and the pool."""
-        return [self._keys, self._pool[: self._cursor[fields.USED]]]
+        """Return the state: the rows of the keys, the pool, and which rings in it are free."""
+        return [self._keys, self._pool[: self._cursor[fields.USED]], self._cursor[fields.FREE :]]
 
-    def restore(self, keys: Ints, pool: Ints) -> None:
+    def restore(self, keys: Ints, pool: Ints, free: Ints) -> None:
         """Take over a state that `arrays` returned."""
         self._keys, self._pool = keys, pool
-        self._cursor[fields.USED] = len(pool)
+        self._cursor[fields.USED], self._cursor[fields.FREE :] = len(pool), free
         inside = keys[:, fields.TAIL] - keys[:, fields.FIRST]
         self._count_anew(max(_FIRST_COUNTS, 1 << (2 * self._counting * int(inside.sum())).bit_length()))
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from itertools import accumulate, chain, pairwise
 
 import numpy as np
@@ -138,19 +139,20 @@ class Layout:
         return [op, 1 + term, window, where, _parameter(a), scale, table, out]
 
 
-def decay_weights(half_life: int, horizon: int, tick: int) -> list[int]:
+@lru_cache(maxsize=256)
+def decay_weights(half_life: int, horizon: int, tick: int) -> tuple[int, ...]:
     """Return round(2**24 * 2**-(i * tick / half_life)) for each age in ticks; exact, whatever the maths library.
 
     >>> decay_weights(half_life=2, horizon=4, tick=1)
-    [16777216, 11863283, 8388608, 5931642, 4194304]
+    (16777216, 11863283, 8388608, 5931642, 4194304)
     """
     with localcontext(prec=40):
         ages = (Decimal(i * tick) / Decimal(half_life) for i in range(horizon // tick + 1))
-        return [int((Decimal(2) ** (24 - age)).to_integral_value()) for age in ages]
+        return tuple(int((Decimal(2) ** (24 - age)).to_integral_value()) for age in ages)
 
 
-def _weights(a: Aggregate) -> list[int]:
-    return decay_weights(a.half_life, _window(a)[0], a.tick) if a.op == DECAY else []
+def _weights(a: Aggregate) -> tuple[int, ...]:
+    return decay_weights(a.half_life, _window(a)[0], a.tick) if a.op == DECAY else ()
 
 
 def _window(a: Aggregate) -> Window:

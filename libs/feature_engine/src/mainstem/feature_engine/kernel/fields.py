@@ -11,7 +11,7 @@ State: pool, counts and cursor
     pool      (slot, column): the rings of all keys and, behind each ring, the summaries of its blocks;
               column 0 is the event time, then come the terms, then the running sums of the decayed terms
     counts    (place, 2): an open-addressed table of (key, part, category) -> how often it is in the window
-    cursor    EVENT, USED, COUNT
+    cursor    EVENT, USED, COUNT, FREE
 A row belongs to a key: KEY to AT, the heads of its windows, what its parts keep, and the floors of its terms.
 """
 
@@ -63,5 +63,8 @@ STREAM, BY, AT_SPINE, LATENESS, REACH, FLOORS, TERMS, POSITIVE, NEGATIVE = range
 place of the floors; number of columns of the pool up to the last term; whether blocks are summed up by their largest
 and by their largest negated values."""
 
-EVENT, USED, COUNT = range(3)
-"""Where a fold stands: the next event, slots of the pool in use, entries of `counts` in use."""
+EVENT, USED, COUNT, FREE = range(4)
+"""Where a fold stands: the next event, slots of the pool in use, entries of `counts` in use; then, by the binary
+logarithm of their capacity, one more than the first ring that is free again, 0 for none. Each begins with the next."""
+
+CURSOR = FREE + 64

@@ -11,6 +11,7 @@ from mainstem.feature_engine.kernel.fields import (
     CAPACITY,
     END,
     FIRST,
+    FREE,
     NEGATIVE,
     NULL,
     POSITIVE,
@@ -55,21 +56,47 @@ def summaries(capacity: int) -> int:
 def widen(plan: Plan, state: State, row: Ints) -> bool:
     """Double the ring of a key; return False, with nothing changed, if the pool has no room."""
     index, (pool, _, cursor) = plan[0], state
-    old, base = row[CAPACITY], cursor[USED]
+    before, old = row[BASE], row[CAPACITY]
     capacity = max(SMALLEST, 2 * old)
-    size = capacity + summaries(capacity) * (index[POSITIVE] + index[NEGATIVE])
-    if base + size > len(pool):
-        return False
+    extra = summaries(capacity) * (index[POSITIVE] + index[NEGATIVE])
+    base = take_free(pool, cursor, capacity)
+    if base < 0:
+        base = cursor[USED]
+        if base + capacity + extra > len(pool):
+            return False
+        cursor[USED] += capacity + extra
     first, end = row[FIRST], row[END]
     for sequence in range(first, end):
         source, target = slot(row, sequence), base + (sequence & (capacity - 1))
         for column in range(pool.shape[1]):
             pool[target, column] = pool[source, column]
-    cursor[USED] += size
+    pool[base + capacity : base + capacity + extra, 1 : index[TERMS]] = NULL
     row[BASE], row[CAPACITY] = base, capacity
     for sequence in range(first, end):
         sum_up(plan, pool, row, sequence)
+    if old > 0:
+        free = FREE + logarithm(old)
+        pool[before, 0], cursor[free] = cursor[free], before + 1
     return True
+
+
+@jit
+def take_free(pool: Ints, cursor: Ints, capacity: int) -> int:
+    """Return where a ring of that capacity that is free again begins, -1 if there is none."""
+    free = FREE + logarithm(capacity)
+    base = cursor[free] - 1
+    if base >= 0:
+        cursor[free] = pool[base, 0]
+    return int(base)
+
+
+@jit
+def logarithm(capacity: int) -> int:
+    """Return the binary logarithm of a power of two."""
+    bits = 0
+    while capacity >> bits > 1:
+        bits += 1
+    return bits
 
 
 @jit
