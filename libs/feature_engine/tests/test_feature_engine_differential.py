@@ -18,7 +18,7 @@ from libs.feature_engine.tests.random_logs import in_columns, random_log
 from mainstem.feature_engine import Batch, Engine, load
 from mainstem.feature_engine.reference import Applied, Reference
 
-SEEDS = 300
+SEEDS = 900
 LENGTHS = (0, 1, 30, 150, 400, 2000)
 
 

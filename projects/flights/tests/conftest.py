@@ -11,6 +11,7 @@ from projects.flights.data import DAY_US, Events, honest_events, read_flights
 from projects.flights.demo.books import Sent
 from projects.flights.demo.player import Player
 from projects.flights.demo.reading import Log, Reading
+from projects.flights.tests.year import Year, accepted
 
 from mainstem.events.fence import Fence
 from mainstem.events.instants import parse
@@ -66,6 +67,13 @@ def honest() -> dict[str, Events]:
 @pytest.fixture(scope="session")
 def project() -> ProjectDefinition:
     return load_folder(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="session")
+def year(honest: dict[str, Events], project: ProjectDefinition) -> Year:
+    """The year as the feature set takes it."""
+    compiled = project.feature_sets["flight_delay"].compiled
+    return Year.of(compiled, {name: accepted(project, honest[name]) for name in compiled.streams})
 
 
 @pytest.fixture(scope="session")

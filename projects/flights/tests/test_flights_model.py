@@ -1,38 +1,17 @@
 """Fifteen features, folded by the real engine, are worth having: trained on spring, asked for the rest of the year."""
 
 import numpy as np
-import numpy.typing as npt
 from projects.flights.data import Events
+from projects.flights.tests.year import Accepted, Floats, Ints, Year, accepted
 from sklearn.metrics import roc_auc_score
 
-from mainstem.feature_engine import Batch, CompiledSet, Engine
-from mainstem.project import Columns, Decoder, ModelDefinition, ProjectDefinition
+from mainstem.feature_engine import Engine
+from mainstem.project import ModelDefinition, ProjectDefinition
 from mainstem.training.engine import fit
 
 MAY_US = int(np.datetime64("2013-05-01T04:00:00", "us").astype(np.int64))
 #: Of the rest of the year, one flight in so many is asked for.
 EVERY = 4
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-#: Of the accepted records of a source: columns, and when each happened and became known.
-Accepted = tuple[Columns, Ints, Ints]
-
-
-def accepted(project: ProjectDefinition, events: Events) -> Accepted:
-    decoder = Decoder(project.sources[events.source])
-    faults = decoder.judge(events.payloads, events.keys, events.event_time_us, events.arrival_us).faults
-    good = np.array([fault is None for fault in faults])
-    payloads = [payload for payload, fine in zip(events.payloads, good, strict=True) if fine]
-    return decoder.columns(payloads), events.event_time_us[good], events.arrival_us[good]
-
-
-def folded(feature_set: CompiledSet, sources: dict[str, Accepted]) -> Floats:
-    parts = [sources[name] for name in feature_set.streams]
-    streams = np.repeat(np.arange(len(parts), dtype=np.int8), [len(times) for _, times, _ in parts])
-    times, arrivals = (np.concatenate([part[field] for part in parts]) for field in (1, 2))
-    order = np.lexsort((streams, arrivals))
-    columns = {name: sources[name][0] for name in feature_set.streams}
-    return Engine(feature_set).process(Batch(streams[order], times[order], arrivals[order], columns)).values
 
 
 def labels(model: ModelDefinition, sources: dict[str, Accepted]) -> tuple[Floats, Ints]:
@@ -45,12 +24,13 @@ def labels(model: ModelDefinition, sources: dict[str, Accepted]) -> tuple[Floats
 
 
 def test_fifteen_features_reach_an_auc_of_0_91_and_beat_the_delay_at_departure_by_0_01(
-    project: ProjectDefinition, honest: dict[str, Events]
+    project: ProjectDefinition, honest: dict[str, Events], year: Year
 ) -> None:
     model = project.models["arrival_delay"]
     feature_set = project.feature_sets[model.feature_set].compiled
     sources = {name: accepted(project, honest[name]) for name in {*feature_set.streams, model.label.source}}
-    values, (delay, known) = folded(feature_set, sources), labels(model, sources)
+    values = Engine(feature_set).process(year.batch(0, len(year))).values
+    delay, known = labels(model, sources)
     spring = ~np.isnan(delay) & (known < MAY_US)
     rest = np.flatnonzero(~np.isnan(delay) & (honest["flight_departed"].arrival_us >= MAY_US))[::EVERY]
     late = (delay > model.label.above).astype(np.int64)
