@@ -45,8 +45,10 @@ class Dictionary:
 
     def find(self, values: Values) -> Ints:
         """Return the number of each text, NULL for None and for a text that is not known; nothing is learnt."""
-        numbers = (self._numbers.get(value, NULL) for value in values)
-        return np.fromiter(numbers, np.int64, len(values))
+        try:
+            return self._look_up(values)
+        except KeyError:
+            return np.array([self._numbers.get(value, NULL) for value in values], np.int64)
 
     def _look_up(self, values: Values) -> Ints:
         return np.fromiter(map(self._numbers.__getitem__, values), np.int64, len(values))

@@ -73,7 +73,9 @@ class Engine:
         """Answer and apply as `process` does, up to the aggregates; an `Assembler` makes the rows."""
         order, tables = self._take(batch)
         values, owned = self._fold(order, tables, applied=True)
-        return Aggregates(np.flatnonzero(order[0] == 0), values, owned)
+        return Aggregates(
+            np.flatnonzero(order[0] == 0), values, owned if self._shard else np.ones(values.shape, np.bool_)
+        )
 
     def _take(self, batch: Batch) -> tuple[Order, list[Ints]]:
         """Return order and tables of a batch, counted."""
@@ -97,7 +99,7 @@ class Engine:
         check_columns(spine, kinds, columns, count)
         moments = np.ascontiguousarray(event_time, np.int64)
         oldest = max(FIRST_INSTANT, self.reached - self.compiled.definition.lateness)
-        if count and not (oldest <= moments.min() and moments.max() <= LAST_INSTANT):
+        if not kernel.between(moments, oldest, LAST_INSTANT):
             raise ValueError(f"moments must lie between {oldest} and {LAST_INSTANT}: what came before may be gone")
         table, _ = write_table(kinds, columns, count, lambda name, texts: self._numbers(name).find(texts))
         self._clocks.note(table, self._instants[0])
@@ -168,10 +170,10 @@ class Engine:
         return table
 
     def _fold(self, order: Order, tables: Sequence[Ints], *, applied: bool) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return the aggregates of each event of the spine, and which of them this engine can know."""
+        """Return the aggregates of each event of the spine and, for a shard, which of them it can know."""
         spine = tables[0]
         aggregates = np.empty((len(spine), len(self._aggregates)))
-        owned = np.ones(aggregates.shape, np.bool_)
+        owned = np.ones(aggregates.shape if self._shard else 0, np.bool_)
         for number, (index, terms) in enumerate(zip(self._indices, self._terms, strict=True)):
             asked, events = spine, tables[index.key.stream]
             if len(asked) or len(events):

@@ -48,6 +48,7 @@ class Index:
         self._keys: Ints = np.empty((0, len(layout.template)), np.int64)
         self._pool: Ints = np.empty((0, layout.width), np.int64)
         self._told: Ints = np.empty((1, 1 + len(self.terms)), np.int64)
+        self._registers: Ints = np.empty(0, np.int64)
         self._cursor = np.zeros(fields.CURSOR, np.int64)
         self._count_anew(_FIRST_COUNTS)
 
@@ -59,7 +60,9 @@ class Index:
     def fold(self, program: Program, work: Work, *, applied: bool) -> None:
         """Answer each event of the spine and, if they are `applied`, apply each event of the stream."""
         plan = self._plan if applied else self._reading
-        scratch = self._told, np.empty(len(program[0]), np.int64)
+        if len(self._registers) != len(program[0]):
+            self._registers = np.empty(len(program[0]), np.int64)
+        scratch = self._told, self._registers
         self._cursor[fields.EVENT] = 0
         while True:
             match kernel.fold(plan, program, self._state(), work, scratch):

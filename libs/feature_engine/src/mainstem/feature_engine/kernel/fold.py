@@ -71,6 +71,15 @@ def deal(order: Order, lateness: int, bounds: Ints, counts: Ints) -> int:
 
 
 @entry
+def between(times: Ints, first: int, last: int) -> bool:
+    """Return whether no time lies before `first` or after `last`."""
+    inside = True
+    for i in range(len(times)):
+        inside = inside and first <= times[i] <= last
+    return inside
+
+
+@entry
 def fold(
     plan: Plan,
     program: Program,
