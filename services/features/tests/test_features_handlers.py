@@ -193,3 +193,48 @@ async def test_headers_that_nobody_accepted_stop_nothing(calm: Process, name: st
     await process.finish()
     ids = {event_id for events in calm.published().values() for event_id, _ in events}
     assert ids <= {event_id for events in process.published().values() for event_id, _ in events}
+
+
+def journal(process: Process) -> list[OrderJournalled]:
+    """Return the entries of a process's journal, each once."""
+    facts = (decode(record).fact for record in process.log.of(JOURNAL[0]))
+    return list({fact.number: fact for fact in facts if isinstance(fact, OrderJournalled)}.values())
+
+
+@given(STEPS, STEPS)
+async def test_what_was_applied_of_live_sources_is_applied_again_in_the_order_of_the_journal(
+    before: list[Step], after: list[Step]
+) -> None:
+    process = Process(SILENT, shop(replay=False))
+    for step in [*before, "crash", *after]:
+        match step:
+            case "checkpoint":
+                await process.checkpoint()
+            case "crash":
+                process.restart()
+                process.fold.follow(journal(process))
+            case place, count:
+                await process.poll(place, count)
+    await process.finish()
+    for _ in journal(process):
+        await process.take([])
+    payloads: dict[bytes, set[bytes | None]] = {}
+    for record in process.log.of(ROWS):
+        payloads.setdefault(dict(record.headers)["ce_id"], set()).add(record.value)
+    assert all(len(found) == 1 for found in payloads.values())
+    assert len(payloads) == sum(len(SILENT[place]) for place in PLACES[:2])
+    again = Process(SILENT, shop(replay=False))
+    again.fold.follow(journal(process))
+    for place in reversed(PLACES):
+        await again.poll(place, 1_000)
+    for _ in journal(process):
+        await again.take([])
+    assert again.fold.snapshot() == process.fold.snapshot()
+
+
+async def test_of_live_sources_the_order_stands_in_the_log_before_the_rows() -> None:
+    process = Process(SILENT, shop(replay=False))
+    await process.finish()
+    topics = [record.topic for record in process.log.records]
+    assert topics.index(JOURNAL[0]) < topics.index(ROWS)
+    assert {entry.complete for entry in journal(process)} == {False}

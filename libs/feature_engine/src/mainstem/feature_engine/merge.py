@@ -119,6 +119,35 @@ class HoldBack(Generic[T]):
         """Return all records held, in order, though others may precede them: for when waiting has become too costly."""
         return self._release(_NEVER_ENDS)
 
+    def held(self, partition: Partition) -> Sequence[T]:
+        """Return what a partition has brought and is still held, in the order of its offsets."""
+        return self._held[partition].items
+
+    def release_in(self, order: Sequence[tuple[Partition, int]]) -> Released[T]:
+        """Return held records in a given order: so many of a partition, then so many of the next; no instants.
+
+        This follows a journal. Raises ValueError when not so many are held.
+        """
+        counts: dict[Partition, int] = {}
+        for partition, count in order:
+            counts[partition] = counts.get(partition, 0) + count
+        short = [partition for partition, count in counts.items() if count > len(self._held[partition].items)]
+        if short:
+            raise ValueError(f"{short[0]} holds fewer than the {counts[short[0]]} records that are asked for")
+        taken = {partition: _first(self._held[partition], count) for partition, count in counts.items()}
+        places, partitions = dict.fromkeys(taken, 0), list(self._held)
+        items: list[T] = []
+        arrivals, offsets, sources = [_NONE], [_NONE], [_NONE]
+        for partition, count in order:
+            start, end = places[partition], places[partition] + count
+            places[partition] = end
+            items += taken[partition][2][start:end]
+            arrivals.append(taken[partition][0][start:end])
+            offsets.append(taken[partition][1][start:end])
+            sources.append(np.full(count, partitions.index(partition)))
+        runs = self._runs(np.concatenate(sources), np.concatenate(offsets))
+        return Released(items, np.concatenate(arrivals), runs, [])
+
     def _bound(self) -> int:
         return min((_NEVER_ENDS if h.drained else h.complete_through for h in self._held.values()), default=_NEVER_ENDS)
 
@@ -154,9 +183,13 @@ class HoldBack(Generic[T]):
 
 def _take(held: _Held[T], upto: int) -> tuple[Ints, Ints, list[T]]:
     """Remove and return what the partition holds up to an arrival."""
+    return _first(held, int(np.searchsorted(np.concatenate([_NONE, *held.arrivals]), upto, side="right")))
+
+
+def _first(held: _Held[T], count: int) -> tuple[Ints, Ints, list[T]]:
+    """Remove and return the first records that the partition holds."""
     arrivals = np.concatenate([_NONE, *held.arrivals])
     offsets = np.concatenate([_NONE, *held.offsets])
-    count = int(np.searchsorted(arrivals, upto, side="right"))
     items, held.items = held.items[:count], held.items[count:]
     held.arrivals, held.offsets = [arrivals[count:]], [offsets[count:]]
     return arrivals[:count], offsets[:count], items

@@ -80,7 +80,7 @@ class OrderedReader:
 
     def _pass(self, place: Partition, run: list[Item]) -> None:
         """Take markers. One behind what was applied says nothing, and is not taken for news after a restart."""
-        for until in parse_all([_until(record) for record, _ in run]).tolist():
+        for until in announcements([record for record, _ in run]):
             if until != NEVER and until + 1 >= self._places[place].floor:
                 self._merge.progress(place, until)
 
@@ -98,7 +98,27 @@ class OrderedReader:
 
     def advance(self) -> Released[Item]:
         """Return what nothing can precede any more; from now on it counts as applied."""
-        released = self._merge.release()
+        return self._applied(self._merge.release())
+
+    def follow(self, order: Sequence[tuple[Partition, int]]) -> Released[Item] | None:
+        """Return records in the order that a journal tells: of a partition those up to a number of their origin.
+
+        None, with nothing taken, while not all of them have been read.
+        """
+        places: dict[Partition, int] = {}
+        counts: list[tuple[Partition, int]] = []
+        for place, last in order:
+            start, held = places.get(place, 0), self._merge.held(place)
+            end = start
+            while end < len(held) and _number(held[end]) <= last:
+                end += 1
+            if end == start or _number(held[end - 1]) != last:
+                return None
+            places[place] = end
+            counts.append((place, end - start))
+        return self._applied(self._merge.release_in(counts))
+
+    def _applied(self, released: Released[Item]) -> Released[Item]:
         last: dict[Partition, tuple[int, int]] = {}
         origins: dict[tuple[Partition, bytes], bytes] = {}
         for (record, headers), arrival in zip(released.items, released.arrivals.tolist(), strict=True):
@@ -128,6 +148,18 @@ class OrderedReader:
             if (topic, part) in self._places:
                 self._places[topic, part] = _Place(Position(next_offset, origins), floor)
         self._fence = Fence(self.positions)
+
+
+def _number(item: Item) -> int:
+    """Return the number of a record in the stream of its origin."""
+    known = read_origin(item[1].get("ce_origin", b""))
+    return -1 if known is None else known[1]
+
+
+def announcements(markers: Sequence[Record]) -> list[int]:
+    """Return what progress markers announce, in µs; NEVER for one that is no marker after all."""
+    found: list[int] = parse_all([_until(record) for record in markers]).tolist()
+    return found
 
 
 def _until(record: Record) -> bytes:

@@ -28,8 +28,8 @@ class Journal:
             else:
                 self.open.append((topic, partition, first, last, count))
 
-    def close(self, instant_us: int, feature_set: str, definition: str) -> OrderJournalled:
-        """Return the entry up to `instant_us` and begin the next."""
+    def close(self, instant_us: int, feature_set: str, definition: str, *, complete: bool = True) -> OrderJournalled:
+        """Return the entry up to `instant_us` and begin the next; `complete`: all inputs have passed it."""
         topics = sorted({run[0] for run in self.open})
         entry = OrderJournalled(
             feature_set=feature_set,
@@ -38,9 +38,10 @@ class Journal:
             until=render(instant_us),
             applied=self.applied,
             topics=topics,
+            complete=complete,
             runs=[(topics.index(topic), partition, first, last) for topic, partition, first, last, _ in self.open],
         )
         self.number += 1
-        self.reached_us = instant_us
+        self.reached_us = instant_us if complete else self.reached_us
         self.open = []
         return entry

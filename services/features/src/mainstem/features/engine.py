@@ -4,6 +4,7 @@ The stream, the backfill and training call the same `Fold`; only what carries it
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
+from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position
-from mainstem.feature_engine import FIRST_INSTANT, CompiledSet, Engine
+from mainstem.events.instants import parse
+from mainstem.feature_engine import FIRST_INSTANT, CompiledSet, Engine, Released
+from mainstem.feature_engine.batch import Values
 from mainstem.features.accepted import NOT_OURS, Micros, Reading, cut, runs
 from mainstem.features.domain import Journal, Run
-from mainstem.features.ports import Parked
+from mainstem.features.ports import Gap, Parked
 from mainstem.project.contract import SourceContract
 from mainstem.runtime.ordered import Item, OrderedReader, Partition
 
@@ -27,22 +31,12 @@ class Applied:
 
     spine: list[Item]
     values: npt.NDArray[np.float64]
+    #: The position of each spine record in the applied order, from 0.
+    positions: Micros
     #: Instants that all inputs have passed, each with the number of spine records of this stretch before it.
     reached: list[tuple[int, int]]
     #: The order itself up to each reached instant, and after the last of them.
     runs: list[list[Run]]
-
-
-class Gap(Exception):
-    """Records of the log that must be folded are gone: what comes after them would get other values."""
-
-    def __init__(self, topic: str, partition: int, expected: int, found: int) -> None:
-        place = f"{topic}/{partition}"
-        super().__init__(
-            f"{place} goes on at offset {found}, {expected} is due: records between are gone; "
-            "bring them back, or declare a new version of the feature set, which begins with what is there"
-        )
-        self.topic, self.partition, self.expected, self.found = topic, partition, expected, found
 
 
 def announced(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) -> dict[Partition, bool]:
@@ -78,6 +72,8 @@ class Fold:
         self._engine = Engine(compiled)
         self._reading = Reading(compiled, contracts)
         self._reader = OrderedReader(announced(compiled, contracts))
+        #: Entries of the journal that were written and are not applied yet.
+        self._ahead: deque[OrderJournalled] = deque()
         #: By partition the offset that must be read next; one that was never read may begin anywhere.
         self._following: dict[Partition, int] = {}
 
@@ -100,7 +96,7 @@ class Fold:
         for record in records:
             expected = following.get((record.topic, record.partition), record.offset)
             if record.offset > expected:
-                raise Gap(record.topic, record.partition, expected, record.offset)
+                raise Gap(record, expected)
             following[record.topic, record.partition] = max(expected, record.offset + 1)
         self._following = following
         return self._reader.offer(records)
@@ -109,10 +105,33 @@ class Fold:
         """Note which live partitions were read to their end."""
         self._reader.drained(lag)
 
+    @property
+    def live(self) -> bool:
+        """Tell whether one of its sources announces no progress: then the order is what was read, and journalled."""
+        return self._reader.live
+
+    def follow(self, entries: Sequence[OrderJournalled]) -> None:
+        """Apply first, in that very order, what was journalled by a process before and not stored."""
+        self._ahead.extend(entry for entry in entries if entry.number >= self.journal.number)
+
     def advance(self) -> Applied:
-        """Apply what nothing can precede any more."""
+        """Apply what nothing can precede any more; while it follows a journal, its next entry once that was read."""
+        if self._ahead:
+            return self._follow(self._ahead[0])
         released = self._reader.advance()
         reached = [(at, place) for at, place in released.reached if at > self.journal.reached_us]
+        return self._take(released, reached)
+
+    def _follow(self, entry: OrderJournalled) -> Applied:
+        topics = [f"evt.data.{topic.removeprefix('src.')}" for topic in entry.topics]
+        order = [((topics[topic], part), last) for topic, part, _, last in entry.runs]
+        released = self._reader.follow(order)
+        if released is None:
+            return self._apply([], np.empty(0, np.int64), [])
+        self._ahead.popleft()
+        return self._take(released, [(parse(entry.until), len(released.items))] if entry.complete else [])
+
+    def _take(self, released: Released[Item], reached: list[tuple[int, int]]) -> Applied:
         try:
             return self._apply(released.items, released.arrivals, reached)
         except NOT_OURS:
@@ -135,12 +154,35 @@ class Fold:
         cuts = [place for _, place in reached]
         order = cut(items, cuts)
         if not items:
-            return Applied([], np.empty((0, len(self.compiled.names))), [(at, 0) for at, _ in reached], order)
+            empty = np.empty((0, len(self.compiled.names)))
+            return Applied([], empty, np.empty(0, np.int64), [(at, 0) for at, _ in reached], order)
+        first = self.applied
         rows = self._engine.process(self._reading.batch(items, arrivals, self._engine.reached))
         self.parked += [Parked(items[place][0], too_late(self.compiled)) for place in rows.too_late.tolist()]
         before = np.searchsorted(rows.index, cuts).tolist()
         instants = [at for at, _ in reached]
-        return Applied([items[i] for i in rows.index], rows.values, list(zip(instants, before, strict=True)), order)
+        spine, places = [items[i] for i in rows.index], list(zip(instants, before, strict=True))
+        return Applied(spine, rows.values, first + rows.index, places, order)
+
+    @property
+    def reached(self) -> int | None:
+        """Return the newest arrival applied; None before the first."""
+        return None if self._engine.reached < FIRST_INSTANT else self._engine.reached
+
+    @property
+    def applied(self) -> int:
+        """Return how many records stand in the applied order, those that were too late among them."""
+        return sum(self._engine.applied.values()) + sum(self._engine.too_late.values())
+
+    @property
+    def rows(self) -> int:
+        """Return how many spine records were answered."""
+        spine = self.compiled.spine
+        return self._engine.applied[spine] + self._engine.too_late[spine]
+
+    def read(self, columns: Mapping[str, Values], moments: Micros) -> npt.NDArray[np.float64]:
+        """Return the features of entities at moments, without an event; see `Engine.read`."""
+        return self._engine.read(columns, moments)
 
     def snapshot(self) -> bytes:
         """Return everything the fold knows of what was applied."""

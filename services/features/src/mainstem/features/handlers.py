@@ -8,9 +8,9 @@ from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
 from mainstem.features.engine import Applied, Fold
-from mainstem.features.ports import Partition, Progress, RowTally, Store
+from mainstem.features.ports import Gap, Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
-from mainstem.runtime import steadily
+from mainstem.runtime import Resources, steadily
 from mainstem.runtime.ordered import Item
 from mainstem.telemetry import Tracer, logger, metrics
 
@@ -38,35 +38,43 @@ class Computing:
             metrics.FENCED.inc(len(records) - fresh)
             self._fold.drained(lag)
             applied = self._fold.advance()
-            messages = self._messages(applied)
-            await publisher.publish(messages)
-            self._moved = self._moved or bool(fresh or messages)
+            entries, messages = self._messages(applied)
+            if self._fold.live:
+                # What was applied is known before what follows from it: a process after this one repeats this order.
+                await publisher.publish(entries)
+                await publisher.publish(messages)
+            else:
+                await publisher.publish([*messages, *entries])
+            self._moved = self._moved or bool(fresh or messages or entries)
 
-    def _messages(self, applied: Applied) -> list[Message]:
-        """Return rows, markers and journal entries of a stretch, in the order in which they must stand in the log."""
+    def _messages(self, applied: Applied) -> tuple[list[Message], list[Message]]:
+        """Return the journal entries of a stretch, and its rows and markers as they must stand in the log."""
         payloads = self._writer.payloads(applied.spine, applied.values)
+        entries: list[Message] = []
         messages: list[Message] = []
         done = 0
         for (instant_us, before), runs in zip(applied.reached, applied.runs, strict=False):
             messages += self._rows(applied.spine[done:before], payloads[done:before])
             done = before
             self._fold.journal.extend(runs)
-            messages += self._milestone(instant_us)
+            entry = self._close(instant_us, complete=True)
+            entries.append(self._writer.entry(entry))
+            messages += (self._writer.marker(instant_us, entry.number, part) for part in range(self._partitions))
         messages += self._rows(applied.spine[done:], payloads[done:])
         self._fold.journal.extend(applied.runs[-1])
-        return messages
+        if self._fold.live and self._fold.journal.open and self._fold.reached is not None:
+            entries.append(self._writer.entry(self._close(self._fold.reached, complete=False)))
+        return entries, messages
+
+    def _close(self, instant_us: int, *, complete: bool) -> OrderJournalled:
+        entry = self._fold.journal.close(instant_us, self._writer.label, self._writer.id, complete=complete)
+        self._journal.append(entry)
+        return entry
 
     def _rows(self, spine: Sequence[Item], payloads: Sequence[bytes]) -> Iterator[Message]:
         for (record, headers), payload in zip(spine, payloads, strict=True):
             self._tallies.setdefault(record.partition, RowTally()).count(payload)
             yield self._writer.row(record, headers, payload)
-
-    def _milestone(self, instant_us: int) -> list[Message]:
-        """Close the journal entry at an instant and announce the instant in every partition."""
-        entry = self._fold.journal.close(instant_us, self._writer.label, self._writer.id)
-        self._journal.append(entry)
-        markers = (self._writer.marker(instant_us, entry.number, part) for part in range(self._partitions))
-        return [self._writer.entry(entry), *markers]
 
     async def checkpoint(self, store: Store) -> None:
         """Store the fold as it stands; nothing to do when it has not moved.
@@ -91,3 +99,15 @@ class Computing:
                 metrics.PARKED.labels(parked.record.topic).inc()
                 _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
             self._tallies, self._journal, self._moved = {}, [], False
+
+
+async def stand_still(resources: Resources, writer: RowWriter, gap: Gap) -> None:
+    """Tell of a gap, by an event and by not being ready, and do nothing more: what would follow would be wrong."""
+    known_as = f"feature set {writer.label}"
+    resources.health.require(known_as, lambda: str(gap))
+    _log.error("stopped: %s", gap, extra={"action": "fold_stopped", "feature_set": writer.label})
+    try:
+        await steadily(lambda: resources.bus.publisher.publish([writer.stopped(gap)]))
+        await asyncio.Event().wait()
+    finally:
+        resources.health.forget(known_as)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position
 from mainstem.events.ids import fingerprint
+from mainstem.events.instants import NEVER
 from mainstem.project.definition import ProjectDefinition
 
 Partition = tuple[str, int]
@@ -36,6 +38,20 @@ class Parked:
     reason: str
 
 
+class Gap(Exception):
+    """Records of the log that must be folded are gone: what comes after them would get other values."""
+
+    def __init__(self, record: Record, expected: int) -> None:
+        place = f"{record.topic}/{record.partition}"
+        super().__init__(
+            f"{place} goes on at offset {record.offset}, {expected} is due: records between are gone; "
+            "bring them back, or declare a new version of the feature set, which begins with what is there"
+        )
+        self.topic, self.partition, self.expected, self.found = record.topic, record.partition, expected, record.offset
+        #: When the broker took the record behind the gap, in µs since 1970.
+        self.appended_us = 1_000 * record.timestamp
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What happened since the last checkpoint, all of it already acknowledged by the bus."""
@@ -60,3 +76,24 @@ class Store(Protocol):
 
     async def definitions(self) -> list[ProjectDefinition]:
         """Return the definitions in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Which VectorsChecked was stored last, and the recorded time up to which it tells (µs since 1970)."""
+
+    number: int = -1
+    until_us: int = NEVER
+
+
+class Checks(Protocol):
+    """Keeps what the standing check tells."""
+
+    async def last_check(self, definition: str) -> Since:
+        """Return how far the feature set of this identity was checked; a `Since` of its own before the first event."""
+
+    async def add_check(self, event: Event) -> None:
+        """Store a VectorsChecked, and have it published: both or neither. Once more changes nothing.
+
+        Raises Unavailable.
+        """

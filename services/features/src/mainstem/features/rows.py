@@ -9,10 +9,11 @@ import orjson
 from mainstem.events.catalogue import Record, encode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
-from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.events.features import FoldStopped, OrderJournalled, RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.feature_engine import CompiledSet
+from mainstem.features.ports import Gap
 from mainstem.runtime.ordered import Item
 from mainstem.telemetry import Tracer
 
@@ -79,15 +80,32 @@ class RowWriter:
 
     def entry(self, entry: OrderJournalled) -> Message:
         """Return an entry of the journal."""
-        return self._message(entry, parse(entry.until), f"{self._origin}/{entry.number}", None)
+        place = f"{self._origin}/{entry.number}"
+        return self._message(entry, parse(entry.until), place, None, cause=f"{self.id}/journal/{entry.number}")
 
     def marker(self, instant_us: int, number: int, partition: int) -> Message:
         """Return the announcement, in one partition, of the instant that ends the journal's entry of that number."""
         fact = ProgressReached(until=render(instant_us))
         return self._message(fact, instant_us, f"{self._origin}#progress/{number}", partition)
 
-    def _message(self, fact: Fact, instant_us: int, origin: str, partition: int | None) -> Message:
-        cause = f"{self.id}/{instant_us}"
+    def stopped(self, gap: Gap) -> Message:
+        """Return the event that the fold stands still before a gap in its input."""
+        fact = FoldStopped(
+            feature_set=self.label,
+            definition=self.id,
+            input=gap.topic,
+            partition=gap.partition,
+            expected_offset=gap.expected,
+            found_offset=gap.found,
+            reason=str(gap),
+        )
+        message = self._message(fact, gap.appended_us, f"{self._origin}#stopped/{gap.expected}", None)
+        return Message(message.topic, message.key, message.value, message.headers, 0)
+
+    def _message(
+        self, fact: Fact, instant_us: int, origin: str, partition: int | None, *, cause: str | None = None
+    ) -> Message:
+        cause = cause or f"{self.id}/{instant_us}"
         envelope = Envelope(
             id=child_id(f"{cause}/{partition}", fact.TYPE),
             type=fact.TYPE,

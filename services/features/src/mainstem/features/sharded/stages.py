@@ -1,0 +1,37 @@
+"""The four stages of a feature set that is shared out, each a consumer group that Kafka spreads over the workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mainstem.features.sharded.deal import Dealer
+from mainstem.features.sharded.fold import ShardFold
+from mainstem.features.sharded.join import Join
+from mainstem.features.sharded.order import Order
+from mainstem.features.sharded.plan import Plan
+from mainstem.features.sharded.unit import Unit
+from mainstem.telemetry import Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A consumer group, its topic, and what it does with each partition that it is given."""
+
+    name: str
+    topic: str
+    unit: Callable[[int], Unit]
+
+
+def stages(plan: Plan, tracer: Tracer) -> list[Stage]:
+    """Return the stages; raise Rejected for a set that cannot be shared out."""
+    plan.check()
+    dealing = [
+        Stage(f"{plan.name}.deal.{source}", f"evt.data.{source}", partial(Dealer, plan, source))
+        for source in plan.compiled.streams
+    ]
+    return [
+        *dealing,
+        Stage(f"{plan.name}.fold", plan.fold_topic, partial(ShardFold, plan)),
+        Stage(f"{plan.name}.join", plan.join_topic, lambda partition: Join(plan, partition, tracer)),
+        Stage(f"{plan.name}.order", plan.order_topic, lambda _: Order(plan, tracer)),
+    ]

@@ -1,0 +1,129 @@
+"""A set that is shared out publishes what one worker publishes, whoever works on what and whoever is killed."""
+
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from services.features.tests.features_history import ANNOUNCED, Process, accepted
+from services.features.tests.sharded_cluster import Cluster
+
+from mainstem.events.errors import Rejected
+from mainstem.features.ports import Gap
+from mainstem.features.sharded.plan import Plan
+from mainstem.features.sharded.store import TakenOver
+from mainstem.testkit.projects import shop
+
+SHOP = shop()
+BUYING = SHOP.feature_sets["buying"].compiled
+Step = (
+    tuple[Literal["poll"], int, int, int]
+    | tuple[Literal["checkpoint", "share out"], int]
+    | tuple[Literal["crash"], int, int]
+)
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(st.just("poll"), st.integers(0, 4), st.integers(0, 3), st.integers(1, 6))
+    | st.tuples(st.sampled_from(("checkpoint", "share out")), st.integers(0, 1))
+    | st.tuples(st.just("crash"), st.integers(0, 1), st.integers(0, 1)),
+    max_size=40,
+)
+
+
+async def one_worker() -> Process:
+    process = Process(ANNOUNCED)
+    await process.finish()
+    return process
+
+
+@pytest.fixture(scope="module")
+async def alone() -> Process:
+    """Return one worker at its end, to be looked at only."""
+    return await one_worker()
+
+
+def cluster(shards: int, workers: int) -> Cluster:
+    return Cluster(Plan(BUYING, SHOP.sources, shards), ANNOUNCED, workers)
+
+
+@pytest.mark.parametrize(("shards", "workers"), [(1, 1), (2, 1), (2, 2), (4, 1), (4, 4), (8, 3)])
+async def test_any_number_of_shards_and_workers_publishes_the_same(alone: Process, shards: int, workers: int) -> None:
+    shared = cluster(shards, workers)
+    await shared.share_out(0)
+    await shared.finish()
+    assert shared.published() == alone.published()
+
+
+@given(STEPS)
+async def test_any_polls_crashes_and_moves_publish_the_same(alone: Process, steps: list[Step]) -> None:
+    shared = cluster(4, 2)
+    await shared.share_out(0)
+    for step in steps:
+        match step:
+            case "poll", number, part, count:
+                stage = shared.stages[number]
+                await shared.poll(stage, part % len(shared.partitions(stage)), count)
+            case "checkpoint", worker:
+                await shared.checkpoint(worker)
+            case "share out", shift:
+                await shared.share_out(shift)
+            case "crash", worker, shift:
+                await shared.crash(worker, shift)
+    await shared.finish()
+    assert shared.published() == alone.published()
+
+
+async def test_rows_are_tallied_and_the_journal_kept_once(alone: Process) -> None:
+    shared = cluster(4, 2)
+    await shared.share_out(0)
+    await shared.finish()
+    await shared.crash(1, 1)
+    await shared.finish()
+    kept = alone.store.states[BUYING.id]
+    tallied = [item for saved in shared.store.outcomes for item in saved.outcome.rows.items()]
+    rows = {part: sum(tally.rows for (_, of), tally in tallied if of == part) for part in (0, 1)}
+    assert rows == {part: tally.rows for part, tally in kept.tallies.items()}
+    journal = [entry for saved in shared.store.outcomes for entry in saved.outcome.journal]
+    assert journal == list(kept.journal)
+
+
+async def test_a_worker_whose_partition_was_given_away_cannot_store_what_it_knew() -> None:
+    shared = cluster(2, 2)
+    await shared.share_out(0)
+    await shared.poll(shared.stages[0], 0, 3)
+    ghost = shared.worker(shared.stages[0], 0)
+    await shared.crash(0, 1)
+    await shared.finish()
+    with pytest.raises(TakenOver):
+        await ghost.checkpoint()
+
+
+async def test_records_that_are_gone_stop_the_worker_by_name() -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    stage = shared.stages[0]
+    worker = shared.worker(stage, 0)
+    await worker.on_records(shared.records(stage.topic, 0)[:2])
+    with pytest.raises(Gap, match=r"evt.data.orders/0 goes on at offset 3, 2 is due"):
+        await worker.on_records(shared.records(stage.topic, 0)[3:4])
+
+
+async def test_what_is_no_accepted_record_or_too_late_is_parked_and_its_neighbours_pass(alone: Process) -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    stage, place = shared.stages[0], ("evt.data.orders", 0)
+    good = ANNOUNCED[place][0]
+    week = 7 * 86_400_000_000
+    late = accepted("orders", 0, 2, week, 1.0)
+    happened = tuple(("ce_time", dict(good.headers)["ce_time"]) if h[0] == "ce_time" else h for h in late.headers)
+    junk = type(good)(*place, 1, b"{}", None, accepted("orders", 0, 1, week, 1.0).headers)
+    worker = shared.worker(stage, 0)
+    await worker.on_records([good, junk, type(good)(*place, 2, late.value, late.key, happened)])
+    await worker.checkpoint()
+    reasons = [parked.reason for saved in shared.store.outcomes for parked in saved.outcome.parked]
+    assert ["this is no accepted record" in reasons[0], "it became known more than" in reasons[1]] == [True, True]
+
+
+def test_a_set_of_sources_that_announce_nothing_cannot_be_shared_out() -> None:
+    sources = {name: contract.model_copy(update={"replay": False}) for name, contract in SHOP.sources.items()}
+    with pytest.raises(Rejected, match=r"evt.data.orders, evt.data.payments, which announce no progress"):
+        Plan(BUYING, sources, 2).check()
