@@ -51,13 +51,13 @@ class Spring:
         assert (await self.world.post("training", "/v1/runs", by=by, json=body)).status_code == 202
         return fact(await self.world.event("evt.registry.model", f"version {version}", version=version))
 
-    async def approve(self, version: int, *, by: str) -> httpx.Response:
+    async def approve(self, version: int, *, by: str, day: int = DAYS) -> httpx.Response:
         """Approve a version and let it be promoted."""
-        return await self.decide(f"versions/{version}/approve", by=by)
+        return await self.decide(f"versions/{version}/approve", by=by, day=day)
 
-    async def decide(self, what: str, *, by: str) -> httpx.Response:
-        """Give the registry a command on the model."""
-        body = {"command_id": f"{what} by {by}", "at": render(at_us(DAYS))}
+    async def decide(self, what: str, *, by: str, day: int = DAYS, **said: object) -> httpx.Response:
+        """Give the registry a command on the model, at the beginning of a day."""
+        body = {"command_id": f"{what} by {by} on day {day}", "at": render(at_us(day)), **said}
         return await self.world.post("registry", f"/v1/models/{MODEL}/{what}", by=by, json=body)
 
     async def ask(self, version: int | None = None, **said: object) -> httpx.Response:

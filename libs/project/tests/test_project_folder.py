@@ -93,6 +93,36 @@ def test_a_folder_becomes_one_definition(tmp_path: Path) -> None:
     assert project.charter.risk.tier == "low"
 
 
+def declared(folder: Path, *names: str) -> Path:
+    """Write a folder that declares the feature set once for each of `names`, with what stands behind the name."""
+    file = write(folder) / "features.py"
+    head, _, body = file.read_text().partition("@")
+    sets = [body.replace('"basket_now"', name).replace("BasketNow", f"Number{i}") for i, name in enumerate(names)]
+    file.write_text("\n".join([head, *(f"@{one}" for one in sets)]))
+    return folder
+
+
+def test_versions_of_a_feature_set_stand_under_their_labels(tmp_path: Path) -> None:
+    file = declared(tmp_path, '"basket_now"', '"basket_now", version=2') / "model.py"
+    file.write_text(file.read_text().replace('"basket_now"', '"basket_now.v2"'))
+    project = load_folder(tmp_path)
+    assert list(project.feature_sets) == ["basket_now", "basket_now.v2"]
+    assert project.models["abandoned"].feature_set == "basket_now.v2"
+    assert parse(project.canonical()) == project
+
+
+def test_a_feature_set_that_is_declared_twice_is_refused_and_not_lost(tmp_path: Path) -> None:
+    declared(tmp_path, '"basket_now"', '"basket_now"')
+    with pytest.raises(ProjectError, match=r"features\.py:13: 'basket_now' is declared twice; .* another version"):
+        load_folder(tmp_path)
+
+
+def test_a_name_that_the_broker_takes_for_a_version_is_refused(tmp_path: Path) -> None:
+    declared(tmp_path, '"basket_now"', '"basket_now", version=2', '"basket_now_v2"')
+    with pytest.raises(ProjectError, match=r"'basket_now\.v2' and 'basket_now_v2' would have one topic"):
+        load_folder(tmp_path)
+
+
 def test_the_definition_survives_its_canonical_form(tmp_path: Path) -> None:
     project = load(tmp_path)
     assert parse(project.canonical()) == project

@@ -8,12 +8,15 @@ import pytest
 
 from mainstem.auth import Principal, Role
 from mainstem.events.envelope import Event, begin
-from mainstem.events.training import RunCompleted
+from mainstem.events.training import DatasetBuilt, RunCompleted
+from mainstem.feature_engine import feature_set
 from mainstem.project import ProjectDefinition
 from mainstem.testkit.clock import HOUR, MAY
+from mainstem.testkit.examples import example
 from mainstem.testkit.projects import storms
 
 Define = Callable[..., ProjectDefinition]
+Beside = Callable[[ProjectDefinition], ProjectDefinition]
 Run = Callable[..., Event]
 
 
@@ -21,6 +24,21 @@ Run = Callable[..., Event]
 def define() -> Define:
     """Return a maker of definitions whose model has two features."""
     return partial(storms, mean_over="1h")
+
+
+@pytest.fixture
+def beside() -> Beside:
+    """Return what declares version 2 of the gusts beside version 1, read by the model from then on."""
+
+    def declare(definition: ProjectDefinition) -> ProjectDefinition:
+        spine = definition.sources["reading"].stream()
+        second = feature_set("gusts", spine=spine, lateness="1h", version=2)(type("Gusts", (), {"wind": spine.wind}))
+        compiled, document = second.compile(), definition.model_dump(mode="json")
+        document["feature_sets"][compiled.label] = {"id": compiled.id, "spec": compiled.spec}
+        document["models"]["storm"]["feature_set"] = compiled.label
+        return ProjectDefinition.model_validate(document)
+
+    return declare
 
 
 @pytest.fixture
@@ -52,6 +70,18 @@ def run_of() -> Run:
             },
         )
         return begin(fact, command_id=fact.run, source="/mainstem/training", actor=by, recorded_us=MAY + number * HOUR)
+
+    return make
+
+
+@pytest.fixture
+def dataset_of() -> Callable[[ProjectDefinition], Event]:
+    """Return a maker of the event that the dataset of the gusts was built."""
+
+    def make(definition: ProjectDefinition) -> Event:
+        (feature_set,) = definition.feature_sets.values()
+        fact = example(DatasetBuilt, dataset=f"sha256:of {definition.charter.name}", feature_set=feature_set.id)
+        return begin(fact, command_id=feature_set.id, source="/mainstem/training", actor="rob", recorded_us=MAY)
 
     return make
 

@@ -12,6 +12,7 @@ from mainstem.events.topics import ConcreteTopic
 from mainstem.registry.api import Api
 from mainstem.registry.handlers import on_run
 from mainstem.registry.memory import MemoryStore
+from mainstem.registry.ports import Broker
 from mainstem.testkit.callers import Caller, bearer, calling, principals
 
 
@@ -31,11 +32,16 @@ async def every_topic(topics: Sequence[ConcreteTopic]) -> None:
     """Accept all topics."""
 
 
+async def a_dashboard(topics: Sequence[str]) -> dict[str, list[str]]:
+    """Let a dashboard read every topic, beside serving."""
+    return {topic: ["dashboard", "serving"] for topic in topics}
+
+
 @pytest.fixture
 async def registry(people: dict[str, Principal]) -> AsyncIterator[Registry]:
     store = MemoryStore()
     known = principals({person.name: person.roles for person in people.values()})
-    async with calling(Api(store, known, every_topic).routes()) as caller:
+    async with calling(Api(store, known, Broker(every_topic, a_dashboard)).routes()) as caller:
         yield Registry(caller.client, store)
 
 
@@ -59,6 +65,25 @@ async def test_a_definition_is_applied_once(registry, document, define):
     assert (first.status_code, again.status_code) == (201, 200)
     assert [answer.json()["unchanged"] for answer in (first, again)] == [False, True]
     assert first.json()["definition_id"] == define().id
+
+
+async def test_an_edit_of_a_pinned_set_is_a_problem_with_the_list_of_what_it_would_break(
+    registry, candidate, define, dataset_of
+):
+    await registry.take(dataset_of(define()))
+    edited = define(mean_over="2h").model_dump(mode="json")
+    answer = await registry.post("/v1/projects", "dana", definition=edited)
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    problem = answer.json()
+    assert (problem["type"], problem["title"]) == ("mainstem:feature_set_pinned", "feature set pinned")
+    (broken,) = problem["impact"]
+    assert (broken["feature_set"], broken["datasets"]) == ("gusts", ["sha256:of weather"])
+    assert broken["versions"] == [{"model": "storm", "version": 1, "stage": "candidate"}]
+    assert broken["consumer_groups"] == [
+        {"group": "dashboard", "platform": False}, {"group": "serving", "platform": True}
+    ]  # fmt: skip
+    assert problem["detail"].endswith(broken["remedy"])
+    assert [row["request"] for row in (await registry.get(candidate)).json()["refusals"]] == ["apply"]
 
 
 async def test_a_project_is_listed_and_shown_as_it_was_applied(registry, document, define):

@@ -5,16 +5,27 @@ import asyncio
 import pytest
 
 from mainstem.events.errors import Rejected
-from mainstem.events.registry import ChangeRefused, DeploymentSet, VersionApproved, VersionPromoted
+from mainstem.events.registry import (
+    ChangeRefused,
+    DeploymentSet,
+    Impact,
+    PinnedBy,
+    ReadBy,
+    VersionApproved,
+    VersionPromoted,
+)
+from mainstem.project import ProjectDefinition
 from mainstem.registry.desk import Command, Desk
-from mainstem.registry.handlers import apply_project, implied_command, on_run
+from mainstem.registry.handlers import Application, Pinned, apply_project, implied_command, on_run
 from mainstem.registry.memory import MemoryStore
+from mainstem.registry.ports import Broker
 from mainstem.registry.store import PostgresStore
 from mainstem.runtime import Problem
 from mainstem.storage import open_database
 
 MAY = 1_367_366_400_000_000
 DAY = 86_400_000_000
+HOUR = DAY // 24
 
 
 class World:
@@ -24,21 +35,30 @@ class World:
         self.store, self.log, self.people, self.run_of = store, log, people, run_of
         self.definition = define()
         self.created = []
+        #: Consumer groups by topic.
+        self.groups = {}
 
     async def create(self, topics):
         self.created += [(topic.name, topic.partitions) for topic in topics]
+
+    async def groups_of(self, topics):
+        return {topic: self.groups.get(topic, []) for topic in topics}
 
     async def apply(self, definition=None, by="dana", command=None):
         definition = definition or self.definition
         async with self.store.transaction() as book:
             name = command or await implied_command(book, definition)
-            return await apply_project(book, self.create, definition, Command(name, self.people[by], MAY))
+            broker = Broker(self.create, self.groups_of)
+            return await apply_project(book, broker, definition, Command(name, self.people[by], MAY))
 
     async def run(self, number=1, definition=None, **more):
         event = self.run_of(definition or self.definition, number, **more)
+        await self.take(event)
+        return event
+
+    async def take(self, event):
         async with self.store.transaction() as book:
             await on_run(book, event)
-        return event
 
     def desk(self, book, by, command):
         return Desk(book, Command(command, self.people[by], MAY + DAY), "storm")
@@ -66,6 +86,25 @@ class World:
     async def refusals(self):
         async with self.store.transaction() as book:
             return [(row["number"], row["request"], row["rule"]) for row in await book.refusals("storm")]
+
+    async def in_force(self):
+        async with self.store.transaction() as book:
+            (project,) = await book.projects()
+            (definition,) = await book.definitions(project.definition_id)
+            return definition.content
+
+    async def deployment(self):
+        async with self.store.transaction() as book:
+            return await book.deployment("storm")
+
+    async def second_on_its_own_set(self, beside):
+        """Put version 1 into production, then version 2 on version 2 of the set."""
+        await self.apply()
+        await self.in_production(1)
+        second = beside(self.definition)
+        await self.apply(second)
+        await self.run(2, definition=second, against="sha256:1")
+        await self.approve(2, command="a2")
 
     async def in_production(self, *numbers):
         """Register and promote versions one after another, each compared with the one before."""
@@ -274,6 +313,92 @@ class Battery:
         assert {envelope.correlation for envelope in story} == {"run-storm-1"}
         assert [envelope.causation for envelope in story[1:]] == ["a1", *(envelope.id for envelope in story[1:-1])]
 
+    async def test_an_edit_of_a_set_that_a_version_pins_is_refused_with_what_it_would_break(
+        self, world, define, dataset_of
+    ):
+        await world.apply()
+        await world.take(dataset_of(world.definition))
+        await world.take(dataset_of(define("harbour", mark="h_")))
+        await world.in_production(1)
+        world.groups["evt.feature.gusts"] = ["dashboard", "ledger", "serving"]
+        edited = define(mean_over="2h")
+        refused = await world.apply(edited)
+        assert refused.impact == [
+            Impact(
+                feature_set="gusts",
+                pinned=world.definition.feature_sets["gusts"].id,
+                proposed=edited.feature_sets["gusts"].id,
+                versions=[PinnedBy(model="storm", version=1, stage="production")],
+                datasets=["sha256:of weather"],
+                consumer_groups=[
+                    ReadBy(group="dashboard", platform=False),
+                    ReadBy(group="ledger", platform=True),
+                    ReadBy(group="serving", platform=True),
+                ],
+                remedy="leave 'gusts' as it is, declare @feature_set(\"gusts\", version=2, ...) beside it,"
+                " and let the model read it",
+            )
+        ]
+        assert "'gusts' is pinned by storm version 1 (production): sha256:" in refused.detail
+        assert (await world.in_force()).id == world.definition.id
+
+    async def test_the_refusal_stands_in_the_story_of_each_version_that_pins_and_once(self, world, define):
+        await world.apply()
+        await world.in_production(1)
+        await world.run(2, against="sha256:1")
+        first = await world.apply(define(mean_over="2h"))
+        assert await world.apply(define(mean_over="2h")) == first
+        assert await world.refusals() == [(1, "apply", "feature_set_pinned"), (2, "apply", "feature_set_pinned")]
+        events = [event for event in await world.log() if isinstance(event.fact, ChangeRefused)]
+        assert [event.fact.impact for event in events] == [first.impact[0]] * 2
+        assert [event.envelope.correlation for event in events] == ["run-storm-1", "run-storm-2"]
+        assert events[1].envelope.recorded_us >= MAY + 2 * HOUR
+
+    async def test_a_set_that_versions_pin_may_not_disappear(self, world, beside):
+        await world.apply()
+        await world.in_production(1)
+        second = beside(world.definition).model_dump(mode="json")
+        del second["feature_sets"]["gusts"]
+        refused = await world.apply(ProjectDefinition.model_validate(second))
+        assert (refused.impact[0].proposed, "would be gone; put 'gusts' back" in refused.detail) == (None, True)
+
+    async def test_a_set_that_nobody_pins_may_be_edited(self, world, define):
+        await world.apply()
+        assert not (await world.apply(define(mean_over="2h"))).unchanged
+
+    async def test_a_version_that_a_gate_refused_pins_nothing(self, world, define):
+        await world.apply()
+        await world.run(auc=0.6)
+        assert not (await world.apply(define(mean_over="2h"))).unchanged
+
+    async def test_a_version_stands_beside_the_pinned_one_with_a_topic_of_its_own(self, world, beside):
+        await world.apply()
+        await world.in_production(1)
+        assert not (await world.apply(beside(world.definition))).unchanged
+        assert ("evt.feature.gusts.v2", 2) in world.created
+
+    async def test_the_next_version_deploys_the_set_that_it_was_trained_on(self, world, beside):
+        await world.second_on_its_own_set(beside)
+        assert (await world.deployment()).feature_set == "gusts.v2"
+        assert (await world.deployment()).features == ["wind"]
+
+    async def test_a_set_that_only_archived_versions_read_may_be_edited_and_is_not_gone_back_to(
+        self, world, beside, define
+    ):
+        await world.second_on_its_own_set(beside)
+        assert not (await world.apply(beside(define(mean_over="2h")))).unchanged
+        (refused,) = await world.roll_back()
+        assert (refused.version, refused.rule) == (1, "feature_set_gone")
+        assert await world.stages() == ["archived", "production"]
+
+    async def test_a_candidate_of_a_set_that_was_edited_meanwhile_is_not_promoted(self, world, define):
+        await world.apply()
+        await world.apply(define(mean_over="2h"))
+        await world.run()
+        approved, refused = await world.approve()
+        assert (type(approved), refused.rule) == (VersionApproved, "feature_set_gone")
+        assert await world.stages() == ["candidate"]
+
 
 class TestInMemory(Battery):
     @pytest.fixture
@@ -306,6 +431,14 @@ class TestOnPostgres(Battery):
         both = await asyncio.gather(world.approve(by="ann", command="a1"), world.approve(by="bea", command="b1"))
         assert sorted(map(len, both)) == [1, 3]
         assert [row[1:] for row in await world.refusals()] == [("approve", "stage")]
+
+    async def test_of_an_edit_and_a_rollback_to_what_it_edits_at_once_one_is_refused(self, world, beside, define):
+        await world.second_on_its_own_set(beside)
+        edit = beside(define(mean_over="2h"))
+        applied, rolled_back = await asyncio.gather(world.apply(edit), world.roll_back())
+        refused = kinds(rolled_back) == [ChangeRefused]
+        assert isinstance(applied, Application if refused else Pinned)
+        assert (await world.in_force() == edit) is refused
 
     async def test_one_command_sent_twice_at_once_is_done_once(self, world):
         await world.apply()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.cli.local.platform import Platform
@@ -59,8 +60,11 @@ async def registered(platform, run):
     return of_run(await events_once(kafka, topics, lambda events: of_run(events, run)), run)[0]
 
 
-async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_table(platform, post, define, run_of):
+async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_table(
+    platform, post, define, run_of, dataset_of
+):
     definition = define()
+    await publish(platform, dataset_of(definition))
     good, bad = run_of(definition), run_of(definition, 2, auc=0.6, against="sha256:1")
     applied = await post("/v1/projects", "builder", definition=definition.model_dump(mode="json"))
     await publish(platform, good)
@@ -70,7 +74,7 @@ async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_t
     await publish(platform, bad)
     assert (await registered(platform, bad)).stage == "refused"
     assert [answer.status_code for answer in (applied, refused, approved)] == [201, 409, 200]
-    events = await events_once(platform.env["MAINSTEM_KAFKA"], TOPICS, lambda events: len(events) == 7)
+    events = await events_once(platform.env["MAINSTEM_KAFKA"], TOPICS, lambda events: len(events) == 10)
     assert await rebuilt(platform, events) == await live(platform)
 
 
@@ -109,3 +113,29 @@ async def test_a_run_of_an_unknown_definition_is_parked_and_the_next_one_is_take
     await publish(platform, run_of(define("park", mark="p_", impact=2)))
     await publish(platform, run)
     assert (await registered(platform, run)).version == 1
+
+
+async def test_who_reads_a_pinned_set_is_named_when_it_would_change(platform, post, define, run_of):
+    kafka, definition = platform.env["MAINSTEM_KAFKA"], define("tower", mark="t_")
+    await post("/v1/projects", "builder", definition=definition.model_dump(mode="json"))
+    run = run_of(definition)
+    await publish(platform, run)
+    await registered(platform, run)
+    for group in ("dashboard", "serving"):
+        await committed(kafka, group, "evt.feature.t_gusts")
+    edited = define("tower", mark="t_", mean_over="2h")
+    answer = await post("/v1/projects", "builder", definition=edited.model_dump(mode="json"))
+    assert answer.status_code == 409
+    assert answer.json()["impact"][0]["consumer_groups"] == [
+        {"group": "dashboard", "platform": False}, {"group": "serving", "platform": True}
+    ]  # fmt: skip
+
+
+async def committed(kafka, group, topic):
+    """Commit an offset in a topic, as a subscriber does."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    place = TopicPartition(topic, 0)
+    consumer.assign([place])
+    await consumer.commit({place: 0})
+    await consumer.stop()

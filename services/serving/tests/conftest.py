@@ -9,18 +9,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mainstem.bus.spool import Spool
-from mainstem.events.catalogue import encode
+from mainstem.events.catalogue import encode, header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.features import RowComputed
-from mainstem.events.fence import Fence
+from mainstem.events.fence import Fence, read_origin
 from mainstem.events.ids import child_id
-from mainstem.events.instants import render
+from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.serving.answers import Answers
-from mainstem.serving.domain import LogTime
+from mainstem.serving.desk import Deployments
+from mainstem.serving.domain import LogTime, Reached
 from mainstem.serving.engine import Board
-from mainstem.serving.handlers import Deployments, Stream
+from mainstem.serving.handlers import Stream
 from mainstem.serving.loader import Loader
 from mainstem.serving.memory import MemoryStore
 from mainstem.storage import Artifacts
@@ -31,6 +32,7 @@ from mainstem.testkit.records import Log, Taken
 MAY = 1_367_366_400_000_000
 FEATURES = ["wind", "rain", "hour"]
 DEFINITION = "sha256:" + "d" * 64
+SECOND = "sha256:" + "2" * 64
 TOPIC = "evt.feature.gusts"
 PREDICTIONS = "tel.prediction.storm"
 
@@ -90,21 +92,22 @@ def taken(fact, event_id, place, *, at=MAY, origin=None, key=b"k"):
 
 
 def row(offset, values=(1.0, None, 3.0), *, partition=0, at=None, definition=DEFINITION, entity="LGA"):
-    """Return a feature row, recorded `offset` seconds into May unless said otherwise."""
+    """Return a feature row, recorded `offset` seconds into May unless said otherwise; of gusts.v2 if it is SECOND."""
+    label = "gusts.v2" if definition == SECOND else "gusts"
     fact = RowComputed(
-        feature_set="gusts", definition=definition, entity=entity, spine_id=f"spine {offset}", values=list(values)
+        feature_set=label, definition=definition, entity=entity, spine_id=f"spine {offset}", values=list(values)
     )
     recorded = MAY + offset * 1_000_000 if at is None else at
     origin = f"evt.data.reading/{partition}/{offset}"
-    place = (TOPIC, partition, offset)
-    return taken(fact, child_id(origin, "row"), place, at=recorded, origin=origin, key=entity.encode())
+    place = (f"evt.feature.{label}", partition, offset)
+    return taken(fact, child_id(origin, f"row of {label}"), place, at=recorded, origin=origin, key=entity.encode())
 
 
-def marker(offset, until_us, *, partition=0):
+def marker(offset, until_us, *, partition=0, topic=TOPIC):
     """Return a progress marker."""
-    origin = f"features@x#progress/{offset}"
+    origin = f"features@{topic}#progress/{offset}"
     fact = ProgressReached(until=render(until_us))
-    return taken(fact, child_id(origin, f"{partition}"), (TOPIC, partition, offset), at=until_us, origin=origin)
+    return taken(fact, child_id(origin, f"{partition}"), (topic, partition, offset), at=until_us, origin=origin)
 
 
 def approval(version=1, digest="", model="storm"):
@@ -117,7 +120,9 @@ def promotion(version=1, model="storm"):
     return Event(envelope(fact, f"promotion {version}", MAY, None), fact)
 
 
-def deployment(version=1, digest="", *, at=MAY, features=FEATURES, model="storm", effective_from=None):
+def deployment(
+    version=1, digest="", *, at=MAY, features=FEATURES, model="storm", effective_from=None, reads=DEFINITION
+):
     """Return a DeploymentSet; its place in the registry's order is its version."""
     fact = DeploymentSet(
         model=model,
@@ -125,8 +130,8 @@ def deployment(version=1, digest="", *, at=MAY, features=FEATURES, model="storm"
         project="weather",
         onnx=digest,
         profile="sha256:" + "0" * 64,
-        feature_set="gusts",
-        feature_definition=DEFINITION,
+        feature_set="gusts.v2" if reads == SECOND else "gusts",
+        feature_definition=reads,
         features=features,
         approved_by="ann",
         effective_from=effective_from or render(at),
@@ -148,41 +153,60 @@ class Service:
     answers: Answers
     spool: Spool
     log: Log
-    #: What earlier processes published, by partition.
-    published: dict[int, int]
+    past: "Earlier"
     faults: dict[str, str]
 
     async def take(self, *records):
         await self.stream.on_records(records, publisher=self.log)
 
-    async def deploy(self, version=1, *, at=MAY, **shape):
+    async def deploy(self, version=1, *, at=MAY, reads=DEFINITION, **shape):
         """Put a version into the artifact store, approve it, deploy it, and let the service decide."""
         digest = self.artifacts.put(onnx_model(**shape))
         await self.store.apply(approval(version, digest))
         await self.store.apply(promotion(version))
-        await self.store.apply(deployment(version, digest, at=at))
+        await self.store.apply(deployment(version, digest, at=at, reads=reads))
         await self.deployments.decide()
         return self.store.verdicts[f"deployment {version}"].fact
 
     def restarted(self):
         """Return the service as a new process finds it: the stored state only."""
-        return make_service(self.store, self.artifacts, self.spool, self.log)
+        again = make_service(self.store, self.artifacts, self.spool, self.log)
+        again.past.rows, again.board.readers = self.past.rows, self.board.readers
+        return again
+
+
+class Earlier:
+    """What earlier processes published, by what stands in the log and what a test says of the first topic."""
+
+    def __init__(self, log):
+        self.log = log
+        self.said = {TOPIC: {0: -1, 1: -1}}
+        #: Records of feature topics that any process read.
+        self.rows = []
+
+    async def published(self, prediction_topic, feature_topic):
+        found = {0: -1, 1: -1, **self.said.get(feature_topic, {})}
+        for record in self.log.of(prediction_topic):
+            stream, number = read_origin(header(record, "ce_origin"))
+            if stream == f"{feature_topic}/{record.partition}":
+                found[record.partition] = max(found[record.partition], number)
+        return found
+
+    async def latest(self, feature_topic, spans):
+        seen = [r for r in self.rows if r.topic == feature_topic and r.offset in spans.get(r.partition, ())]
+        return max((parse(header(record, "ce_recordedtime").decode()) for record in seen), default=NEVER)
 
 
 def make_service(store, artifacts, spool, log):
-    board, published, faults = Board(), {0: -1, 1: -1}, {}
+    board, past, faults = Board(), Earlier(log), {}
     loader, tracer = Loader(artifacts, board, store.record_loss, pause_s=0.02), Tracer("serving", None)
     positions = {place: replace(position) for place, position in store.positions.items()}
     board.readers = {TOPIC: ["storm"]}
-    stream = Stream(board, loader, Fence(positions), LogTime(), tracer)
-
-    async def earlier(topic, cause):
-        assert (topic, cause) == (PREDICTIONS, TOPIC)
-        return published
-
-    deployments = Deployments(store, board, loader, stream, earlier, wait_s=0.05)
+    reached = LogTime({place: Reached.load(state) for place, state in store.states.items()})
+    stream = Stream(board, loader, Fence(positions), reached, tracer)
+    deployments = Deployments(store, board, loader, stream, past, wait_s=0.05)
     answers = Answers(board, stream.log, spool, lambda: faults, tracer)
-    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, published, faults)
+    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, past, faults)
 
 
 @pytest.fixture
@@ -201,4 +225,6 @@ def service(tmp_path, spool):
 def make():
     """Return the makers of this file, by name."""
     makers = (onnx_model, expected, row, marker, approval, promotion, deployment, taken, make_service)
-    return SimpleNamespace(**{maker.__name__: maker for maker in makers}, may=MAY, topic=TOPIC, predictions=PREDICTIONS)
+    return SimpleNamespace(
+        **{maker.__name__: maker for maker in makers}, may=MAY, topic=TOPIC, second=SECOND, predictions=PREDICTIONS
+    )

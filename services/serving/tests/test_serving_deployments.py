@@ -23,7 +23,7 @@ async def decided(service, version):
 
 async def test_an_approved_version_is_activated_from_the_first_offset_not_scored(service, make):
     await service.take(make.row(6), make.row(2, partition=1))
-    service.published[1] = 11
+    service.past.said[make.topic][1] = 11
     fact = await service.deploy(at=make.may)
     assert fact == DeploymentActivated(
         model="storm",
@@ -188,7 +188,7 @@ async def test_rows_published_by_an_earlier_process_stay_with_their_version(serv
     await service.take(*records)
     again = service.restarted()  # nothing was stored since the start
     await again.deployments.restore()
-    again.published[0] = 4
+    again.past.said[make.topic][0] = 4
     await again.deploy(2, bias=1)
     await again.take(*records, make.row(5))
     values = [record.value for record in service.log.records]

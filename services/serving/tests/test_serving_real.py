@@ -35,7 +35,7 @@ from mainstem.project import (
     source,
 )
 from mainstem.project import fixed as number
-from mainstem.serving.history import last_published
+from mainstem.serving.history import Past
 from mainstem.serving.store import PROJECTIONS, TOPICS, apply_records
 from mainstem.storage import Artifacts, open_database
 
@@ -206,8 +206,15 @@ async def test_every_row_is_scored_once_by_the_version_in_effect_through_kills(w
 
 
 async def test_the_end_of_the_log_tells_what_an_earlier_process_published(world, platform):
-    published = await last_published(platform.env["MAINSTEM_KAFKA"], "tel.prediction.storm", "evt.feature.gusts")
-    assert published == {0: 2099, 1: 2099}
+    past = Past(platform.env["MAINSTEM_KAFKA"])
+    assert await past.published("tel.prediction.storm", "evt.feature.gusts") == {0: 2099, 1: 2099}
+
+
+async def test_the_feature_topic_tells_how_late_a_stretch_of_it_was(platform, make):
+    past = Past(platform.env["MAINSTEM_KAFKA"])
+    spans = {0: range(5, 10), 1: range(7, 8)}
+    assert await past.latest("evt.feature.gusts", spans) == make.may + 9_000_000
+    assert await past.latest("evt.feature.gusts", {1: range(7, 8)}) == make.may + 7_000_000
 
 
 async def test_an_unapproved_version_is_refused(world, make):

@@ -11,11 +11,14 @@ from mainstem.events.errors import Undecodable
 from mainstem.events.fence import Position
 from mainstem.events.instants import render
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.feature_engine import feature_set
+from mainstem.project import ProjectDefinition
 from mainstem.serving.domain import Tallies, Tally
 from mainstem.serving.memory import MemoryStore
 from mainstem.serving.ports import Parked, Progress
 from mainstem.serving.store import PROJECTIONS, TOPICS, PostgresStore, apply, apply_records
 from mainstem.storage import load_checkpoint, open_database
+from mainstem.testkit.projects import applied, storms
 from mainstem.testkit.records import Taken
 
 PLACE = ("evt.feature.gusts", 1)
@@ -117,6 +120,42 @@ async def test_activations_come_in_the_registrys_order_with_what_was_deployed(st
     assert (last.deployment, last.onnx, last.effective_us) == ("deployment 10", "sha256:10", make.may + 10)
     assert (last.feature_set, last.features) == ("gusts", ("wind", "rain", "hour"))
     assert last.from_offsets == {0: 10, 1: 5}
+
+
+def computing(*definitions):
+    """Return a project whose model reads the last of two versions of a set, of which those given are computed."""
+    project = storms()
+    spine = project.sources["reading"].stream()
+    document = project.model_dump(mode="json") | {"feature_sets": {}}
+    for version in definitions:
+        made = feature_set("gusts", spine=spine, lateness="1h", version=version)(type("G", (), {"wind": spine.wind}))
+        compiled = made.compile()
+        document["feature_sets"][compiled.label] = {"id": compiled.id, "spec": compiled.spec}
+        document["models"]["storm"]["feature_set"] = compiled.label
+    return ProjectDefinition.model_validate(document)
+
+
+def deployed_on(make, definition, label):
+    """Return a deployment that reads a feature set of a definition."""
+    event = make.deployment(1, "sha256:1")
+    reads = {"feature_set": label, "feature_definition": definition.feature_sets[label].id}
+    return Event(event.envelope, event.fact.model_copy(update=reads))
+
+
+@pytest.mark.real
+async def test_the_sets_of_deployments_are_read_beside_the_one_that_the_model_names(postgres, make):
+    both = computing(1, 2)
+    await postgres.apply(applied(both, "both"))
+    assert await postgres.feature_topics() == {"evt.feature.gusts.v2": ["storm"]}
+    await postgres.apply(deployed_on(make, both, "gusts"))
+    assert await postgres.feature_topics() == {"evt.feature.gusts": ["storm"], "evt.feature.gusts.v2": ["storm"]}
+
+
+@pytest.mark.real
+async def test_a_set_that_is_not_computed_any_more_is_not_read(postgres, make):
+    await postgres.apply(deployed_on(make, computing(1, 2), "gusts"))
+    await postgres.apply(applied(computing(2), "the second alone"))
+    assert await postgres.feature_topics() == {"evt.feature.gusts.v2": ["storm"]}
 
 
 def progress(offset, n):

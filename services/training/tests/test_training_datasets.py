@@ -16,7 +16,7 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.events.envelope import Event
 from mainstem.events.errors import Unavailable
 from mainstem.events.ids import content_id
-from mainstem.events.training import DatasetBuilt, DatasetFailed, StepCompleted
+from mainstem.events.training import DatasetBuilt, DatasetFailed, RunCompleted, StepCompleted
 from mainstem.project import ProjectDefinition
 from mainstem.testkit.clock import DAY, MAY
 from mainstem.testkit.databases import opened, tables
@@ -146,6 +146,18 @@ async def test_a_dataset_is_built_by_the_definition_in_force_when_it_was_asked_f
     await parts.apply(otherwise(parts.definition, above=5.0))
     await parts.performer().advance()
     assert (await parts.built("two"))["dataset"] == first["dataset"]
+
+
+async def test_a_run_goes_by_the_definition_that_its_dataset_was_built_by(parts: Parts) -> None:
+    first = parts.definition
+    await parts.ask_for_run("run")
+    assert await parts.performer().advance()
+    await parts.apply(otherwise(first, above=5.0))
+    while await parts.performer().advance():
+        pass
+    (fact,) = await parts.facts(RunCompleted)
+    assert isinstance(fact, RunCompleted)
+    assert fact.definition == first.id
 
 
 async def test_a_request_that_cannot_be_met_fails_with_the_reason(parts: Parts) -> None:

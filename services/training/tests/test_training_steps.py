@@ -1,8 +1,11 @@
 """A step reads what the steps before it wrote, and says so when it cannot."""
 
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,14 +13,80 @@ from services.training.tests.training_log import CUT
 
 from mainstem.events.envelope import begin
 from mainstem.events.training import TrainingRequested
+from mainstem.feature_engine import feature_set
+from mainstem.project import ModelDefinition, ProjectDefinition
 from mainstem.storage import Artifacts
 from mainstem.testkit.examples import example
 from mainstem.testkit.projects import storms
-from mainstem.training.domain import Step, StepResult
+from mainstem.training.domain import Positions, Ranges, Step, StepResult
 from mainstem.training.history.datasets import Builder
+from mainstem.training.history.log import Dataset
 from mainstem.training.history.reading import Reading
-from mainstem.training.ports import Run
+from mainstem.training.ports import Incumbent, Run, Told
 from mainstem.training.steps import Steps
+
+ROWS = 2_000
+WIND, OTHER, LUCK = np.random.default_rng(3).normal(size=(3, ROWS))
+TRUTH = (WIND + LUCK > 0).astype(np.int64)
+
+
+def side_by_side() -> ProjectDefinition:
+    """Return the storms with a second version of their set, of two features, which the model reads."""
+    document = json.loads(storms().canonical())
+    spine = storms().sources["reading"].stream()
+    features = type("Gusts", (), {"wind": spine.wind, "mean": spine.by("sensor").mean("wind", "1h")})
+    compiled = feature_set("gusts", spine=spine, lateness="1h", version=2)(features).compile()
+    document["feature_sets"]["gusts.v2"] = {"id": compiled.id, "spec": compiled.spec}
+    document["models"]["storm"]["feature_set"] = "gusts.v2"
+    return ProjectDefinition.model_validate(document)
+
+
+async def read(definition: ProjectDefinition, model: ModelDefinition, ranges: Ranges, told: Told) -> Dataset:
+    """Return the rows of the same gusts in either set: in the second with one feature more, and in another order."""
+    second = model.feature_set == "gusts.v2"
+    order = np.random.default_rng(5).permutation(ROWS) if second else np.arange(ROWS)
+    times = np.linspace(ranges.fit.start_us, ranges.evaluation.end_us - 1, ROWS).astype(np.int64)
+    x = np.column_stack([OTHER, WIND] if second else [WIND])
+    return Dataset(
+        ids=[f"{row * 7 % ROWS}" for row in order.tolist()],
+        entities=[f"sensor {row}" for row in order.tolist()],
+        recorded_us=times[order],
+        time_us=times[order],
+        x=x[order],
+        y=TRUTH[order],
+        unlabelled=0,
+        positions=Positions("cluster", {}),
+    )
+
+
+async def evaluated(artifacts: Artifacts, definition: ProjectDefinition, incumbent: Incumbent | None) -> Run:
+    """Return a run up to its evaluation."""
+    asked = begin(example(TrainingRequested), command_id="run", source="/test", actor="ann", recorded_us=CUT)
+    run = Run("run", "storm", "weather", CUT, "request", "ann", asked.envelope, ())
+    steps = Steps(artifacts, Builder(artifacts, read))
+    for step in (Step.SNAPSHOT, Step.FIT, Step.EVALUATE):
+        result = await steps.do(step, run, definition, incumbent)
+        run = replace(run, completed=(*run.completed, result))
+    return run
+
+
+async def test_an_incumbent_on_another_feature_set_is_compared_on_its_own_rows_of_the_same_records(
+    tmp_path: Path,
+) -> None:
+    artifacts = Artifacts(tmp_path)
+    alone = await evaluated(artifacts, storms(), None)
+    onnx, reads = alone.completed[1].outputs["onnx"], storms().feature_sets["gusts"].id
+    run = await evaluated(artifacts, side_by_side(), Incumbent(1, onnx, reads))
+    before, now = alone.completed[2].figures["evaluation"], run.completed[2].figures
+    assert isinstance(before, dict)
+    assert isinstance(evaluation := now["evaluation"], dict)
+    assert isinstance(compared := now["incumbent"], dict)
+    assert compared["difference"] == pytest.approx(evaluation["auc"] - before["auc"], abs=1e-12)
+
+
+async def test_an_incumbent_whose_feature_set_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="version 1 reads feature set sha256:old, which is not declared"):
+        await evaluated(Artifacts(tmp_path), storms(), Incumbent(1, "sha256:onnx", "sha256:old"))
 
 
 async def test_a_table_that_an_earlier_release_wrote_is_refused(tmp_path: Path) -> None:

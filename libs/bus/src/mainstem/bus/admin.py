@@ -73,3 +73,23 @@ async def topic_names(bootstrap: str) -> list[str]:
     finally:
         await client.close()
     return sorted(name for name in names if not name.startswith("__"))
+
+
+async def consumer_groups(bootstrap: str, topics: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each topic the names of the consumer groups that have committed an offset in it, sorted.
+
+    Raises Unavailable when the broker does not say.
+    """
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    found: dict[str, set[str]] = {topic: set() for topic in topics}
+    try:
+        await client.start()
+        for name, *_ in await client.list_consumer_groups():
+            for place in await client.list_consumer_group_offsets(name):
+                if place.topic in found:
+                    found[place.topic].add(name)
+    except (KafkaError, OSError) as fault:
+        raise Unavailable(f"Kafka at {bootstrap} does not list consumer groups: {fault}") from fault
+    finally:
+        await client.close()
+    return {topic: sorted(names) for topic, names in found.items()}

@@ -69,8 +69,41 @@ class VersionApproved(Fact):
     comment: str = Field(default="", description="What the principal said.")
 
 
+class PinnedBy(BaseModel):
+    """A version that reads a feature set and is in production, or may come there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Number of the version.")
+    stage: str = Field(description="Where it stands.")
+
+
+class ReadBy(BaseModel):
+    """A consumer group with committed offsets in the topic of a feature set."""
+
+    model_config = ConfigDict(frozen=True)
+
+    group: str = Field(description="Name of the group.")
+    platform: bool = Field(description="Whether it is one of the platform's own.")
+
+
+class Impact(BaseModel):
+    """What a change of one pinned feature set would break, and what to do instead."""
+
+    model_config = ConfigDict(frozen=True)
+
+    feature_set: str = Field(description="Label of the feature set.")
+    pinned: str = Field(description="Identity that is in force and pinned.")
+    proposed: str | None = Field(description="Identity that it would have; null when it would be gone.")
+    versions: list[PinnedBy] = Field(description="Versions that pin it.")
+    datasets: list[str] = Field(description="Content addresses of the datasets built on it.")
+    consumer_groups: list[ReadBy] = Field(description="Consumer groups that read its topic.")
+    remedy: str = Field(description="What to do instead.")
+
+
 class ChangeRefused(Fact):
-    """A request on a version broke a rule and changed nothing."""
+    """A request on a version, or on what it stands on, broke a rule and changed nothing."""
 
     TYPE: ClassVar[str] = "mainstem.registry.change_refused.v1"
     TOPIC: ClassVar[str] = "evt.registry.model"
@@ -78,10 +111,11 @@ class ChangeRefused(Fact):
 
     model: str = Field(description="Name of the model.")
     version: int = Field(description="Number of the version.")
-    request: str = Field(description="'approve', 'promote' or 'rollback'.")
+    request: str = Field(description="'approve', 'promote', 'rollback', or 'apply' for a project.")
     requested_by: str = Field(description="Principal.")
     rule: str = Field(description="Name of the rule.")
     reason: str = Field(description="Rule and figures in a sentence.")
+    impact: Impact | None = Field(default=None, description="What a change of its feature set would break.")
 
 
 class VersionPromoted(Fact):
@@ -109,7 +143,7 @@ class DeploymentSet(Fact):
     project: str = Field(description="Name of the project.")
     onnx: str = Field(description="Content address of the ONNX model.")
     profile: str = Field(description="Content address of the reference profile.")
-    feature_set: str = Field(description="Name of the feature set.")
+    feature_set: str = Field(description="Label of the feature set.")
     feature_definition: str = Field(description="Identity of the feature set.")
     features: list[str] = Field(description="Names of the model's inputs, in order.")
     approved_by: str = Field(description="Principal who approved the digest.")

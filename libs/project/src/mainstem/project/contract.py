@@ -22,6 +22,8 @@ from mainstem.project.durations import Microseconds
 BLOCK: Final = 1_000
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+#: A feature set is filed under its name, from version 2 on with the version behind it: `buying.v2`.
+SetLabel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}(\.v([2-9]|[1-9][0-9]{1,3}))?$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

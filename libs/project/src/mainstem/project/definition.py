@@ -10,7 +10,7 @@ from mainstem.events.errors import Rejected, faults
 from mainstem.feature_engine import CompiledSet, load
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
-from mainstem.project.contract import Name, SourceContract
+from mainstem.project.contract import Name, SetLabel, SourceContract
 from mainstem.project.model import ModelDefinition
 from mainstem.project.monitoring import Monitoring
 from mainstem.project.serving import Serving
@@ -41,7 +41,7 @@ class ProjectDefinition(BaseModel):
     format: Literal["mainstem.project.v1"] = "mainstem.project.v1"
     charter: Charter
     sources: dict[Name, SourceContract]
-    feature_sets: dict[Name, FeatureSetDefinition]
+    feature_sets: dict[SetLabel, FeatureSetDefinition]
     models: dict[Name, ModelDefinition]
     serving: Serving
     monitoring: Monitoring
@@ -66,16 +66,27 @@ class ProjectDefinition(BaseModel):
 
     @model_validator(mode="after")
     def _feature_sets_read_the_sources_as_declared(self) -> Self:
-        for name, feature_set in self.feature_sets.items():
-            if feature_set.compiled.name != name:
-                raise ValueError(f"feature set {feature_set.compiled.name!r} is filed under {name!r}")
+        for label, feature_set in self.feature_sets.items():
+            if feature_set.compiled.label != label:
+                raise ValueError(f"feature set {feature_set.compiled.label!r} is filed under {label!r}")
             for source, columns in feature_set.compiled.streams.items():
                 if source not in self.sources:
-                    raise ValueError(f"feature set {name!r} reads {source!r}, which sources.py does not declare")
+                    raise ValueError(f"feature set {label!r} reads {source!r}, which sources.py does not declare")
                 declared = self.sources[source].stream().columns
                 other = sorted(column for column, kind in columns.items() if declared.get(column) != kind)
                 if other:
-                    raise ValueError(f"feature set {name!r} reads {other} of {source!r} otherwise than its contract")
+                    raise ValueError(f"feature set {label!r} reads {other} of {source!r} otherwise than its contract")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_do_not_collide(self) -> Self:
+        """Refuse `a.v2` beside `a_v2`: the broker takes only one of two topics that differ in a dot."""
+        flat = {label: label.replace(".", "_") for label in self.feature_sets}
+        for label, name in flat.items():
+            if name != label and name in flat:
+                raise ValueError(
+                    f"feature sets {label!r} and {name!r} would have one topic; give {name!r} another name"
+                )
         return self
 
     @model_validator(mode="after")

@@ -46,11 +46,14 @@ def load_folder(folder: Path) -> ProjectDefinition:
         declared = _parts(_evaluate(folder, package, "features"), FeatureSet)
         models = _parts(_evaluate(folder, package, "model"), ModelDefinition)
     feature_sets = [_compiled(folder / "features.py", part) for part in declared]
+    _once(folder / "sources.py", [part.name for part in sources])
+    _once(folder / "features.py", [part.label for part in feature_sets])
+    _once(folder / "model.py", [part.name for part in models])
     try:
         return ProjectDefinition(
             charter=charter,
             sources={part.name: part for part in sources},
-            feature_sets={part.name: FeatureSetDefinition(id=part.id, spec=part.spec) for part in feature_sets},
+            feature_sets={part.label: FeatureSetDefinition(id=part.id, spec=part.spec) for part in feature_sets},
             models={part.name: part for part in models},
             serving=serving,
             monitoring=monitoring,
@@ -125,6 +128,20 @@ def _compiled(file: Path, declared: FeatureSet) -> CompiledSet:
     except DefinitionError as error:
         line = _line_of(file.read_text(encoding="utf-8"), (error.feature,))
         raise ProjectError(file, line, f"{error.feature}: {error.problem}", error.fix) from error
+
+
+def _once(file: Path, names: list[str]) -> None:
+    """Raise ProjectError when two parts of a file have one name, at the last place that says it."""
+    for name in names:
+        if names.count(name) > 1:
+            text = file.read_text(encoding="utf-8")
+            said = [text.count("\n", 0, place.start()) + 1 for place in re.finditer(_quoted(name), text)]
+            fix = "give one of them another name, or a feature set another version"
+            raise ProjectError(file, max(said, default=1), f"{name!r} is declared twice", fix)
+
+
+def _quoted(label: str) -> str:
+    return rf"""["']{re.escape(label.partition(".")[0])}["']"""
 
 
 def _raised_at(trace: TracebackType | None, folder: Path, file: Path) -> tuple[Path, int]:

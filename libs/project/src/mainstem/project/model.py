@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mainstem.project.contract import Name
+from mainstem.project.contract import Name, SetLabel
 from mainstem.project.durations import Microseconds
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -53,7 +53,7 @@ class ModelDefinition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    feature_set: Name = Field(description="Name of the feature set it reads.")
+    feature_set: SetLabel = Field(description="Label of the feature set it reads: `buying`, `buying.v2`.")
     label: Label
     training_window: Microseconds = Field(description="How far before the cut the data begins.")
     evaluation_window: Microseconds = Field(description="How long before the cut is kept for evaluation.")

@@ -1,5 +1,6 @@
 """Calls to the services over HTTP, answered with their JSON or ended with their own sentence."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,7 +13,14 @@ _TIMEOUT_S = 30
 
 
 class CallRefused(MainstemError):
-    """A service understood the call and said no; the message is its reason and names the rule."""
+    """A service understood the call and said no; the message is its reason and names the rule.
+
+    `problem` is the whole of its answer, as far as that is a problem document.
+    """
+
+    def __init__(self, message: str, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or {}
 
 
 def get(service: str, path: str) -> dict[str, Any]:
@@ -23,6 +31,13 @@ def get(service: str, path: str) -> dict[str, Any]:
 def post(service: str, path: str, body: Mapping[str, object], *, by: str) -> dict[str, Any]:
     """Give a command in the name of a principal (`MAINSTEM_TOKEN` goes first); raise as `get` does."""
     return _call(service, "POST", path, json=body, headers={"authorization": f"Bearer {token(by)}"})
+
+
+def ask(service: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+    """Put a question that anybody may put; `MAINSTEM_TOKEN`, if it is set, says who does. Raises as `get` does."""
+    given = os.environ.get("MAINSTEM_TOKEN")
+    headers = {} if given is None else {"authorization": f"Bearer {given}"}
+    return _call(service, "POST", path, json=body, headers=headers)
 
 
 def send(service: str, path: str, body: bytes, *, by: str) -> dict[str, Any]:
@@ -39,11 +54,7 @@ def _call(service: str, method: str, path: str, **request: Any) -> dict[str, Any
         raise Unavailable(f"{service} at {url} does not answer ({fault}); see `mainstem status`") from fault
     if answer.is_success:
         return cast("dict[str, Any]", answer.json())
-    raise CallRefused(_sentence(answer))
-
-
-def _sentence(answer: httpx.Response) -> str:
     if "problem+json" not in answer.headers.get("content-type", ""):
-        return f"{answer.url} answered {answer.status_code}: {answer.text}"
+        raise CallRefused(f"{answer.url} answered {answer.status_code}: {answer.text}")
     problem = answer.json()
-    return f"{problem['title']}: {problem['detail']}"
+    raise CallRefused(f"{problem['title']}: {problem['detail']}", problem)

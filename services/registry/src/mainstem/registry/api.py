@@ -18,8 +18,8 @@ from mainstem.project.definition import parse as parse_definition
 from mainstem.registry import views
 from mainstem.registry.desk import Command, Desk, unknown_version
 from mainstem.registry.domain import ROLE_RULES
-from mainstem.registry.handlers import apply_project, implied_command, implied_topics
-from mainstem.registry.ports import Book, CreateTopics, Store
+from mainstem.registry.handlers import Pinned, apply_project, implied_command, implied_topics
+from mainstem.registry.ports import Book, Broker, Store
 from mainstem.runtime import Problem, authenticate, body_bytes, identify, problem
 
 CommandId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -59,10 +59,10 @@ Outcome = TypeVar("Outcome", bound=Fact)
 class Api:
     """The routes, and what they need."""
 
-    def __init__(self, store: Store, principals: Principals, create_topics: CreateTopics) -> None:
+    def __init__(self, store: Store, principals: Principals, broker: Broker) -> None:
         self._store = store
         self._principals = principals
-        self._create_topics = create_topics
+        self._broker = broker
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -80,14 +80,16 @@ class Api:
         ]
 
     async def apply(self, request: Request) -> Response:
-        """Put a definition in force: 201, or 200 when it is already."""
+        """Put a definition in force: 201, or 200 when it is already; 409 with `impact` when it may not change so."""
         principal = authenticate(request, self._principals, Right.BUILD)
         body = await _read(request, _Apply)
         definition = parse_definition(body.definition)
         async with self._store.transaction() as book:
             command_id = body.command_id or await implied_command(book, definition)
             command = Command(command_id, principal, _recorded_us(principal, body.at))
-            done = await apply_project(book, self._create_topics, definition, command)
+            done = await apply_project(book, self._broker, definition, command)
+        if isinstance(done, Pinned):
+            return JSONResponse(views.pinned(done.detail, done.impact), 409, media_type="application/problem+json")
         answer = {
             "project": done.project,
             "definition_id": done.definition_id,

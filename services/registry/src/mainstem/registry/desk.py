@@ -89,7 +89,7 @@ class Desk:
         if target is None:
             reason = f"no version before {current.version.label} was in production; name the version to go back to"
             return await self._refuse(current, "rollback", Refusal("no_version_before", reason))
-        decided = domain.roll_back(target.version, current.version, self._command.principal)
+        decided = await self._if_fed(target, domain.roll_back(target.version, current.version, self._command.principal))
         if isinstance(decided, Refusal):
             return await self._refuse(target, "rollback", decided)
         await self._deploy(target, decided)
@@ -123,10 +123,26 @@ class Desk:
         tier = definition.content.charter.risk.tier
         now = incumbent.version if incumbent else None
         decided = _held_back(version) or domain.promote(version, now, principal, tier)
+        decided = await self._if_fed(found, decided)
         if isinstance(decided, Refusal):
             await self._refuse(found, "promote", decided)
         else:
             await self._deploy(found, decided)
+
+    async def _if_fed(self, found: Registered, decided: Promotion | Refusal) -> Promotion | Refusal:
+        """Let a promotion be one only if the project in force computes the feature set that the version reads."""
+        project, reads = found.fact.project, found.fact.feature_set
+        in_force = [known.definition_id for known in await self._book.projects() if known.name == project]
+        sets = [
+            part.id
+            for id_ in in_force
+            for known in await self._book.definitions(id_)
+            for part in known.content.feature_sets.values()
+        ]
+        if isinstance(decided, Refusal) or reads in sets:
+            return decided
+        reason = f"{found.version.label} reads feature set {reads}, which project {project!r} computes no more"
+        return Refusal("feature_set_gone", f"{reason}; apply a definition that declares it, or train another version")
 
     async def _deploy(self, found: Registered, promotion: Promotion) -> None:
         version, fact = promotion.version, found.fact

@@ -3,7 +3,7 @@
 Nothing here raises on a request that breaks a rule: the answer is a `Refusal` that names the rule and the figures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite
@@ -31,9 +31,16 @@ class Stage(StrEnum):
     ARCHIVED = "archived"
 
 
+#: Stages whose versions are in production or may come there: what they read must not change under them.
+#: A refused version never does, and an archived one only by a rollback, which looks whether its set is still there.
+PINNING = frozenset({Stage.STAGING, Stage.CANDIDATE, Stage.PRODUCTION})
+
 #: Distinct people who must approve a version, by the risk tier of the project.
 APPROVALS_NEEDED: Mapping[Tier, int] = {"low": 1, "medium": 1, "high": 2}
 
+
+#: The rule that a feature set does not change under a version that was trained on it.
+PINNED = "feature_set_pinned"
 
 #: Rules on who may ask at all.
 ROLE_RULES = frozenset({"approver_role", "operator_role"})
@@ -205,6 +212,49 @@ def roll_back(version: Version, incumbent: Version, principal: Principal) -> Pro
     """Decide whether an archived version, approved in its time, answers again in place of `incumbent`."""
     refusal = _may_operate(principal) or _is(version, Stage.ARCHIVED, "rolled back to")
     return refusal or _promotion(version, incumbent)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPin:
+    """A feature set that versions pin and a definition would change, or drop when `proposed` is None (both ids)."""
+
+    label: str
+    pinned: str
+    proposed: str | None
+    versions: tuple[Version, ...]
+
+    @property
+    def reason(self) -> str:
+        """What would happen to whom, in a sentence."""
+        held = ", ".join(f"{version.label} ({version.stage})" for version in self.versions)
+        change = f"would become {self.proposed}" if self.proposed else "would be gone"
+        return f"feature set {self.label!r} is pinned by {held}: {self.pinned} {change}"
+
+
+def broken_pins(
+    in_force: Mapping[str, str], proposed: Mapping[str, str], readers: Sequence[tuple[str, Version]]
+) -> list[BrokenPin]:
+    """Return what a change of the feature sets from `in_force` to `proposed` (ids by label) breaks, by label.
+
+    `readers` are the versions, each with the id of the set that it reads.
+    """
+    broken = []
+    for label, pinned in sorted(in_force.items()):
+        versions = tuple(version for id_, version in readers if id_ == pinned and version.stage in PINNING)
+        if versions and proposed.get(label) != pinned:
+            broken.append(BrokenPin(label, pinned, proposed.get(label), versions))
+    return broken
+
+
+def remedy(broken: BrokenPin, labels: Iterable[str]) -> str:
+    """Return what to do instead; `labels` are those in force and proposed."""
+    name = broken.label.partition(".")[0]
+    if broken.proposed is None:
+        return f"put {broken.label!r} back; it may go when every version that reads it is archived or refused"
+    versions = [int(version or 1) for base, _, version in (label.partition(".v") for label in labels) if base == name]
+    following = max(versions) + 1
+    declaration = f'@feature_set("{name}", version={following}, ...)'
+    return f"leave {broken.label!r} as it is, declare {declaration} beside it, and let the model read it"
 
 
 def _finite(value: object) -> float:

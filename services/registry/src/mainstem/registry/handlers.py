@@ -1,21 +1,23 @@
 """Definitions come into force, runs are judged: each a transaction on the book."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mainstem.events.envelope import Event, follow
 from mainstem.events.errors import Rejected
+from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
+from mainstem.events.instants import parse
+from mainstem.events.registry import ChangeRefused, Impact, PinnedBy, ProjectApplied, ReadBy, VersionRegistered
 from mainstem.events.registry import GateResult as PublishedGate
-from mainstem.events.registry import ProjectApplied, VersionRegistered
-from mainstem.events.topics import ConcreteTopic, fixed, member
-from mainstem.events.training import RunCompleted
+from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
+from mainstem.events.training import DatasetBuilt, RunCompleted
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import Gates
 from mainstem.registry import domain
 from mainstem.registry.desk import SOURCE, Command, commanded, in_production
-from mainstem.registry.domain import Evidence, GateResult
-from mainstem.registry.ports import Book, CreateTopics, Definition, Registered
+from mainstem.registry.domain import BrokenPin, Evidence, GateResult
+from mainstem.registry.ports import Book, Broker, Definition, Registered
 from mainstem.runtime import Problem
 
 #: Actors that begin like this are services of ours, not people.
@@ -31,6 +33,14 @@ class Application:
     unchanged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a refused definition would have broken, set by set, and the whole in a sentence."""
+
+    detail: str
+    impact: list[Impact]
+
+
 async def implied_command(book: Book, definition: ProjectDefinition) -> str:
     """Return the id of an application that came without one: what it replaces and what it brings."""
     name = definition.charter.name
@@ -39,10 +49,11 @@ async def implied_command(book: Book, definition: ProjectDefinition) -> str:
 
 
 async def apply_project(
-    book: Book, create: CreateTopics, definition: ProjectDefinition, command: Command
-) -> Application:
+    book: Book, broker: Broker, definition: ProjectDefinition, command: Command
+) -> Application | Pinned:
     """Put a definition in force, its topics created first; nothing happens when it is in force already.
 
+    What would change a feature set under a version that pins it is refused, and each such version has it on record.
     Raises Problem 409 when a name or a topic is not the project's to take.
     """
     await book.lock("projects")
@@ -58,7 +69,12 @@ async def apply_project(
     _names_are_free(definition, others)
     topics = implied_topics(definition)
     _topics_are_free(topics, known)
-    await create(topics)
+    for before in [old.content for old in known if old.definition_id == in_force.get(name)]:
+        broken = await _broken_pins(book, before, definition)
+        if broken:
+            labels = before.feature_sets.keys() | definition.feature_sets.keys()
+            return await _refuse(book, broker, broken, replace(command, id=scope), labels)
+    await broker.create(topics)
     fact = ProjectApplied(
         project=name,
         definition_id=definition.id,
@@ -79,6 +95,64 @@ def implied_topics(definition: ProjectDefinition) -> list[ConcreteTopic]:
         *(member("evt.feature.{feature_set}", name, partitions) for name, partitions in spines.items()),
         *(member("tel.prediction.{model}", m.name, spines[m.feature_set]) for m in definition.models.values()),
     ]
+
+
+async def _broken_pins(book: Book, before: ProjectDefinition, after: ProjectDefinition) -> list[BrokenPin]:
+    """Return the pins that a change would break; until the transaction ends nobody else decides on the versions."""
+    old, new = ({label: part.id for label, part in d.feature_sets.items()} for d in (before, after))
+    if all(new.get(label) == id_ for label, id_ in old.items()):
+        return []
+    readers = [found for found in await book.versions() if found.fact.project == before.charter.name]
+    for model in sorted({found.version.model for found in readers} | before.models.keys()):
+        await book.lock(model)
+    return domain.broken_pins(old, new, [(found.fact.feature_set, found.version) for found in await book.versions()])
+
+
+async def _refuse(
+    book: Book, broker: Broker, broken: Sequence[BrokenPin], refused: Command, labels: set[str]
+) -> Pinned:
+    """Put the refusal on record for every version that pins one of the sets, and return what it was for."""
+    topics = {pin.label: RowComputed.TOPIC.format(feature_set=pin.label) for pin in broken}
+    groups = await broker.groups(list(topics.values()))
+    impact = [
+        Impact(
+            feature_set=pin.label,
+            pinned=pin.pinned,
+            proposed=pin.proposed,
+            versions=[PinnedBy(model=v.model, version=v.number, stage=v.stage) for v in pin.versions],
+            datasets=await book.datasets(pin.pinned),
+            consumer_groups=[ReadBy(group=name, platform=_is_ours(name)) for name in groups[topics[pin.label]]],
+            remedy=domain.remedy(pin, labels),
+        )
+        for pin in broken
+    ]
+    for pin, broke in zip(broken, impact, strict=True):
+        await _put_on_record(book, refused, pin, broke)
+    return Pinned("; ".join(f"{pin.reason}; {broke.remedy}" for pin, broke in zip(broken, impact, strict=True)), impact)
+
+
+async def _put_on_record(book: Book, refused: Command, pin: BrokenPin, impact: Impact) -> None:
+    """Record the refusal in the story of each version that pins the set."""
+    versions = {(found.version.model, found.version.number): found for found in await book.versions()}
+    for version in pin.versions:
+        found = versions[version.model, version.number]
+        fact = ChangeRefused(
+            model=version.model,
+            version=version.number,
+            request="apply",
+            requested_by=refused.principal.name,
+            rule=domain.PINNED,
+            reason=pin.reason,
+            impact=impact,
+        )
+        at = replace(refused, recorded_us=max(refused.recorded_us, parse(found.recorded_time)))
+        event = commanded(at, child_id(refused.scope("apply"), f"{pin.label}:{version.label}"), fact)
+        await book.record(Event(replace(event.envelope, correlation=found.correlation), fact))
+
+
+def _is_ours(group: str) -> bool:
+    """Tell whether a consumer group is one of a service of the platform: they are called after it."""
+    return any(group == name or group.startswith(f"{name}-") for row in TOPICS for name in (row.writer, *row.readers))
 
 
 def _names_are_free(definition: ProjectDefinition, others: Sequence[Definition]) -> None:
@@ -108,11 +182,13 @@ def _topics_are_free(topics: Sequence[ConcreteTopic], known: Sequence[Definition
 
 
 async def on_run(book: Book, event: Event) -> None:
-    """Register what a run made, judged by the gates of the definition it was made under.
+    """Register what a run made, judged by the gates of the definition it was made under; note what datasets there are.
 
     Raises Rejected when the run refers to a definition, model or feature set that this registry does not hold.
     """
     fact = event.fact
+    if isinstance(fact, DatasetBuilt):
+        await book.note(event)
     if not isinstance(fact, RunCompleted):
         return
     await book.lock(fact.model)

@@ -18,6 +18,7 @@ from mainstem.events.registry import (
     VersionPromoted,
     VersionRegistered,
 )
+from mainstem.events.training import DatasetBuilt
 from mainstem.registry.ports import Book, Definition, Project, Registered
 
 _BY_TIME = itemgetter("recorded_time", "event_id")
@@ -32,6 +33,8 @@ class _Tables:
     approval: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
     refusal: dict[str, dict[str, Any]] = field(default_factory=dict)
     deployment: dict[str, DeploymentSet] = field(default_factory=dict)
+    #: Id of the feature set by the address of the dataset.
+    dataset: dict[str, str] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -75,6 +78,10 @@ class MemoryBook:
             self._tables.log.append(published)
             _fold(self._tables, published)
 
+    async def note(self, event: Event) -> None:
+        """Fold."""
+        _fold(self._tables, event)
+
     async def projects(self) -> list[Project]:
         """Return the projects by name."""
         return [project for _, project in sorted(self._tables.project.items())]
@@ -88,6 +95,10 @@ class MemoryBook:
         """Join the versions with their definitions and approvals."""
         found = [row for key, row in sorted(self._tables.version.items()) if model in (None, key[0])]
         return [Registered.of({**row, **self._people(row)}) for row in found]
+
+    async def datasets(self, feature_set: str) -> list[str]:
+        """Return the datasets built on the set."""
+        return sorted(dataset for dataset, reads in self._tables.dataset.items() if reads == feature_set)
 
     def _people(self, row: dict[str, Any]) -> dict[str, list[str]]:
         fact = row["fact"]
@@ -143,6 +154,8 @@ def _fold(tables: _Tables, event: Event) -> None:
             tables.refusal[event.envelope.id] = row | when
         case DeploymentSet() as fact:
             tables.deployment[fact.model] = fact
+        case DatasetBuilt() as fact:
+            tables.dataset.setdefault(fact.dataset, fact.feature_set)
         case _:
             return
 

@@ -13,7 +13,17 @@ from mainstem.registry.domain import GateResult, Lineage, Stage, Version
 
 #: Creates the topics that do not exist yet; raises Unavailable when the broker does not.
 CreateTopics = Callable[[Sequence[ConcreteTopic]], Awaitable[None]]
+#: Returns for each topic the consumer groups with committed offsets in it; raises Unavailable.
+ListGroups = Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[str]]]]
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """What the registry asks of the broker."""
+
+    create: CreateTopics
+    groups: ListGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,9 @@ class Book(Protocol):
     async def record(self, event: Event) -> None:
         """Append an event for publication and fold it as every reader of the log will."""
 
+    async def note(self, event: Event) -> None:
+        """Fold an event that another service published."""
+
     async def projects(self) -> list[Project]:
         """Return what is in force, by name."""
 
@@ -90,6 +103,9 @@ class Book(Protocol):
 
     async def versions(self, model: str | None = None) -> list[Registered]:
         """Return the versions of a model, or of all, by model and number."""
+
+    async def datasets(self, feature_set: str) -> list[str]:
+        """Return the content addresses of the datasets built on the feature set of this id, sorted."""
 
     async def approvals(self, model: str) -> list[dict[str, object]]:
         """Return number, approved_by, onnx, comment, event_id, recorded_time of each approval in order of time."""

@@ -49,6 +49,12 @@ select v.*, coalesce(d.applied_by, '{}') as applied_by,
  where $1::text is null or v.model = $1
  order by v.model, v.number;
 
+-- name: add_dataset
+insert into dataset values ($1, $2) on conflict do nothing;
+
+-- name: datasets
+select dataset from dataset where feature_set = $1 order by dataset;
+
 -- name: approvals
 select number, approved_by, onnx, comment, event_id, recorded_time from approval
  where model = $1 order by recorded_time, event_id;

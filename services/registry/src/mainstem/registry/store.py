@@ -13,15 +13,16 @@ from mainstem.events.registry import (
     VersionPromoted,
     VersionRegistered,
 )
+from mainstem.events.training import DatasetBuilt
 from mainstem.registry.ports import Book, Definition, Project, Registered
 from mainstem.storage import Database, Transaction, load
 
 SQL = load("mainstem.registry")
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "definition", "version", "approval", "refusal", "deployment")
+PROJECTIONS = ("project", "definition", "version", "approval", "refusal", "deployment", "dataset")
 #: The topics whose facts they fold.
-TOPICS = ("evt.registry.project", "evt.registry.model", "state.deployment")
+TOPICS = ("evt.registry.project", "evt.registry.model", "state.deployment", "evt.training.run")
 
 
 class PostgresStore:
@@ -57,6 +58,10 @@ class PostgresBook:
         await self._tx.append([published])
         await apply(self._tx, published)
 
+    async def note(self, event: Event) -> None:
+        """Fold."""
+        await apply(self._tx, event)
+
     async def projects(self) -> list[Project]:
         """Read `project`."""
         return [Project(**row) for row in await self._tx.fetch(SQL["projects"])]
@@ -68,6 +73,10 @@ class PostgresBook:
     async def versions(self, model: str | None = None) -> list[Registered]:
         """Read `version` with who applied its definition and who approved its digest."""
         return [Registered.of(dict(row)) for row in await self._tx.fetch(SQL["versions"], model)]
+
+    async def datasets(self, feature_set: str) -> list[str]:
+        """Read `dataset`."""
+        return [row["dataset"] for row in await self._tx.fetch(SQL["datasets"], feature_set)]
 
     async def approvals(self, model: str) -> list[dict[str, object]]:
         """Read `approval`."""
@@ -99,6 +108,8 @@ async def apply(tx: Transaction, event: Event) -> None:
         case DeploymentSet() as fact:
             document = fact.model_dump(mode="json")
             await tx.execute(SQL["set_deployment"], fact.model, document, event.envelope.id, _recorded(event))
+        case DatasetBuilt() as fact:
+            await tx.execute(SQL["add_dataset"], fact.dataset, fact.feature_set)
         case _:
             return
 

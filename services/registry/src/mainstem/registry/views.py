@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mainstem.registry.domain import Stage
+from mainstem.events.registry import Impact
+from mainstem.registry.domain import PINNED, Stage
 from mainstem.registry.ports import Project, Registered
 
 
@@ -53,4 +54,15 @@ def version(found: Registered) -> dict[str, object]:
         "event_id": found.event_id,
         "correlation": found.correlation,
         "recorded_time": found.recorded_time,
+    }
+
+
+def pinned(detail: str, impact: Sequence[Impact]) -> dict[str, object]:
+    """Show why a definition was refused that would change pinned feature sets: a problem document (RFC 9457)."""
+    return {
+        "type": f"mainstem:{PINNED}",
+        "title": PINNED.replace("_", " "),
+        "status": 409,
+        "detail": detail,
+        "impact": [broken.model_dump(mode="json") for broken in impact],
     }

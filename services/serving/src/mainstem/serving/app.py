@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 
 from mainstem.bus.spool import Spool, send
-from mainstem.events.envelope import Event, Message
+from mainstem.events.envelope import Event, Fact, Message
 from mainstem.events.fence import Fence, Position
-from mainstem.events.registry import ProjectApplied
+from mainstem.events.registry import DeploymentSet, ProjectApplied
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
-from mainstem.serving.domain import LogTime, Reached, Tallies
+from mainstem.serving.desk import Deployments
+from mainstem.serving.domain import LogTime, Reached, Tallies, topic_of
 from mainstem.serving.engine import Board
 from mainstem.serving.grpc_api import GrpcApi
-from mainstem.serving.handlers import Deployments, Stream, forever
-from mainstem.serving.history import last_published
+from mainstem.serving.handlers import Stream, forever
+from mainstem.serving.history import Past
 from mainstem.serving.loader import Loader
 from mainstem.serving.ports import Progress
 from mainstem.serving.settings import Settings
@@ -43,7 +43,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
     log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()})
     loader = Loader(resources.artifacts, board, store.record_loss)
     stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
-    deployments = Deployments(store, board, loader, stream, partial(last_published, resources.settings.kafka))
+    deployments = Deployments(store, board, loader, stream, Past(resources.settings.kafka))
     answers = Answers(board, log, spool, resources.health.faults, resources.tracer)
     answered = checkpoint.positions.get((f"serving@{spool.incarnation}", 0), Position()).next_offset
     spool.skip_to(answered)
@@ -51,7 +51,9 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
 
     async def on_fact(tx: Transaction, event: Event) -> None:
         await apply(tx, event)
-        tx.after_commit.append(changed.set if isinstance(event.fact, ProjectApplied) else deployments.wake)
+        tx.after_commit.append(deployments.wake)
+        if _reads_more(event.fact, board):
+            tx.after_commit.append(changed.set)
 
     async def on_sent(messages: Sequence[Message], following: int) -> None:
         place = (f"serving@{spool.incarnation}", 0)
@@ -76,8 +78,15 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
     )
 
 
+def _reads_more(fact: Fact, board: Board) -> bool:
+    """Tell whether the topics to read may be others after a fact."""
+    if isinstance(fact, DeploymentSet):
+        return fact.model not in board.readers.get(topic_of(fact.feature_set), ())
+    return isinstance(fact, ProjectApplied)
+
+
 async def take_rows(resources: Resources, store: PostgresStore, board: Board, stream: Stream) -> None:
-    """Take the rows of every feature set that a model of a project in force reads."""
+    """Take the rows of every feature set that a model of a project in force, or a deployment of it, reads."""
     board.readers = await steadily(store.feature_topics)
     if not board.readers:
         return

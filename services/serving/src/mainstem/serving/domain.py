@@ -1,10 +1,13 @@
-"""Which version answers a row, how far the log was seen, and how predictions are counted. Pure."""
+"""Which version answers a row, how far the log was seen, and how predictions are counted. Pure.
+
+How one version takes over from another that reads another feature set: docs/adr/0009-versions-of-a-feature-set.md.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -13,16 +16,22 @@ import numpy.typing as npt
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Undecodable
+from mainstem.events.features import RowComputed
 from mainstem.events.ids import fingerprint
+from mainstem.events.instants import NEVER
 from mainstem.events.serving import Predicted
 
 SOURCE = "/mainstem/serving"
 #: Stands for "no version" in what `route` returns.
 NONE = -1
+#: Stands there for "a version that answers the record's row in another feature set".
+ELSEWHERE = -2
+#: The end of what is in charge now.
+FOREVER = 2**63 - 1
 #: (model, version, channel, partition of the prediction topic)
 TallyKey = tuple[str, int, str, int]
 
-_REACHED = Struct("<qqq")
+_REACHED = Struct("<qqqq")
 _PREDICTED = Predicted.TYPE.encode()
 
 
@@ -44,13 +53,19 @@ class Activation:
     @property
     def topic(self) -> str:
         """Return the feature topic it reads."""
-        return f"evt.feature.{self.feature_set}"
+        return topic_of(self.feature_set)
+
+
+def topic_of(feature_set: str) -> str:
+    """Return the topic of the rows of a feature set, given its label."""
+    return RowComputed.TOPIC.format(feature_set=feature_set)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
     """Rows of one partition as the rule sees them; `definitions` holds an index into `known` for each row."""
 
+    topic: str
     partition: int
     offsets: npt.NDArray[np.int64]
     recorded_us: npt.NDArray[np.int64]
@@ -59,43 +74,92 @@ class Places:
 
 
 def route(activations: Sequence[Activation], places: Places) -> npt.NDArray[np.intp]:
-    """Return for each row the index of the activation that scores it, or NONE.
+    """Return for each row the index of the activation that scores it, NONE or ELSEWHERE.
 
-    It is the last one that was in effect when the row was recorded, was activated before the row was first scored,
-    and takes rows of the row's feature definition. `activations` are those of one model in their order.
+    In charge of a row is the last activation that was in effect when the row was recorded and, in the topic that it
+    reads, was activated before the row was first scored. It scores the row if it takes rows of that definition.
+    `activations` are those of one model in their order.
     """
     chosen = np.full(len(places.offsets), NONE, np.intp)
+    codes = {definition: code for code, definition in enumerate(places.known)}
     for index, activation in enumerate(activations):
-        if activation.feature_definition not in places.known:
-            continue
-        fits = places.definitions == places.known.index(activation.feature_definition)
-        fits &= places.offsets >= activation.from_offsets.get(places.partition, 0)
-        fits &= places.recorded_us >= activation.effective_us
-        chosen[fits] = index
+        in_charge = places.recorded_us >= activation.effective_us
+        if activation.topic == places.topic:
+            in_charge &= places.offsets >= activation.from_offsets.get(places.partition, 0)
+        ours = places.definitions == codes.get(activation.feature_definition, NONE)
+        chosen[in_charge] = np.where(ours, index, ELSEWHERE)[in_charge]
     return chosen
+
+
+def takes_over(before: Activation | None, feature_definition: str) -> bool:
+    """Tell whether a version on this feature set takes over from one on another."""
+    return before is not None and before.feature_definition != feature_definition
+
+
+def in_effect_from(asked_us: int, before: Activation | None, seen_us: int) -> int:
+    """Return from when on an activation is in effect (µs): as asked, but behind the one before it and all `seen_us`.
+
+    `seen_us` is the latest that was seen of either feature set when one takes over from another, else NEVER.
+    """
+    return max(asked_us, seen_us + 1, NEVER if before is None else before.effective_us)
+
+
+class Charge(NamedTuple):
+    """The feature topic in charge of a model up to and with an instant (µs), from the end of the charge before."""
+
+    topic: str
+    until_us: int
+
+
+def charges(activations: Sequence[Activation], read: Collection[str]) -> list[Charge]:
+    """Return which topics were and are in charge, in order, of those that are `read`; before any activation these."""
+    ends = [*(activation.effective_us - 1 for activation in activations[1:]), FOREVER]
+    found: list[Charge] = []
+    for activation, end_us in zip(activations, ends, strict=False):
+        if activation.topic in read and activation.effective_us <= end_us:
+            if found and found[-1].topic == activation.topic:
+                found.pop()
+            found.append(Charge(activation.topic, end_us))
+    return found or [Charge(topic, FOREVER) for topic in sorted(read)]
+
+
+def unfinished(order: Sequence[Charge], passed: Mapping[str, int]) -> Charge:
+    """Return the first charge that its topic has not passed yet; `passed` is how far each topic was announced (µs)."""
+    return next((one for one in order if passed.get(one.topic, NEVER) < one.until_us), order[-1])
+
+
+def complete_through(order: Sequence[Charge], passed: Mapping[str, int]) -> int:
+    """Return up to which instant (µs) all is answered: what no charge has still to come before it."""
+    last = unfinished(order, passed)
+    ended = [one.until_us for one in order[: order.index(last)]]
+    return max([*ended, passed.get(last.topic, NEVER)])
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far one partition was seen: the highest time it showed, and the row recorded last (µs, offset)."""
+    """How far one partition was seen: the highest time it showed, the row recorded last (µs, offset), the last marker.
+
+    `passed_us` is what the markers announce: nothing recorded up to there will follow.
+    """
 
     log_us: int = 0
     row_us: int = 0
     row_offset: int = -1
+    passed_us: int = NEVER
 
     def with_row(self, recorded_us: int, offset: int) -> "Reached":
         """Return what is reached after a row."""
         if recorded_us < self.row_us:
             return self
-        return Reached(max(self.log_us, recorded_us), recorded_us, offset)
+        return replace(self, log_us=max(self.log_us, recorded_us), row_us=recorded_us, row_offset=offset)
 
     def with_marker(self, until_us: int) -> "Reached":
         """Return what is reached after a progress marker."""
-        return Reached(max(self.log_us, until_us), self.row_us, self.row_offset)
+        return replace(self, log_us=max(self.log_us, until_us), passed_us=max(self.passed_us, until_us))
 
     def dump(self) -> bytes:
         """Return the state as bytes; `load` reads them."""
-        return _REACHED.pack(self.log_us, self.row_us, self.row_offset)
+        return _REACHED.pack(self.log_us, self.row_us, self.row_offset, self.passed_us)
 
     @classmethod
     def load(cls, state: bytes) -> Self:
@@ -108,6 +172,10 @@ class LogTime:
     """How far the partitions of the feature topics were seen."""
 
     partitions: dict[tuple[str, int], Reached] = field(default_factory=dict)
+
+    def latest(self, topics: Collection[str]) -> int:
+        """Return the highest time that any partition of these topics showed (µs)."""
+        return max((reached.log_us for (name, _), reached in self.partitions.items() if name in topics), default=NEVER)
 
     def of(self, topic: str) -> tuple[int, str]:
         """Return the log time a topic has reached (µs), and the position `topic/partition/offset` of its newest row.

@@ -11,11 +11,24 @@ import orjson
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Message
+from mainstem.events.envelope import Event, Message
 from mainstem.events.errors import Rejected
-from mainstem.serving.domain import NONE, Activation, LogTime, Reached, Tallies, route
+from mainstem.events.instants import NEVER
+from mainstem.serving.domain import (
+    ELSEWHERE,
+    NONE,
+    Activation,
+    Charge,
+    LogTime,
+    Reached,
+    Tallies,
+    charges,
+    complete_through,
+    route,
+    unfinished,
+)
 from mainstem.serving.ports import Floats, NotReady, Parked, Partition, Unknown
-from mainstem.serving.rows import Form, Row, inputs, pass_on, places, read_markers, read_rows
+from mainstem.serving.rows import Form, Row, follow_up, inputs, pass_on, places, read_markers, read_rows, until
 from mainstem.telemetry import Tracer
 
 #: Name of the one input, float64 [rows, features], NaN = missing.
@@ -114,6 +127,10 @@ class Board:
         """Return the activations of a model in their order."""
         return self._activations.get(model, ())
 
+    def charges(self, model: str) -> list[Charge]:
+        """Return which topics were and are in charge of a model, in order."""
+        return charges(self.of(model), {topic for topic, models in self.readers.items() if model in models})
+
     def model(self, activation: Activation) -> Model:
         """Return the loaded model of an activation; raise NotLoaded."""
         try:
@@ -145,7 +162,7 @@ class Scored:
     tallies: Tallies = field(default_factory=Tallies)
     parked: list[Parked] = field(default_factory=list)
     reached: dict[Partition, Reached] = field(default_factory=dict)
-    #: Rows that no version answers, by model.
+    #: Rows whose record no version answers, by model.
     unscored: Counter[str] = field(default_factory=Counter)
 
     def add(self, later: "Scored") -> None:
@@ -170,22 +187,29 @@ class Scorer:
         order = sorted(range(len(records)), key=lambda i: (records[i].topic, records[i].partition, records[i].offset))
         for place, run in groupby(order, key=lambda i: (records[i].topic, records[i].partition)):
             indices = list(run)
-            reached = out.reached.get(place) or log.partitions.get(place, Reached())
+            seen = {**log.partitions, **out.reached}
             out.reached[place] = self._score_partition(
-                [records[i] for i in indices], [headers[i] for i in indices], reached, out
+                [records[i] for i in indices], [headers[i] for i in indices], seen, out
             )
         return out
 
     def _score_partition(
-        self, records: Sequence[Record], headers: Sequence[Mapping[str, bytes]], reached: Reached, out: Scored
+        self,
+        records: Sequence[Record],
+        headers: Sequence[Mapping[str, bytes]],
+        seen: Mapping[Partition, Reached],
+        out: Scored,
     ) -> Reached:
         rows = read_rows(records, headers, out.parked)
         markers = read_markers(records, headers, out.parked)
-        for model in self._board.readers.get(records[0].topic, ()):
-            found = {index: pass_on(records[index], event, model) for index, event in markers.items()}
-            if rows:
-                found |= self._predict(model, rows, out)
-            out.messages += [found[index] for index in sorted(found)]
+        topic, partition = records[0].topic, records[0].partition
+        for model in self._board.readers.get(topic, ()):
+            found = {index: [message] for index, message in self._predict(model, rows, out).items()}
+            if markers:
+                passed = {name: reached.passed_us for (name, number), reached in seen.items() if number == partition}
+                found |= self._pass_on(model, [(i, records[i], event) for i, event in markers.items()], passed)
+            out.messages += [message for index in sorted(found) for message in found[index]]
+        reached = seen.get((topic, partition), Reached())
         if rows:
             newest = max(rows, key=lambda row: (row.recorded_us, row.index))
             reached = reached.with_row(newest.recorded_us, newest.record.offset)
@@ -193,8 +217,32 @@ class Scorer:
             reached = reached.with_marker(event.envelope.time_us)
         return reached
 
+    def _pass_on(
+        self, model: str, markers: Iterable[tuple[int, Record, Event]], passed: dict[str, int]
+    ) -> dict[int, list[Message]]:
+        """Return what the markers of a partition say of the model's answers, by their index; `passed` is by topic.
+
+        A marker says what its own topic has in charge. What others said before, and could not be told while this topic
+        was behind, follows it.
+        """
+        order, found = self._board.charges(model), dict[int, list[Message]]()
+        for index, record, event in markers:
+            charge, before = unfinished(order, passed), complete_through(order, passed)
+            passed[record.topic] = max(passed.get(record.topic, NEVER), event.envelope.time_us)
+            own_us, after = min(event.envelope.time_us, charge.until_us), complete_through(order, passed)
+            found[index] = []
+            if charge.topic == record.topic and own_us > before:
+                said = event if own_us == event.envelope.time_us else until(event, own_us)
+                found[index].append(pass_on(record, said, model))
+                before = own_us
+            if after > before:
+                found[index].append(follow_up(record, event, model, after))
+        return found
+
     def _predict(self, model: str, rows: Sequence[Row], out: Scored) -> dict[int, Message]:
         """Return the messages with the predictions of a model, by the index of the row."""
+        if not rows:
+            return {}
         activations = self._board.of(model)
         chosen = route(activations, places(rows))
         found: dict[int, Message] = {}
@@ -202,7 +250,7 @@ class Scorer:
             picked = [rows[i] for i in np.flatnonzero(chosen == number).tolist()]
             if number == NONE:
                 out.unscored[model] += len(picked)
-            else:
+            elif number != ELSEWHERE:
                 found |= self._predict_with(activations[number], picked, out)
         return found
 

@@ -1,6 +1,6 @@
 """What serving asks of the world, what it answers, and why it may not."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,11 +16,6 @@ from mainstem.serving.domain import Activation, Tallies
 Partition = tuple[str, int]
 Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
-
-
-#: Given a prediction topic and a feature topic: for each partition the highest feature offset that an earlier process
-#: published a prediction or a marker for, -1 for none. Raises Unavailable.
-Published = Callable[[str, str], Awaitable[Mapping[int, int]]]
 
 
 class BadQuestion(Rejected):
@@ -90,6 +85,16 @@ class Oracle(Protocol):
         """Return what keeps the server from being ready, by check; empty when it is."""
 
 
+class Past(Protocol):
+    """What earlier processes did, as the log tells it. Both methods raise Unavailable."""
+
+    async def published(self, prediction_topic: str, feature_topic: str) -> Mapping[int, int]:
+        """Return for each partition the highest feature offset that a prediction or marker was published for, or -1."""
+
+    async def latest(self, feature_topic: str, spans: Mapping[int, range]) -> int:
+        """Return the latest recorded time in these offsets of the partitions (µs); NEVER when there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
     """A record that could not be scored, and why."""
@@ -142,4 +147,4 @@ class Store(Protocol):
         """Return all activations, for each model in the registry's order."""
 
     async def feature_topics(self) -> dict[str, list[str]]:
-        """Return the models of the projects in force, by the feature topic they read."""
+        """Return the models in force by the feature topics that they and their deployments read, if still computed."""

@@ -22,6 +22,9 @@ select exists(select from promotion where id = $1 and model = $2 and version = $
 -- name: add_deployment
 insert into deployment values ($1, $2, $3, $4, $5::jsonb, $6::jsonb) on conflict do nothing;
 
+-- name: deployed
+select distinct model, fact ->> 'feature_set' as label, fact ->> 'feature_definition' as id from deployment;
+
 -- name: pending
 select envelope, fact from deployment d
  where not exists(select from activation where deployment = d.id)

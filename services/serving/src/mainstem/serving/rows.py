@@ -104,14 +104,25 @@ def read_markers(
 
 def pass_on(record: Record, event: Event, model: str) -> Message:
     """Return a marker for the same partition of the model's prediction topic."""
-    origin = f"{record.topic}/{record.partition}/{record.offset}"
+    event_id = child_id(event.envelope.id, f"{ProgressReached.TYPE}:{model}")
+    return _marker(record, event, model, event_id, f"{record.topic}/{record.partition}/{record.offset}")
+
+
+def follow_up(record: Record, event: Event, model: str, until_us: int) -> Message:
+    """Return a marker that had to wait for this one; id and origin say its instant and not what it waited for."""
+    event_id = child_id(f"{model}/{record.partition}/{until_us}", ProgressReached.TYPE)
+    return _marker(record, until(event, until_us), model, event_id, f"serving@{model}#progress/{until_us}")
+
+
+def until(event: Event, until_us: int) -> Event:
+    """Return a marker as if it announced another instant."""
+    envelope = replace(event.envelope, time_us=until_us, recorded_us=until_us)
+    return Event(envelope, ProgressReached(until=render(until_us)))
+
+
+def _marker(record: Record, event: Event, model: str, event_id: str, origin: str) -> Message:
     envelope = replace(
-        event.envelope,
-        id=child_id(event.envelope.id, f"{ProgressReached.TYPE}:{model}"),
-        source=SOURCE,
-        actor=SOURCE,
-        causation=event.envelope.id,
-        origin=origin,
+        event.envelope, id=event_id, source=SOURCE, actor=SOURCE, causation=event.envelope.id, origin=origin
     )
     message = encode(Event(envelope, event.fact))
     return Message(f"tel.prediction.{model}", message.key, message.value, message.headers, record.partition)
@@ -122,6 +133,7 @@ def places(rows: Sequence[Row]) -> Places:
     known: dict[str, int] = {}
     codes = [known.setdefault(row.definition, len(known)) for row in rows]
     return Places(
+        rows[0].record.topic,
         rows[0].record.partition,
         np.array([row.record.offset for row in rows], np.int64),
         np.array([row.recorded_us for row in rows], np.int64),

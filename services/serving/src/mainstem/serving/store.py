@@ -10,7 +10,7 @@ from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
-from mainstem.serving.domain import SOURCE, Activation, Tallies
+from mainstem.serving.domain import SOURCE, Activation, Tallies, topic_of
 from mainstem.serving.ports import Progress
 from mainstem.storage import Database, Transaction, load
 
@@ -103,13 +103,17 @@ class PostgresStore:
         ]
 
     async def feature_topics(self) -> dict[str, list[str]]:
-        """Return the models by the feature topic they read."""
+        """Return the models by the feature topics that they and their deployments read."""
         async with self._database.transaction() as tx:
             definitions = [parse_definition(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+            deployed = [tuple(row) for row in await tx.fetch(SQL["deployed"])]
         found: dict[str, list[str]] = {}
         for definition in definitions:
+            computed = {(label, part.id) for label, part in definition.feature_sets.items()}
             for name, model in definition.models.items():
-                found.setdefault(f"evt.feature.{model.feature_set}", []).append(name)
+                read = {label for by, label, id_ in deployed if by == name and (label, id_) in computed}
+                for label in sorted({model.feature_set, *read}):
+                    found.setdefault(topic_of(label), []).append(name)
         return found
 
 

@@ -15,6 +15,7 @@ from mainstem.events.training import (
     StepCompleted,
     TrainingRequested,
 )
+from mainstem.project.definition import ProjectDefinition
 from mainstem.storage import Artifacts
 from mainstem.telemetry import logger
 from mainstem.training.domain import Step, StepResult, next_step, outputs
@@ -123,7 +124,7 @@ class Performer:
         step: Step | None = None
         try:
             step = next_step(run.completed)
-            definition = await self._store.definition(run.project)
+            definition = await self._definition(run)
             model = definition.models.get(run.model)
             if model is None:
                 raise Rejected(f"project {run.project!r} declares no model {run.model!r} any more; ask for another run")
@@ -143,6 +144,16 @@ class Performer:
         if result.step is Step.SNAPSHOT:
             facts.append(self._built(run.run, run.requested_by, result.outputs["dataset"], result.outputs["table"]))
         await self._record(run, result.step, *facts)
+
+    async def _definition(self, run: Run) -> ProjectDefinition:
+        """Return what a run goes by: the definition that its dataset was built by, before that the one in force.
+
+        A project that is applied meanwhile may let the model read another feature set than that of the dataset.
+        """
+        dataset = outputs(run.completed).get("dataset")
+        if dataset is None:
+            return await self._store.definition(run.project)
+        return await self._store.definition_by_id(str(read_manifest(self._artifacts, dataset).get("definition")))
 
     async def _complete(self, run: Run, definition: str, feature_set: str) -> None:
         by_step = {result.step: result for result in run.completed}

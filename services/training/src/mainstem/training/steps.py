@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -71,6 +72,7 @@ class Steps:
             case Step.FIT:
                 return await asyncio.to_thread(self._fit, run, model, before)
             case Step.EVALUATE:
+                before |= await self._incumbents_table(run, definition, incumbent)
                 return await asyncio.to_thread(self._evaluate, definition, model, incumbent, before)
             case Step.EXPORT:
                 return await asyncio.to_thread(self._export, run, model, before)
@@ -87,6 +89,22 @@ class Steps:
         self._fitted = {run.run: engine.fit(x[~held_out], y[~held_out], model.estimator.params, model.seed)}
         return {"onnx": self._artifacts.put(to_onnx(self._fitted[run.run]))}, {"rows": int((~held_out).sum())}
 
+    async def _incumbents_table(
+        self, run: Run, definition: ProjectDefinition, incumbent: Incumbent | None
+    ) -> dict[str, str]:
+        """Return where the rows of the run lie as the incumbent reads them, if that is in another feature set."""
+        model = definition.models[run.model]
+        if incumbent is None or incumbent.feature_set == definition.feature_sets[model.feature_set].id:
+            return {}
+        labels = [label for label, part in definition.feature_sets.items() if part.id == incumbent.feature_set]
+        if not labels:
+            found = f"version {incumbent.version} reads feature set {incumbent.feature_set}, which is not declared"
+            raise ValueError(f"{found}; it cannot be compared with, declare it beside the other")
+        other = model.model_copy(update={"feature_set": labels[0]})
+        as_read = definition.model_copy(update={"models": {**definition.models, run.model: other}})
+        built = await self._builder.build(as_read, run.model, run.cut_us, lambda _read, _there: None)
+        return {"incumbents_table": built.table}
+
     def _evaluate(
         self, definition: ProjectDefinition, model: ModelDefinition, incumbent: Incumbent | None, before: dict[str, str]
     ) -> Outputs:
@@ -98,6 +116,8 @@ class Steps:
         profile = self._artifacts.put(_json(engine.reference_profile(x, p, y, chunks, names)))
         figures: dict[str, object] = {"evaluation": asdict(engine.evaluate(y, p)), "incumbent": None}
         if incumbent is not None:
+            if "incumbents_table" in before:
+                x = self._rows_of(before["incumbents_table"], like=before["table"])[held_out]
             p_old = scores(self._artifacts.get(incumbent.onnx), x)
             paired = engine.delong_paired(y, p, p_old, model.gates.confidence)
             figures["incumbent"] = {
@@ -108,6 +128,17 @@ class Steps:
                 **paired._asdict(),
             }
         return {"profile": profile}, figures
+
+    def _rows_of(self, table: str, *, like: str) -> Floats:
+        """Return the features in a table in the order of the same records in another one, maybe of another set."""
+        wanted, found = (from_parquet(self._artifacts.get(address)) for address in (like, table))
+        (records, places), (others, rows) = _by_record(wanted), _by_record(found)
+        if records != others:
+            raise ValueError(f"{table} and {like} hold rows of other records; sets that are compared need one spine")
+        x = features(found)
+        ordered = np.empty_like(x)
+        ordered[places] = x[rows]
+        return ordered
 
     def _export(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> Outputs:
         """Hold the exported model against the estimator; fit that again when the process is another one."""
@@ -130,6 +161,14 @@ class Steps:
             )
         recorded_us = table["recorded_time"].cast("int64").to_numpy()
         return features(table), table["y"].to_numpy(), recorded_us, table["held_out"].to_numpy()
+
+
+def _by_record(table: pa.Table) -> tuple[list[tuple[object, ...]], list[int]]:
+    """Return what tells the records of the rows apart, sorted, and the row of each; the id of a row is of its set."""
+    columns = [table[name].to_pylist() for name in ("recorded_time", "event_time", "entity", "id")]
+    keys = list(zip(*columns, strict=True))
+    rows = sorted(range(len(keys)), key=keys.__getitem__)
+    return [keys[row][:-1] for row in rows], rows
 
 
 def _json(value: object) -> bytes:
