@@ -1,6 +1,6 @@
 """What is known about a flight when it leaves: itself, its airport, carrier, destination, aircraft and the weather."""
 
-from mainstem.feature_engine import feature_set
+from mainstem.feature_engine import feature_set, target
 
 # The folder is a package of whatever name its loader gives it, so it can only be named relatively.
 from .sources import flight_arrived, flight_departed, weather_observed  # noqa: TID252
@@ -30,3 +30,4 @@ class FlightDelay:
     tail_age = arr.by("tail").age("arr_delay", ttl="30d")
     wind = wx.by("origin").last("wind", ttl="6h")
     visib = wx.by("origin").last("visib", ttl="6h")
+    arrives_late = target(arr.arr_delay > 15, on="flight", wait="24h")

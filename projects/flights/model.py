@@ -2,10 +2,12 @@
 
 from mainstem.project import Estimator, Gates, Label, model
 
+from .features import FlightDelay  # noqa: TID252 (as in features.py)
+
 arrival_delay = model(
     "arrival_delay",
     feature_set="flight_delay",
-    label=Label(source="flight_arrived", key="flight", column="arr_delay", above=15, wait="24h"),
+    label=Label.of(FlightDelay),
     training_window="120d",
     evaluation_window="14d",
     estimator=Estimator(

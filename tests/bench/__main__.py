@@ -2,13 +2,15 @@
 
 Each service takes the flights of some weeks alone on one core: its own handlers, bus and store, on a real Kafka and a
 real PostgreSQL that run on the other cores. A run is ten days of flights; figures are medians. CPU time is what to
-look at where others use the machine, too.
+look at where others use the machine, too. Before that the feature engine folds the year by itself, without servers.
 """
 
 import argparse
 import asyncio
 import json
 import logging
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -23,7 +25,7 @@ from tests.bench.ledger import ledger
 from tests.bench.monitoring import monitoring
 from tests.bench.registry import registry
 from tests.bench.serving import bare_session, serving
-from tests.bench.stage import FIRST_DAYS, RUN_DAYS, open_stage
+from tests.bench.stage import CHECKOUT, FIRST_DAYS, RUN_DAYS, open_stage
 from tests.bench.training import training
 from tests.bench.year import year
 
@@ -60,17 +62,38 @@ def main() -> None:
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     wanted = parser.parse_args().output
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    outcomes = engine()
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
-        print(json.dumps({"figures": figures, "year": shares}, indent=2))
+        print(json.dumps({"engine": outcomes, "figures": figures, "year": shares}, indent=2))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(f"Each service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
+    console.print(
+        f"The feature engine on one core: medians of {RUNS} rounds, in turn with what it is compared with", style="bold"
+    )
+    console.print(_goals(outcomes))
+    console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
     console.print(_costs(figures))
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"
     console.print(f"\nEnd to end: {played}", style="bold")
     console.print(_processes(shares))
+
+
+def engine() -> list[dict[str, Any]]:
+    """Return the figures of the feature engine, and whether they are what was wanted; polars is to have one thread."""
+    argv, env = [sys.executable, "-m", "tests.bench.engine"], {**os.environ, "POLARS_MAX_THREADS": "1"}
+    outcomes: list[dict[str, Any]] = json.loads(subprocess.check_output(argv, cwd=CHECKOUT, env=env))
+    return outcomes
+
+
+def _goals(outcomes: list[dict[str, Any]]) -> Table:
+    table = _table("what", "against", "value", "unit", "goal", "met")
+    for one in outcomes:
+        met = "yes" if one["met"] else "no"
+        row = one["subject"], one["against"], f"{one['value']:.2f}", one["unit"], one["goal"], met
+        table.add_row(*row, style=None if one["met"] else "bold")
+    return table
 
 
 def _costs(figures: list[dict[str, Any]]) -> Table:
@@ -96,7 +119,7 @@ def _processes(shares: dict[str, Any]) -> Table:
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold dim", pad_edge=False)
     for name in names:
-        words = name in {"service", "a unit is", "on", "process"}
+        words = name in {"service", "a unit is", "on", "process", "what", "against", "unit", "goal", "met"}
         table.add_column(name, justify="left" if words else "right", no_wrap=True)
     return table
 

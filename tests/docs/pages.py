@@ -35,6 +35,11 @@ class Block:
         named = _FILE_NAME.match(self.text)
         return named[1] if named else None
 
+    @property
+    def is_example(self) -> bool:
+        """Whether it is Python that stands for itself and shows what comes out."""
+        return self.language == "python" and self.file_name is None
+
     def commands(self) -> Iterator["Command"]:
         """Yield the commands of a block for a shell, their comments left out."""
         for number, text in enumerate(self.text.splitlines(), self.line + 1):

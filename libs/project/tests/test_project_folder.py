@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from mainstem.events.errors import Rejected
-from mainstem.project import ProjectDefinition, ProjectError, load_folder, parse
+from mainstem.project import Label, ProjectDefinition, ProjectError, load_folder, parse
 
 FILES = {
     "project.toml": """\
@@ -68,6 +68,30 @@ abandoned = model(
 )
 """,
 }
+
+
+def test_a_model_takes_its_label_from_the_target_of_its_set(tmp_path: Path) -> None:
+    target = (
+        "worth = baskets.worth",
+        'worth = baskets.worth\n    big = target(baskets.worth > 10, on="basket", wait="1d")',
+    )
+    imported = ("import feature_set", "import feature_set, target")
+    folder = write(tmp_path, features_py=target)
+    features = (folder / "features.py").read_text().replace(*imported)
+    (folder / "features.py").write_text(features)
+    label = 'Label(source="basket", key="basket", column="worth", above=10, wait="1d")'
+    model = (folder / "model.py").read_text().replace(label, "Label.of(BasketNow)")
+    (folder / "model.py").write_text(f"from .features import BasketNow\n{model}")
+    found = load_folder(folder).models["abandoned"].label
+    assert found == Label(source="basket", key="basket", column="worth", above=10, wait="1d")
+
+
+def test_a_set_without_a_target_gives_no_label(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="has no target: declare one beside the features"):
+        load(
+            tmp_path,
+            model_py=('Label(source="basket", key="basket", column="worth", above=10, wait="1d")', "Label.of(int)"),
+        )
 
 
 def write(folder: Path, **changes: tuple[str, str]) -> Path:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mainstem.feature_engine import FeatureSet
 from mainstem.project.contract import Name, SetLabel
 from mainstem.project.durations import Microseconds
 
@@ -24,6 +25,18 @@ class Label(BaseModel):
     column: Name = Field(description="Number that decides; null decides nothing.")
     above: float = Field(allow_inf_nan=False, description="The label is true above this, in the column's unit.")
     wait: Microseconds = Field(description="Time after which a label that did not come counts as missing.")
+
+    @classmethod
+    def of(cls, feature_set: FeatureSet | type) -> Self:
+        """Return the label that a feature set declares as its target; raise ValueError when it declares none.
+
+        For a type checker a decorated class is still a class.
+        """
+        target = feature_set.compile().target if isinstance(feature_set, FeatureSet) else None
+        if target is None:
+            raise ValueError(f"{feature_set!r} has no target: declare one beside the features of a feature set")
+        above = target.above.value / target.above.scale
+        return cls(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)
 
 
 class Estimator(BaseModel):
