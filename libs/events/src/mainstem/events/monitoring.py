@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from mainstem.events.envelope import Fact
+from mainstem.events.features import Difference
 
 
 class WindowJudged(Fact):
@@ -40,6 +41,39 @@ class AlertOpened(Fact):
     window_end: str = Field(description="End of the window that tipped it (RFC 3339).")
     response: Literal["record", "retrain", "investigate"] = Field(description="The response the project asks for.")
     outcome: str = Field(description="What came of it at once: 'asked', 'cooling down', 'recorded'.")
+
+
+class InputGap(BaseModel):
+    """Where records that a fold must apply next are gone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    topic: str = Field(description="Topic with the gap.")
+    partition: int = Field(description="Partition of it.")
+    expected_offset: int = Field(description="Offset that must be applied next.")
+    found_offset: int = Field(description="First offset that is there.")
+
+
+class FeatureAlertOpened(Fact):
+    """The feature set that a version in production reads was found to be wrong, or to stand still."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.feature_alert_opened.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "model"
+
+    alert: str = Field(description="Id of the alert.")
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="The version in production when it was found.")
+    kind: Literal["feature_mismatch", "feature_gap"] = Field(description="What was found.")
+    feature_set: str = Field(description="Label of the feature set.")
+    definition: str = Field(description="Identity of the feature set.")
+    until: str = Field(description="Recorded time of the finding (RFC 3339).")
+    about: str = Field(description="What is wrong, in words.")
+    differing: int = Field(default=0, description="Values that differ, among those that were checked.")
+    difference: Difference | None = Field(default=None, description="The first of them, with the records behind it.")
+    gap: InputGap | None = Field(default=None, description="The gap before which the fold stands still.")
+    response: Literal["investigate"] = Field(default="investigate", description="What is to be done.")
+    outcome: Literal["recorded"] = Field(default="recorded", description="What came of it at once.")
 
 
 class RetrainingAsked(Fact):

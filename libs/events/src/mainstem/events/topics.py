@@ -91,6 +91,22 @@ TOPICS: Final[tuple[Topic, ...]] = (
         about="The order in which records were applied.",
     ),
     Topic(
+        "evt.feature.check",
+        key="feature set",
+        writer="features",
+        readers=("monitoring", "ledger"),
+        facts=(features.VectorsChecked, features.FoldStopped),
+        about="Published rows held against the log by other code, and folds that cannot go on.",
+    ),
+    Topic(
+        "evt.feature.read",
+        key="feature set",
+        writer="features",
+        readers=("ledger",),
+        facts=(features.ValuesRead,),
+        about="Values that were read without an event.",
+    ),
+    Topic(
         "evt.training.run",
         key="model",
         writer="training",
@@ -166,7 +182,12 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="model",
         writer="monitoring",
         readers=("training", "ledger"),
-        facts=(monitoring.AlertOpened, monitoring.RetrainingAsked, monitoring.AlertClosed),
+        facts=(
+            monitoring.AlertOpened,
+            monitoring.FeatureAlertOpened,
+            monitoring.RetrainingAsked,
+            monitoring.AlertClosed,
+        ),
         about="Alerts and the responses they ask for.",
     ),
     Topic(

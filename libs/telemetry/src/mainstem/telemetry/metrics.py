@@ -26,6 +26,14 @@ PARKED: Final = Counter("mainstem_records_parked", "Records parked", ["topic"], 
 LOG_TIME: Final = Gauge("mainstem_log_time_seconds", "Recorded time reached", registry=REGISTRY)
 #: Predictions that came after their window was closed. Grows: the label's `wait` is shorter than the way to monitoring.
 LATE: Final = Counter("mainstem_predictions_late", "Predictions after their window", ["model"], registry=REGISTRY)
+#: Feature rows that were evaluated again by other code. Flat while rows are published: the check is off or stuck.
+ROWS_CHECKED: Final = Counter("mainstem_rows_checked", "Rows evaluated again", ["feature_set"], registry=REGISTRY)
+#: Values among them that follow otherwise from the log. Any: `mainstem alert list`; do not trust the set meanwhile.
+CELLS_DIFFERING: Final = Counter("mainstem_cells_differing", "Values differing", ["feature_set"], registry=REGISTRY)
+#: Accepted records that the check has not applied yet. Grows: the check is slower than the fold; lower its fraction.
+CHECK_BEHIND: Final = Gauge("mainstem_check_behind_records", "Records unchecked", ["feature_set"], registry=REGISTRY)
+#: Recorded time up to which rows were checked, seconds since 1970. Stands still: no journal, or see the log.
+CHECK_TIME: Final = Gauge("mainstem_check_time_seconds", "Recorded time checked", ["feature_set"], registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
 PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
 #: Feature rows that no version answered. Grows for a deployed model: not in effect yet, or its feature set changed.

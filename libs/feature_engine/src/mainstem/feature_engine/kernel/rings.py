@@ -56,27 +56,53 @@ def summaries(capacity: int) -> int:
 def widen(plan: Plan, state: State, row: Ints) -> bool:
     """Double the ring of a key; return False, with nothing changed, if the pool has no room."""
     index, (pool, _, cursor) = plan[0], state
-    before, old = row[BASE], row[CAPACITY]
-    capacity = max(SMALLEST, 2 * old)
-    extra = summaries(capacity) * (index[POSITIVE] + index[NEGATIVE])
+    signs = index[POSITIVE] + index[NEGATIVE]
+    old, capacity = row[CAPACITY], max(SMALLEST, 2 * row[CAPACITY])
+    if old > 0 and row[BASE] + old + summaries(old) * signs == cursor[USED]:
+        grown = grow_in_place(state, row, capacity + summaries(capacity) * signs)
+    else:
+        grown = move(state, row, capacity, capacity + summaries(capacity) * signs)
+    if grown:
+        row[CAPACITY] = capacity
+        pool[row[BASE] + capacity : row[BASE] + capacity + summaries(capacity) * signs, 1 : index[TERMS]] = NULL
+        for sequence in range(row[FIRST], row[END]):
+            sum_up(plan, pool, row, sequence)
+    return grown
+
+
+@jit
+def grow_in_place(state: State, row: Ints, size: int) -> bool:
+    """Let the last ring of the pool grow where it is: every other of its stretches moves up by its old capacity."""
+    pool, _, cursor = state
+    base, old = row[BASE], row[CAPACITY]
+    if base + size > len(pool):
+        return False
+    for sequence in range(row[FIRST], row[END]):
+        if sequence & old:
+            for column in range(pool.shape[1]):
+                pool[base + (sequence & (2 * old - 1)), column] = pool[base + (sequence & (old - 1)), column]
+    cursor[USED] = base + size
+    return True
+
+
+@jit
+def move(state: State, row: Ints, capacity: int, size: int) -> bool:
+    """Move the ring to a larger place, a free one or the end of the pool; where it was is free from then on."""
+    pool, _, cursor = state
     base = take_free(pool, cursor, capacity)
     if base < 0:
         base = cursor[USED]
-        if base + capacity + extra > len(pool):
+        if base + size > len(pool):
             return False
-        cursor[USED] += capacity + extra
-    first, end = row[FIRST], row[END]
-    for sequence in range(first, end):
-        source, target = slot(row, sequence), base + (sequence & (capacity - 1))
+        cursor[USED] += size
+    before, old = row[BASE], row[CAPACITY]
+    for sequence in range(row[FIRST], row[END]):
         for column in range(pool.shape[1]):
-            pool[target, column] = pool[source, column]
-    pool[base + capacity : base + capacity + extra, 1 : index[TERMS]] = NULL
-    row[BASE], row[CAPACITY] = base, capacity
-    for sequence in range(first, end):
-        sum_up(plan, pool, row, sequence)
+            pool[base + (sequence & (capacity - 1)), column] = pool[before + (sequence & (old - 1)), column]
     if old > 0:
         free = FREE + logarithm(old)
         pool[before, 0], cursor[free] = cursor[free], before + 1
+    row[BASE] = base
     return True
 
 
