@@ -163,6 +163,20 @@ async def test_a_direct_call_says_that_the_caller_gave_the_inputs(
     assert story.gaps[0].startswith("feature row: asked over grpc, the caller gave the inputs: [0.0, 1.0")
 
 
+async def test_a_version_that_was_told_to_take_over_and_had_not_yet_is_not_the_one_in_force(
+    store: PostgresStore, project: ProjectDefinition
+) -> None:
+    events = {**history(project), **answer(project)}
+    later = events["deployment"].fact.model_copy(update={"version": 3, "onnx": "sha256:next"})
+    started = DeploymentActivated(
+        model=MODEL, version=3, onnx="sha256:next", effective_from=render(MAY + 1), from_offsets={}
+    )
+    events |= {"told": event(later), "started": event(started)}
+    story = await explain(store, await told(store, events))
+    assert story.gaps == []
+    assert {link.name: link.says for link in story.links}["deployment in force"]["version"] == 2
+
+
 async def test_a_version_approved_for_other_bytes_is_a_gap(store: PostgresStore, project: ProjectDefinition) -> None:
     events = {**history(project), **answer(project)}
     events["approval"] = event(events["approval"].fact.model_copy(update={"onnx": "sha256:other"}))

@@ -198,14 +198,25 @@ def _version(story: Explanation, history: Sequence[Placed], prediction: Found[Pr
         story.add("registration", registered, fact.model_dump(exclude={"model", "project", "definition", "cause"}))
     for name, kind in (("approval", VersionApproved), ("promotion", VersionPromoted)):
         _add_last(story, name, _last(kind, history, model=model, version=version))
-    in_force = [
-        each
-        for each in _events(DeploymentSet, history)
-        if each.fact.model == model and instant(each.fact.effective_from) <= prediction.envelope.recorded_us
-    ]
-    _add_last(story, "deployment in force", in_force[-1] if in_force else None)
+    _add_last(story, "deployment in force", _in_force(history, model, prediction.envelope.recorded_us))
     _add_last(story, "activation", _last(DeploymentActivated, history, model=model, version=version))
     _check_digests(story, onnx, version)
+
+
+def _in_force(history: Sequence[Placed], model: str, recorded_us: int) -> Found[DeploymentSet] | None:
+    """Return the deployment that answered at a recorded time; it may take effect later than it was asked to."""
+    activations = [
+        each.fact.version
+        for each in _events(DeploymentActivated, history)
+        if each.fact.model == model and instant(each.fact.effective_from) <= recorded_us
+    ]
+    deployments = [
+        each
+        for each in _events(DeploymentSet, history)
+        if each.fact.model == model and instant(each.fact.effective_from) <= recorded_us
+        if each.fact.version in activations[-1:]
+    ]
+    return deployments[-1] if deployments else None
 
 
 def _last(kind: type[F], history: Sequence[Placed], **wanted: object) -> Found[F] | None:
