@@ -66,7 +66,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    for service in ("INGESTION", "REGISTRY", "TRAINING"):
+    for service in ("INGESTION", "FEATURES", "REGISTRY", "TRAINING", "MONITORING"):
         monkeypatch.setenv(f"MAINSTEM_{service}_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("MAINSTEM_TOKEN", "a-token-of-the-test")
     yield found

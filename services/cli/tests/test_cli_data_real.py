@@ -2,58 +2,24 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo.player import Player
+from services.cli.tests.flights_platform import CHECKOUT, FLIGHTS, START_US, Shell, reached
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
-from mainstem.events.catalogue import header
-from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Message
 from mainstem.events.instants import parse, render
 
 pytestmark = pytest.mark.real
 
-CHECKOUT = Path(__file__).parents[3]
-FLIGHTS = CHECKOUT / "projects" / "flights"
-MAINSTEM = Path(sys.executable).parent / "mainstem"
-START_US = parse("2012-12-31T00:00:00Z")
 ROWS_TOPIC = "evt.feature.flight_delay"
-
-
-class Shell:
-    """The command line on a platform."""
-
-    def __init__(self, platform):
-        self._env = {**os.environ, **platform.env}
-
-    async def run(self, *arguments, given=None):
-        command = [MAINSTEM, *map(str, arguments)]
-        return await asyncio.to_thread(
-            subprocess.run, command, env=self._env, input=given, capture_output=True, text=True, check=False, timeout=60
-        )
-
-    async def answer(self, *arguments, given=None):
-        done = await self.run(*arguments, "-o", "json", given=given)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    async def until(self, found, *arguments):
-        """Ask again until there is an answer that `found` accepts."""
-        async with asyncio.timeout(30):
-            while not found(rows := await self.answer(*arguments)):
-                pass
-        return rows
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +42,6 @@ def first_departure_spoilt(events):
     good = json.loads(departed.payloads[0])
     bad = json.dumps(good | {"dep_delay": 99_999}).encode()
     return {**events, "flight_departed": replace(departed, payloads=[bad, *departed.payloads[1:]])}, good
-
-
-async def reached(platform, until_us):
-    """Return when every partition of the rows has passed an instant."""
-    async with asyncio.timeout(60), LogReader(platform.env["MAINSTEM_KAFKA"], [ROWS_TOPIC]) as reader:
-        await reader.start()
-        left = {0, 1}
-        while left:
-            for record in await reader.poll():
-                if header(record, "ce_type") == ProgressReached.TYPE.encode():
-                    left -= {record.partition} if json.loads(record.value)["until"] == render(until_us) else set()
 
 
 @pytest.fixture(scope="module")

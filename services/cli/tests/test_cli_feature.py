@@ -4,16 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from mainstem.cli.expressions import duration, expressions
+from mainstem.cli.expressions import target as shown
 from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretch, check_beginning, compare
-from mainstem.cli.row_files import RowFile, recorded_within
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
-from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, time, where, window
+from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, target, time, where, window
 from mainstem.project import load_folder
 from mainstem.testkit.records import Taken
 
@@ -72,17 +71,36 @@ def registry(services):
 
 
 def test_feature_sets_are_listed_with_their_identity(registry):
+    identity = load_folder(FLIGHTS).feature_sets["flight_delay"].id
+    standing = [{"definition": identity, "rows": 7, "state": "live"}, {"definition": "sha256:other", "rows": 9}]
+    registry.on("GET /v1/feature-sets", {"feature_sets": standing})
     (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
     assert row == {
-        "feature_set": "flight_delay", "project": "flights", "spine": "flight_departed", "features": 15,
-        "id": load_folder(FLIGHTS).feature_sets["flight_delay"].id,
+        "feature_set": "flight_delay", "version": 1, "project": "flights", "spine": "flight_departed", "features": 15,
+        "id": identity, "rows": 7, "state": "live",
     }  # fmt: skip
+
+
+def test_feature_sets_are_listed_while_the_feature_service_is_away(registry, monkeypatch):
+    monkeypatch.setenv("MAINSTEM_FEATURES_URL", "http://127.0.0.1:9")
+    done = registry.run("feature", "list", "-o", "json")
+    (row,) = json.loads(done.stdout)
+    assert (row["feature_set"], row["rows"], row["state"]) == ("flight_delay", None, None)
+    assert "how far the sets are is not known: features at http://127.0.0.1:9 does not answer" in done.stderr
 
 
 def test_a_feature_set_is_shown_feature_by_feature(registry):
     told = registry.run("feature", "show", "flight_delay").stdout
+    assert "version      1" in told
     assert "lateness     6h" in told
-    assert 'flight_arrived.by("carrier").mean(arr_delay > 15, "7d")' in told
+    assert 'flight_arrived.by("carrier").mean(flight_arrived.arr_delay > 15, "7d")' in told
+
+
+def test_a_target_is_shown_as_it_is_declared():
+    declared = {"delay": spine.delay, "late": target(spine.delay > 2.5, on="port", wait="36h")}
+    labelled = feature_set("labelled", spine=spine, lateness="1h")(type("Labelled", (), declared))
+    assert shown(labelled.compile()) == 'late = target(left.delay > 2.5, on="port", wait="36h")'
+    assert shown(Sample.compile()) is None
 
 
 def test_an_unknown_feature_set_is_refused_with_those_there_are(registry):
@@ -118,7 +136,8 @@ def item(spine_id, recorded_us=0, partition=0):
 def recomputed(*rows, partition=0):
     found = Recomputed()
     values = np.array([values for _, values in rows], np.float64)
-    found.take(Stretch([item(spine_id, partition=partition) for spine_id, _ in rows], values))
+    spine = [item(spine_id, partition=partition) for spine_id, _ in rows]
+    found.take(Stretch(spine, values, np.arange(len(rows))))
     return found
 
 
@@ -162,32 +181,3 @@ def test_a_log_without_its_beginning_is_refused():
     check_beginning([Taken(offset=0), Taken(offset=5)], begun)
     with pytest.raises(Rejected, match=r"src\.test/1 begins at offset 7"):
         check_beginning([Taken(offset=6), Taken(partition=1, offset=7)], begun)
-
-
-def test_rows_are_written_with_their_times_and_nulls(tmp_path):
-    compiled = Sample.compile()
-    with RowFile(tmp_path / "rows.parquet", compiled) as file:
-        for number in range(3):
-            file.write(Stretch([item(f"id-{number}", recorded_us=number)], np.array([[number, NAN, 0, 0, 0, 0, 0.1]])))
-    table = pq.read_table(tmp_path / "rows.parquet")
-    assert table.column_names == ["spine_id", "entity", "event_time", "recorded_time", *compiled.names]
-    assert table.schema.metadata[b"mainstem.definition"] == compiled.id.encode()
-    last = table.to_pylist()[2]
-    assert (last["spine_id"], last["entity"], last["delay"], last["much"], last["faded"]) == (
-        "id-2", "key of id-2", 2.0, None, 0.1,
-    )  # fmt: skip
-    assert table["recorded_time"].cast("int64").to_pylist() == [0, 1, 2]
-    assert str(table.schema.field("event_time").type) == "timestamp[us, tz=UTC]"
-
-
-def test_a_file_that_was_not_finished_is_not_there(tmp_path):
-    with pytest.raises(ArithmeticError), RowFile(tmp_path / "rows.parquet", Sample.compile()):
-        raise ArithmeticError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_span_holds_its_first_instant_and_not_its_last():
-    stretch = Stretch([item(str(at), recorded_us=at) for at in range(5)], np.arange(5.0).reshape(-1, 1))
-    inside = recorded_within(stretch, 1, 3)
-    assert [headers["ce_id"] for _, headers in inside.spine] == [b"1", b"2"]
-    assert inside.values.tolist() == [[1.0], [2.0]]

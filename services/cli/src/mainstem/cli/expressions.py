@@ -35,6 +35,15 @@ def expressions(compiled: CompiledSet) -> dict[str, str]:
     return {feature.name: written(feature.value, compiled.spine) for feature in compiled.definition.features}
 
 
+def target(compiled: CompiledSet) -> str | None:
+    """Return the label of a set in the words of its declaration; None when it declares none."""
+    found = compiled.target
+    if found is None:
+        return None
+    value = written(Operation("gt", (Column(found.column), found.above)), found.stream)
+    return f'{found.name} = target({value}, on="{found.on}", wait="{duration(found.wait)}")'
+
+
 def duration(length_us: int) -> str:
     """Return a length of time, whole milliseconds, in its largest whole unit: `90s`, `6h`, `30d`."""
     unit, size_us = next((unit, size_us) for unit, size_us in _UNITS if length_us % size_us == 0)
@@ -44,20 +53,26 @@ def duration(length_us: int) -> str:
 def written(expression: Expression, stream: str) -> str:
     """Return an expression over the columns of a stream as an author writes it."""
     match expression:
+        case Aggregate():
+            return _aggregate(expression)
+        case Local(part, zone, of):
+            return f'{written(of, stream)}.local("{zone}").{part}'
+        case Operation("where", args):
+            return f"where({', '.join(written(arg, stream) for arg in args)})"
+        case Operation(op, args):
+            return _operation(op, [_bracketed(arg, stream) for arg in args])
+        case _:
+            return _leaf(expression, stream)
+
+
+def _leaf(expression: Column | Number | Text, stream: str) -> str:
+    match expression:
         case Column(name):
             return f"{stream}.{name}"
         case Number(value, scale):
             return f"{value / scale:.15g}"
         case Text(value):
             return repr(value)
-        case Local(part, zone, of):
-            return f'{written(of, stream)}.local("{zone}").{part}'
-        case Operation(op, args):
-            if op == "where":
-                return f"where({', '.join(written(arg, stream) for arg in args)})"
-            return _operation(op, [_bracketed(arg, stream) for arg in args])
-        case Aggregate():
-            return _aggregate(expression)
 
 
 def _operation(op: str, args: list[str]) -> str:

@@ -10,7 +10,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "project": ("mainstem.cli.commands.project", "Validate a project folder; put its definition in force."),
     "source": ("mainstem.cli.commands.source", "Send records of a file to a source."),
     "quarantine": ("mainstem.cli.commands.quarantine", "Refused records: look, and send corrections."),
-    "feature": ("mainstem.cli.commands.feature", "Feature sets: look, compute anew, compare with what was published."),
+    "feature": ("mainstem.cli.commands.feature", "Feature sets: look, read, trace, compute anew, compare."),
     "dataset": ("mainstem.cli.commands.dataset", "Datasets: build, look, check against the manifest."),
     "training": ("mainstem.cli.commands.training", "Training runs: start, look."),
     "event": ("mainstem.cli.commands.event", "Events on the bus: follow, look up, read their schemas."),

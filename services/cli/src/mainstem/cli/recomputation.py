@@ -9,44 +9,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.bus.reader import LogReader
+from mainstem.cli.labels import Labels
 from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
-from mainstem.events.features import RowComputed
+from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.features.engine import Fold
 from mainstem.runtime.ordered import Item, Partition
 
 _ROW = RowComputed.TYPE.encode()
+_ENTRY = OrderJournalled.TYPE.encode()
 
 
 class Stretch(NamedTuple):
-    """Rows that follow each other in the applied order: their spine records, and a line of values for each."""
+    """Rows that follow each other in the applied order: spine records, a line of values and a position for each."""
 
     spine: list[Item]
     values: NDArray[np.float64]
+    positions: NDArray[np.int64]
 
 
-async def recompute(kafka: str, fold: Fold) -> AsyncIterator[tuple[int, Stretch]]:
-    """Fold the accepted records from their beginning to the ends that their topics have now.
+class Recomputation:
+    """A feature set computed anew, by the fold of the stream, over what its topics hold at the moment."""
 
-    Yields, time after time, how many records were read and the rows that they completed. Records that the stream would
-    still hold back, because a source that announces progress has not passed them, are held back here too; a source
-    that announces nothing counts as read to its end only after the last record.
-    Raises Rejected when the beginning of a topic is gone: the rows would be others.
-    """
-    begun: set[Partition] = set()
-    async with LogReader(kafka, fold.topics) as reader:
+    def __init__(self, kafka: str, fold: Fold, labels: Labels | None = None) -> None:
+        self._kafka = kafka
+        self._fold = fold
+        self._labels = labels
+        #: The topics that are read, those of the labels among them.
+        self.topics = list(dict.fromkeys([*fold.topics, *([] if labels is None else [labels.topic])]))
+        #: By partition the offset after the last record read.
+        self.read: dict[Partition, int] = {}
+
+    async def stretches(self) -> AsyncIterator[tuple[int, Stretch]]:
+        """Fold the accepted records from their beginning to the ends that their topics have now.
+
+        Yields, time after time, how many records were read and the rows that they completed; labels were taken before.
+        Records that the stream would still hold back, because a source that announces progress has not passed them, are
+        held back here too. Where a source announces nothing the order is that of the journal; behind its end such a
+        source counts as read to its own end only after the last record.
+        Raises Rejected when the beginning of a topic is gone: the rows would be others.
+        """
+        if self._fold.live:
+            self._fold.follow(await _journalled(self._kafka, self._fold.compiled.id))
+        begun: set[Partition] = set()
+        async with LogReader(self._kafka, self.topics) as reader:
+            await reader.start()
+            async for records in reader.to_end():
+                check_beginning(records, begun)
+                self._take(records)
+                yield len(records), self._advance()
+        self._fold.drained(dict.fromkeys(self._fold.positions, 0))
+        yield 0, self._advance()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        self.read.update({(record.topic, record.partition): record.offset + 1 for record in records})
+        if self._labels is not None:
+            self._labels.take([record for record in records if record.topic == self._labels.topic])
+        self._fold.offer([record for record in records if record.topic in self._fold.topics])
+
+    def _advance(self) -> Stretch:
+        parts = [self._fold.advance()]
+        while self._fold.live and parts[-1].runs != [[]]:
+            parts.append(self._fold.advance())  # an entry of the journal at a time
+        spine = [item for part in parts for item in part.spine]
+        values, positions = ([getattr(part, name) for part in parts] for name in ("values", "positions"))
+        return Stretch(spine, np.concatenate(values), np.concatenate(positions))
+
+
+async def _journalled(kafka: str, definition: str) -> list[OrderJournalled]:
+    """Return the journal of a feature set, each entry once."""
+    entries: dict[int, OrderJournalled] = {}
+    async with LogReader(kafka, [OrderJournalled.TOPIC]) as reader:
         await reader.start()
         async for records in reader.to_end():
-            check_beginning(records, begun)
-            fold.offer(records)
-            yield len(records), _advance(fold)
-    fold.drained(dict.fromkeys(fold.positions, 0))
-    yield 0, _advance(fold)
-
-
-def _advance(fold: Fold) -> Stretch:
-    applied = fold.advance()
-    return Stretch(applied.spine, applied.values)
+            for record in records:
+                if header(record, "ce_type") == _ENTRY and definition.encode() in (record.value or b""):
+                    entry = OrderJournalled.model_validate_json(record.value or b"")
+                    entries.setdefault(entry.number, entry)
+    return [entries[number] for number in sorted(entries)]
 
 
 def check_beginning(records: Sequence[Record], begun: set[Partition]) -> None:

@@ -5,9 +5,16 @@ from collections.abc import Sequence
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
+from mainstem.features.answers import Answers
+from mainstem.features.api import Api
+from mainstem.features.check import check_rows
 from mainstem.features.engine import Fold
-from mainstem.features.handlers import Computing
+from mainstem.features.handlers import Computing, journalled, leaves, stand_still
+from mainstem.features.ports import Gap
+from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings
+from mainstem.features.sharded.plan import Plan
+from mainstem.features.sharded.work import share_out
 from mainstem.features.store import PostgresStore, set_project
 from mainstem.project.definition import ProjectDefinition
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
@@ -15,13 +22,15 @@ from mainstem.storage import Transaction
 
 _TICK_S = 0.25
 _CHECKPOINT_EVERY_TICKS = 8
+_FOLLOW_S = 2.0
 
 
 async def main() -> None:
     """Run the service until it is stopped."""
     async with open_resources("features", "mainstem.features", Settings()) as resources:
         store = PostgresStore(resources.database)
-        changed = asyncio.Event()
+        answers = Answers(resources.bus.publisher)
+        changed, taken = asyncio.Event(), list[str]()
 
         async def on_project(tx: Transaction, event: Event) -> None:
             await set_project(tx, event)
@@ -31,29 +40,66 @@ async def main() -> None:
             resources,
             tasks=[
                 lambda: consume(resources, ["evt.registry.project"], on_project),
-                lambda: restart_when(changed, lambda: compute_all(resources, store)),
+                resources.relay,
+                lambda: restart_when(changed, lambda: compute_all(resources, store, answers, taken)),
+                lambda: follow(store, taken, changed),
             ],
+            routes=Api(answers, resources.principals).routes(),
         )
 
 
-async def compute_all(resources: Resources, store: PostgresStore) -> None:
+async def compute_all(resources: Resources, store: PostgresStore, answers: Answers, taken: list[str]) -> None:
     """Compute every feature set of every project in force, each from where the store says."""
+    definitions = await steadily(store.definitions)
+    taken[:] = [definition.id for definition in definitions]
     async with asyncio.TaskGroup() as group:
-        for definition in await steadily(store.definitions):
+        for definition in definitions:
             for name in definition.feature_sets:
-                group.create_task(compute(resources, store, definition, name))
+                group.create_task(work(resources, store, definition, name, answers))
+                group.create_task(check_rows(resources, store, definition, name, Settings().features_check))
 
 
-async def compute(resources: Resources, store: PostgresStore, definition: ProjectDefinition, name: str) -> None:
+async def work(
+    resources: Resources, store: PostgresStore, definition: ProjectDefinition, name: str, answers: Answers
+) -> None:
+    """Compute one feature set, alone or with the shards of others, until records of its input are gone."""
+    compiled, shards = definition.feature_sets[name].compiled, Settings().features_shards
+    gaps: list[Gap] = []
+    try:
+        if shards > 1:
+            await share_out(resources, Plan(compiled, definition.sources, shards))
+        else:
+            await compute(resources, store, definition, name, answers)
+    except* Gap as found:
+        gaps = leaves(found)
+    if gaps:
+        await stand_still(resources, RowWriter(compiled, resources.tracer), gaps[0])
+
+
+async def follow(store: PostgresStore, taken: list[str], changed: asyncio.Event) -> None:
+    """Notice definitions that another process of the service has put in force: seen twice, and not `taken`."""
+    seen: list[str] = taken
+    while True:
+        ids = [definition.id for definition in await steadily(store.definitions)]
+        if ids != taken and ids == seen:
+            changed.set()
+        seen = ids
+        await asyncio.sleep(_FOLLOW_S)
+
+
+async def compute(
+    resources: Resources, store: PostgresStore, definition: ProjectDefinition, name: str, answers: Answers
+) -> None:
     """Compute one feature set for ever."""
     compiled = definition.feature_sets[name].compiled
     fold = Fold(compiled, definition.sources)
     state = await steadily(lambda: store.state(compiled.id))
     if state is not None:
         fold.restore(state)
-    partitions = definition.sources[compiled.spine].partitions
-    computing = Computing(fold, partitions, resources.tracer)
-    publisher = resources.bus.publisher
+    if fold.live:
+        fold.follow(await steadily(lambda: journalled(resources.settings.kafka, compiled.id)))
+    spine, publisher = definition.sources[compiled.spine], resources.bus.publisher
+    computing = Computing(fold, spine.partitions, resources.tracer)
 
     async def positions() -> dict[tuple[str, int], int]:
         return {place: position.next_offset for place, position in fold.positions.items()}
@@ -72,7 +118,7 @@ async def compute(resources: Resources, store: PostgresStore, definition: Projec
     async def take(records: Sequence[Record]) -> None:
         await computing.on_records(records, lag=subscription.lag(), publisher=publisher)
 
-    with resources.watch(name, subscription):
+    with resources.watch(name, subscription), answers.of(fold, spine, subscription, computing.between_batches):
         async with asyncio.TaskGroup() as group:
             group.create_task(subscription.run(take))
             group.create_task(tick())

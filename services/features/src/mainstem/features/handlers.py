@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record
+from mainstem.bus.reader import LogReader
+from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
 from mainstem.features.engine import Applied, Fold
@@ -28,6 +29,11 @@ class Computing:
         self._journal: list[OrderJournalled] = []
         self._moved = False
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def between_batches(self) -> asyncio.Lock:
+        """Return what whoever looks at the fold must hold: then all that was applied is published."""
+        return self._one_at_a_time
 
     async def on_records(
         self, records: Sequence[Record], *, lag: Mapping[Partition, int], publisher: Publisher
@@ -111,3 +117,25 @@ async def stand_still(resources: Resources, writer: RowWriter, gap: Gap) -> None
         await asyncio.Event().wait()
     finally:
         resources.health.forget(known_as)
+
+
+def leaves(group: BaseExceptionGroup[Gap]) -> list[Gap]:
+    """Return the gaps in a group, however deep."""
+    found: list[Gap] = []
+    for each in group.exceptions:
+        found += leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return found
+
+
+async def journalled(kafka: str, definition: str) -> list[OrderJournalled]:
+    """Return the entries of a feature set's journal, each once; raise Unavailable."""
+    entries: dict[int, OrderJournalled] = {}
+    async with LogReader(kafka, [OrderJournalled.TOPIC]) as reader:
+        await reader.start()
+        async for records in reader.to_end():
+            for record in records:
+                if definition.encode() in (record.value or b""):
+                    fact = decode(record).fact
+                    if isinstance(fact, OrderJournalled) and fact.definition == definition:
+                        entries.setdefault(fact.number, fact)
+    return [entries[number] for number in sorted(entries)]

@@ -43,10 +43,13 @@ def show_(alert: Alert, output: Output = Format.TABLE) -> None:
     if output is Format.JSON:
         show([found], output)
         return
-    for name, value in _line(found).items():
+    for name, value in (_line(found) | _set(found)).items():
         typer.echo(f"{name:<12}{'' if value is None else value}".rstrip())
-    columns = ("name", "move", "by", "psi", "evidence")
-    show([{name: _short(one[name]) for name in columns} for one in found["contributors"]], output)
+    if "contributors" in found:
+        columns = ("name", "move", "by", "psi", "evidence")
+        show([{name: _short(one[name]) for name in columns} for one in found["contributors"]], output)
+    elif found["difference"] is not None:
+        show([_record(one) for one in found["difference"]["records"]], output)
 
 
 @app.command()
@@ -62,11 +65,32 @@ def close(
 
 
 def _line(alert: Row) -> dict[str, object]:
-    names = ("alert", "model", "version", "kind", "window_end", "response", "outcome")
-    line = {name: alert[name] for name in names}
-    evidence = f"{alert['evidence']:.1f} > {alert['threshold']:.1f}"
+    """Return an alert in one line: on a window of a version, or on the feature set that a version reads."""
+    line = {name: alert[name] for name in ("alert", "model", "version", "kind")}
+    line["until"] = alert["window_end"] if "window_end" in alert else alert["until"]
+    line |= {name: alert[name] for name in ("response", "outcome")}
+    evidence = f"{alert['evidence']:.1f} > {alert['threshold']:.1f}" if "evidence" in alert else alert["about"]
     closed = "" if alert["open"] else f"{alert['closed_time']} {alert['closed_by']}: {alert['closed_reason']}"
     return {**line, "evidence": evidence, "closed": closed}
+
+
+def _set(alert: Row) -> dict[str, object]:
+    """Return what is told of an alert on a feature set beside its line; nothing for any other."""
+    if "definition" not in alert:
+        return {}
+    told: dict[str, object] = {"set": f"{alert['feature_set']} {alert['definition']}"}
+    gap, difference = alert["gap"], alert["difference"]
+    if gap is not None:
+        place = f"{gap['topic']}/{gap['partition']}"
+        told["gap"] = f"{place}: offset {gap['expected_offset']} is due, {gap['found_offset']} is there"
+    if difference is not None:
+        told["records"] = f"{len(difference['records'])} of {difference['records_in_all']}, the newest:"
+    return told
+
+
+def _record(one: Row) -> dict[str, object]:
+    place = f"{one['topic']}/{one['partition']}/{one['offset']}"
+    return {"record": place, "event_time": one["event_time"], "value": one["value"], "counts in": one["aggregate"]}
 
 
 def _short(value: str | float | None) -> str:

@@ -1,0 +1,208 @@
+"""The accepted records of a feature set, each at its place in the applied order, as log and journal tell it. Pure.
+
+Nothing here is shared with the fold: it is for whoever evaluates values a second time, record by record.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from mainstem.events.catalogue import Record
+from mainstem.events.data import ProgressReached
+from mainstem.events.errors import Rejected
+from mainstem.events.features import OrderJournalled
+from mainstem.events.fence import Fence, read_origin
+from mainstem.events.instants import NEVER, parse_all
+from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, CompiledSet, Kind
+from mainstem.feature_engine.reference import Applied
+
+_PROGRESS = ProgressReached.TYPE.encode()
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which record of which source it is: the `place` of what a `History` gives."""
+
+    topic: str  #: of the source
+    partition: int
+    offset: int
+    event_id: str  #: of the accepted record
+    cause: str  #: the id by which the source knows the record, or where it stood if it had none
+    arrival_us: int  #: when it counts as known: its recorded time, or that of a record applied before it if later
+    position: int  #: in the applied order, from 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A record that was read and not given yet; `arrival_us` is what its own partition says of it."""
+
+    number: int
+    record: Record
+    headers: Mapping[str, bytes]
+    time_us: int
+    arrival_us: int
+
+
+class History:
+    """The records of a feature set in the order in which the service applied them.
+
+    Promise: what `advance` gives, one call after another, is a function of the log alone, whatever the polls. It is
+    what the journal of this very definition names, entry by entry, with the arrivals by which the service judged it.
+    """
+
+    def __init__(self, compiled: CompiledSet) -> None:
+        self._definition = compiled.id
+        self._columns = {
+            name: {column: kind.kind is Kind.TIME for column, kind in columns.items()}
+            for name, columns in compiled.streams.items()
+        }
+        self._fence = Fence()
+        self._floors: dict[tuple[str, int], int] = {}
+        self._held: dict[str, deque[_Held]] = {}
+        self._read_to: dict[str, int] = {}
+        self._entries: deque[OrderJournalled] = deque()
+        self._number = 0
+        self._newest_us = FIRST_INSTANT
+        #: Records given so far.
+        self.given = 0
+
+    @property
+    def topics(self) -> list[str]:
+        """Return the topics to read, from their beginning."""
+        return [*(f"evt.data.{name}" for name in self._columns), OrderJournalled.TOPIC]
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Take records of `topics`, each partition's in order; what ingestion did not write is left out.
+
+        Raises Rejected when the journal has lost an entry.
+        """
+        fresh, headers = self._fence.admit(records)
+        times = parse_all([found.get("ce_time", b"") for found in headers]).tolist()
+        arrivals = parse_all([found.get("ce_recordedtime", b"") for found in headers]).tolist()
+        for record, found, time_us, arrival_us in zip(fresh, headers, times, arrivals, strict=True):
+            if record.topic == OrderJournalled.TOPIC:
+                self._note(record)
+            elif found.get("ce_type") == _PROGRESS:
+                self._rise(record, _until(record) + 1)
+            else:
+                self._hold(record, found, time_us, self._rise(record, arrival_us))
+
+    def advance(self) -> list[Applied]:
+        """Return the records of the entries that are whole by now, in the applied order.
+
+        Raises Rejected when an entry counts other records than the log holds.
+        """
+        given: list[Applied] = []
+        while self._entries and self._is_whole(self._entries[0]):
+            given += self._follow(self._entries.popleft())
+        return given
+
+    def rest(self) -> list[Applied]:
+        """Return what was read and stands in no entry, in order of arrival; nothing may be offered after that.
+
+        That is the order in which the service applies it, or will, if all its sources announce progress.
+        """
+        left = [held for queue in self._held.values() for held in queue]
+        left.sort(key=lambda held: (held.arrival_us, held.record.topic, held.record.partition, held.record.offset))
+        return list(self._give(left))
+
+    def _note(self, record: Record) -> None:
+        """Keep an entry if it is one of this definition."""
+        if self._definition.encode() not in (record.value or b""):
+            return
+        entry = OrderJournalled.model_validate_json(record.value or b"")
+        if entry.definition != self._definition:
+            return
+        if entry.number != self._number:
+            missing = f"entry {self._number} of the journal of {entry.feature_set} is not in the log"
+            raise Rejected(f"{missing}, {entry.number} is: the order is not known any more; look in the archive")
+        self._number += 1
+        self._entries.append(entry)
+
+    def _rise(self, record: Record, arrival_us: int) -> int:
+        """Return the arrival as its partition has it: never before an earlier one, nor before a marker was passed."""
+        place = (record.topic, record.partition)
+        self._floors[place] = max(arrival_us, self._floors.get(place, arrival_us))
+        return self._floors[place]
+
+    def _hold(self, record: Record, headers: Mapping[str, bytes], time_us: int, arrival_us: int) -> None:
+        origin = read_origin(headers.get("ce_origin", b""))
+        if origin is None or "ce_id" not in headers or not FIRST_INSTANT <= time_us <= LAST_INSTANT:
+            return
+        stream, number = origin
+        self._held.setdefault(stream, deque()).append(_Held(number, record, headers, time_us, arrival_us))
+        self._read_to[stream] = number
+
+    def _is_whole(self, entry: OrderJournalled) -> bool:
+        return all(last <= self._read_to.get(stream, -1) for stream, _, last in _runs(entry))
+
+    def _follow(self, entry: OrderJournalled) -> Iterator[Applied]:
+        for stream, first, last in _runs(entry):
+            queue = self._held[stream]
+            while queue and queue[0].number <= last:
+                held = queue.popleft()
+                if held.number >= first:
+                    yield from self._give([held])
+        if self.given != entry.applied:
+            counted = f"entry {entry.number} of the journal of {entry.feature_set} counts {entry.applied} records"
+            raise Rejected(f"{counted}, the log gives {self.given}: some are gone, or others were written between")
+
+    def _give(self, held: Sequence[_Held]) -> Iterator[Applied]:
+        for one in held:
+            fields = _fields(one.record)
+            if fields is not None:
+                yield self._applied(one, fields)
+
+    def _applied(self, held: _Held, fields: Mapping[str, object]) -> Applied:
+        self._newest_us = min(max(self._newest_us, held.arrival_us), LAST_INSTANT)
+        source = held.record.topic.removeprefix("evt.data.")
+        stream, headers = held.headers["ce_origin"].decode().rpartition("/")[0], held.headers
+        topic, _, partition = stream.rpartition("/")
+        event_id, cause = headers["ce_id"].decode(), headers.get("ce_causationid", b"").decode(errors="replace")
+        place = Origin(topic, int(partition), held.number, event_id, cause, self._newest_us, self.given)
+        self.given += 1
+        columns = {
+            name: _instant(fields.get(name)) if is_time else fields.get(name)
+            for name, is_time in self._columns[source].items()
+        }
+        return Applied(source, held.time_us, self._newest_us, columns, place)
+
+
+def _runs(entry: OrderJournalled) -> Iterator[tuple[str, int, int]]:
+    """Yield the runs of an entry: source and partition, first and last offset."""
+    for topic, partition, first, last in entry.runs:
+        yield f"{entry.topics[topic]}/{partition}", first, last
+
+
+class _Until(msgspec.Struct):
+    until: str
+
+
+_UNTIL = msgspec.json.Decoder(_Until)
+
+
+def _until(marker: Record) -> int:
+    """Return the instant that a marker announces; NEVER when it announces none."""
+    try:
+        return int(parse_all([_UNTIL.decode(marker.value or b"").until.encode()])[0])
+    except msgspec.MsgspecError:
+        return NEVER
+
+
+def _fields(record: Record) -> Mapping[str, object] | None:
+    """Return the source's own record in an accepted one; None when there is none."""
+    try:
+        found = json.loads(record.value or b"")["record"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _instant(text: object) -> int | None:
+    """Return the instant as contracts read it: rounded to the µs."""
+    return None if text is None else (msgspec.convert(text, datetime) - _EPOCH) // _TICK
