@@ -2,7 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
@@ -60,3 +63,32 @@ def _announces(record: Record, until_us: int) -> bool:
     if dict(record.headers)["ce_type"] != ProgressReached.TYPE.encode():
         return False
     return parse(ProgressReached.model_validate_json(record.value or b"").until) >= until_us - 1
+
+
+async def checked(env: Mapping[str, str], feature_set: str, until_us: int) -> int:
+    """Wait until the rows of a feature set were checked up to an instant; return how many events tell of it.
+
+    Raises TimeoutError when the check does not come so far.
+    """
+    found: dict[str, float] = {}
+    try:
+        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=env["MAINSTEM_FEATURES_URL"]) as client:
+            # The last marker is a microsecond short of the end, and a float of seconds is about as fine as that.
+            while found.get("mainstem_check_time_seconds", 0.0) * 1e6 < until_us - 10:
+                await asyncio.sleep(0.2)
+                found = await _metrics(client, feature_set)
+    except TimeoutError as fault:
+        raise TimeoutError(
+            f"the rows of {feature_set} were not checked to the end within {PATIENCE_S} s; see `mainstem logs features`"
+        ) from fault
+    return int(found["mainstem_checks_told"])
+
+
+async def _metrics(client: httpx.AsyncClient, feature_set: str) -> dict[str, float]:
+    """Return the metrics of a feature set; none while the service is on its way back."""
+    try:
+        text = (await client.get("/metrics")).text
+    except httpx.TransportError:
+        return {}
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {sample.name: sample.value for sample in samples if sample.labels.get("feature_set") == feature_set}

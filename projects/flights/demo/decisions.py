@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from mainstem.events.envelope import Event, Fact
+from mainstem.events.features import VectorsChecked
 from mainstem.events.instants import parse, render
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged
 from mainstem.events.registry import ChangeRefused, VersionPromoted, VersionRegistered
@@ -65,6 +66,18 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What the standing check of a feature set told: rows, values in them, and those that follow otherwise."""
+
+    events: int
+    fraction: float
+    rows: int
+    cells: int
+    differing: int
+    first_difference: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Activation:
     """A version that answers from an instant of recorded time on (µs since 1970); `onnx` is its content address."""
 
@@ -79,6 +92,20 @@ def activations(seen: Sequence[Event]) -> list[Activation]:
         Activation(fact.version, parse(fact.effective_from), fact.onnx) for _, fact in _of(seen, DeploymentActivated)
     ]
     return sorted(found, key=lambda one: one.effective_us)
+
+
+def check(seen: Sequence[Event], feature_set: str) -> Check:
+    """Return all that was told of the rows of a feature set."""
+    told = [fact for _, fact in _of(seen, VectorsChecked) if fact.feature_set == feature_set]
+    wrong = [fact.first_difference for fact in told if fact.first_difference is not None]
+    return Check(
+        events=len(told),
+        fraction=max((fact.fraction for fact in told), default=0.0),
+        rows=sum(fact.rows for fact in told),
+        cells=sum(fact.cells for fact in told),
+        differing=sum(fact.differing for fact in told),
+        first_difference=wrong[0].model_dump(mode="json") if wrong else None,
+    )
 
 
 def windows(seen: Sequence[Event]) -> list[Window]:

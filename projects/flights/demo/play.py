@@ -16,7 +16,7 @@ import numpy as np
 from projects.flights.damage import damaged_events
 from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo import decisions
-from projects.flights.demo.backlog import rest, watch_backlog
+from projects.flights.demo.backlog import checked, rest, watch_backlog
 from projects.flights.demo.books import Books, Promises, Sent
 from projects.flights.demo.calls import Answer, Calls
 from projects.flights.demo.crash import Processes
@@ -35,6 +35,7 @@ from rich.console import Console
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.envelope import Event
+from mainstem.events.features import VectorsChecked
 from mainstem.project import ProjectDefinition, load_folder
 from mainstem.storage import Artifacts
 
@@ -152,8 +153,16 @@ async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefi
             await journey.travel(start_us, until_us)
             taken_in = [f"evt.data.{name}" for name in events]
             await rest(env["MAINSTEM_KAFKA"], [*taken_in, topics[1], f"tel.prediction.{MODEL}"], until_us)
+            last = await checked(env, model.feature_set, until_us) - 1
+            if last >= 0:
+                await watcher.wait_for(f"check {last} of {model.feature_set}", lambda event: tells(event, last))
         await watcher.catch_up()
     return Year(Sent.of(events, damage, until_us), calls.answers, journey.kill, watcher.seen)
+
+
+def tells(event: Event, number: int) -> bool:
+    """Tell whether an event is the standing check of this number."""
+    return isinstance(event.fact, VectorsChecked) and event.fact.number == number
 
 
 async def _audit(
@@ -171,6 +180,10 @@ async def _audit(
     promises.hold("every value computed again has the bits that were published", again.example, None)
     summary["features"] = {"rows": rows, "cells_checked": again.cells, "cells_differing": again.differing}
     trainings = decisions.trainings(year.seen)
+    standing = decisions.check(year.seen, model.feature_set)
+    promise = f"rows checked again by other code: {standing.cells:,} cells, 0 differing"
+    promises.hold(promise, (standing.rows > 0, standing.differing), (True, 0))
+    summary["check"] = asdict(standing)
     summary["training"] = [asdict(one) for one in trainings]
     promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
     promises.hold("an alert's story leads to the version it caused", broken_stories(year.seen, trainings), [])

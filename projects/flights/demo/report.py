@@ -184,9 +184,12 @@ def _reasons(events: Mapping[str, Any]) -> str:
 
 def _proof(summary: Mapping[str, Any]) -> str:
     features, ledger, kill = summary["features"], summary["ledger"], summary["kill"]
+    check = summary["check"]
     lines = [
         f"{features['cells_checked']:,} feature values were computed again from their definition, by other code: "
         f"{features['cells_differing']:,} have other bits.",
+        f"{check['rows']:,} rows, {check['fraction']:.0%} of them all, the platform itself held against the log "
+        f"as they were published: of {check['cells']:,} values {check['differing']:,} have other bits.",
         f"{summary['serving']['http_calls']:,} answers over HTTP and {summary['serving']['grpc_calls']:,} over gRPC "
         "equal those on the stream, bit for bit, and stand in the log once.",
     ]

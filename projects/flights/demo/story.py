@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mainstem.events.envelope import Event
-from mainstem.events.monitoring import AlertOpened
+from mainstem.events.features import FoldStopped, VectorsChecked
+from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.events.training import RunFailed, TrainingRequested
@@ -41,6 +42,8 @@ class Telling:
         #: Instants of the last seconds, each with the events that were sent until then.
         self._recent = deque([(self._began, 0)])
         self._version: int | None = None
+        #: Rows that the standing check told of, values in them, and those with other bits.
+        self._rows = self._cells = self._differing = 0
 
     @property
     def played_us(self) -> int:
@@ -82,6 +85,9 @@ class Telling:
         """Tell a decision."""
         if isinstance(event.fact, DeploymentActivated):
             self._version = event.fact.version
+        if isinstance(event.fact, VectorsChecked):
+            self._rows, self._cells = self._rows + event.fact.rows, self._cells + event.fact.cells
+            self._differing += event.fact.differing
         news = _news(event)
         if news:
             self._tell(event.envelope.recorded_us, news)
@@ -102,7 +108,8 @@ class Telling:
         taken = time.monotonic() - self._began
         return (
             f"{_day(self._today_us)}  {self._events:>9,} events  {self._rate():>6,.0f}/s  "
-            f"{self._behind:>6,} flights behind  {version}  {taken:4.0f} s"
+            f"{self._behind:>6,} flights behind  {version}  {taken:4.0f} s  "
+            f"checked again: {self._rows:,} rows, {self._cells:,} cells, {self._differing:,} differing"
         )
 
 
@@ -129,8 +136,22 @@ def _news(event: Event) -> Text | None:
             what = f"{fact.kind.replace('_', ' ')} of version {fact.version}"
             words, style = f"alert: {what}, {evidence}: {fact.outcome}", "magenta"
         case _:
-            pass
+            words, style = _wrong(event), "red"
     return Text(words, style=style) if words else None
+
+
+def _wrong(event: Event) -> str:
+    """Return what is wrong with features in words; empty when an event says nothing of the kind."""
+    match event.fact:
+        case FeatureAlertOpened() as fact:
+            return f"alert: {fact.kind.replace('_', ' ')} of version {fact.version}: {fact.about}"
+        case VectorsChecked() as fact if fact.first_difference is not None:
+            first = fact.first_difference
+            return f"{first.feature or 'a row'} of {first.spine_id} differs: {first.about}"
+        case FoldStopped() as fact:
+            return f"{fact.feature_set} stands still: {fact.reason}"
+        case _:
+            return ""
 
 
 def _day(instant_us: int) -> str:
@@ -170,11 +191,14 @@ def verdict(console: Console, kept: Sequence[str], broken: Sequence[str]) -> Non
 
 def _events(summary: Mapping[str, Any]) -> str:
     events, features, serving = summary["events"], summary["features"], summary["serving"]
+    check = summary["check"]
     lines = [
         f"{sum(events['sent'].values()):,} events sent, {events['injected']:,} of them damaged on purpose: "
         f"{events['accepted']:,} accepted, {events['quarantined']:,} refused, each for its own reason",
         f"{features['rows']:,} feature rows; {features['cells_checked']:,} values computed again by other code, "
         f"{features['cells_differing']:,} with other bits",
+        f"{check['rows']:,} rows checked again by the platform itself as they were published: "
+        f"{check['cells']:,} values, {check['differing']:,} with other bits",
         f"{serving['predictions']:,} predictions, one for each flight since the first promotion; "
         f"{serving['http_calls']:,} calls over HTTP and {serving['grpc_calls']:,} over gRPC gave the same bits",
     ]

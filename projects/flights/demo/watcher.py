@@ -9,6 +9,7 @@ from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event
 
 TOPICS = (
+    "evt.feature.check",
     "evt.training.run",
     "evt.registry.model",
     "evt.serving.deployment",

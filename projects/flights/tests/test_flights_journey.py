@@ -1,15 +1,19 @@
 """The client plays like a source system, waits exactly when a verdict is due, and reads the decisions as they are."""
 
 from collections import Counter
+from io import StringIO
 
 import pytest
 from projects.flights.data import DAY_US, Events
 from projects.flights.demo import decisions
 from projects.flights.demo.journey import verdicts_due
 from projects.flights.demo.player import Player
+from projects.flights.demo.story import Telling
+from rich.console import Console
 
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event, Fact, begin, follow
+from mainstem.events.features import Difference, VectorsChecked
 from mainstem.events.instants import parse
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked
 from mainstem.events.registry import GateResult, VersionPromoted, VersionRegistered
@@ -135,3 +139,30 @@ def test_versions_answer_in_the_order_of_their_effect() -> None:
     ]
     found = decisions.activations([first(fact, str(n)) for n, fact in enumerate(facts)])
     assert [one.version for one in found] == [1, 2]
+
+
+def checked(number: int, feature_set: str = "flight_delay", differing: int = 0) -> VectorsChecked:
+    first = Difference(spine_id="s", about="other bits", feature="wind") if differing else None
+    return VectorsChecked(
+        feature_set=feature_set, definition="sha256:f", number=number, until="", entry=number, fraction=0.01,
+        rows=200, cells=3_000, differing=differing, first_difference=first,
+    )  # fmt: skip
+
+
+def test_checks_of_a_feature_set_are_added_up_and_the_first_difference_is_kept() -> None:
+    facts = [checked(0), checked(0, "another"), checked(1, differing=2), checked(2, differing=1)]
+    found = decisions.check([first(fact, str(n)) for n, fact in enumerate(facts)], "flight_delay")
+    assert (found.events, found.fraction, found.rows, found.cells, found.differing) == (3, 0.01, 600, 9_000, 3)
+    assert (found.first_difference or {})["feature"] == "wind"
+
+
+def test_while_it_plays_the_check_is_told_and_a_difference_is_news() -> None:
+    console = Console(file=StringIO(), width=200)
+    with Telling(console) as telling:
+        for number, fact in enumerate([checked(0), checked(1, differing=2)]):
+            telling.event(first(fact, str(number)))
+        for day in range(7):
+            telling.day(DAYS.start + day * DAY_US, 10)
+    news, line = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "wind of s differs: other bits" in news
+    assert line.endswith("checked again: 400 rows, 6,000 cells, 2 differing")

@@ -41,6 +41,7 @@ def summary() -> dict[str, object]:
             "reasons": {"out_of_range": 101, "too_old": 100, "wrong_type": 100},
         },
         "features": {"rows": 328_521, "cells_checked": 105_000, "cells_differing": 0},
+        "check": {"events": 15, "fraction": 0.01, "rows": 3_200, "cells": 48_000, "differing": 0},
         "training": [
             {"run": "0a1b2c3d4e", "cause": "request", "rows": 105_427, "auc": 0.9213, "version": 1, "onnx_sha256": onnx,
              "decision": "promoted", "reasons": []},
@@ -132,6 +133,11 @@ def test_versions_and_alerts_are_marked(html: str) -> None:
 def test_what_came_of_a_run_is_said_with_its_reason(html: str) -> None:
     assert "max_auc_loss: lost 0.0081, at most 0.0050" in html
     assert "version 2 &lt;promoted&gt;" in html
+
+
+def test_what_the_standing_check_found_is_said_among_the_proofs(html: str) -> None:
+    assert "3,200 rows, 1% of them all" in html
+    assert "of 48,000 values 0 have other bits" in html
 
 
 def test_a_broken_promise_is_said_first() -> None:

@@ -10,12 +10,14 @@ import numpy as np
 from scipy.special import expit
 
 from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.features import Difference, Evidence, FoldStopped, VectorsChecked
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated
+from mainstem.monitoring.alerts import close_replaced, warn
 from mainstem.monitoring.engine import Fold
-from mainstem.monitoring.handlers import Watching, close_replaced
+from mainstem.monitoring.handlers import Watching
 from mainstem.monitoring.memory import MemoryStore
 from mainstem.monitoring.ports import Store
 from mainstem.project import Monitoring, ProjectDefinition
@@ -127,14 +129,39 @@ def fact_event(fact: Fact, at: int, name: str = "") -> Event:
     return Event(Envelope(event_id, fact.TYPE, "/registry", fact.key, at, at, "story", "cause", "ann"), fact)
 
 
-def registered(version: int, address: str) -> Event:
-    fact = example(VersionRegistered, model="storm", version=version, project="weather", profile=address)
+def registered(version: int, address: str, model: str = "storm", **of: str) -> Event:
+    fact = example(VersionRegistered, model=model, version=version, project="weather", profile=address, **of)
     return fact_event(fact, MAY - DAY, str(version))
 
 
-def promoted(version: int, at: int = MAY - HOUR, replaces: int | None = None) -> Event:
-    fact = VersionPromoted(model="storm", version=version, replaces=replaces, promoted_by="ann")
+def promoted(version: int, at: int = MAY - HOUR, replaces: int | None = None, model: str = "storm") -> Event:
+    fact = VersionPromoted(model=model, version=version, replaces=replaces, promoted_by="ann")
     return fact_event(fact, at, str(version))
+
+
+def checked(definition: str, at: int, *, differing: int = 1) -> Event:
+    """Return a check of a feature set; the first of its differences is in `windy`."""
+    record = Evidence(
+        topic="src.reading", partition=1, offset=7, event_time=render(at), value=3.5, aggregate="reading.mean(wind)"
+    )
+    first = Difference(
+        spine_id="r9",
+        about="other bits",
+        feature="windy",
+        served=0.1,
+        recomputed=0.2,
+        records=[record],
+        records_in_all=9,
+    )
+    fact = example(VectorsChecked, feature_set="gusts", definition=definition, cells=40, differing=differing)
+    return fact_event(fact.model_copy(update={"first_difference": first if differing else None}), at, definition)
+
+
+def stopped(definition: str, at: int) -> Event:
+    """Return the end of a fold before a gap."""
+    place = {"input": "evt.data.reading", "partition": 1, "expected_offset": 5, "found_offset": 9}
+    fact = example(FoldStopped, feature_set="gusts", definition=definition, reason="records are gone", **place)
+    return fact_event(fact, at, definition)
 
 
 def activated(version: int, at: int = MAY - HOUR) -> Event:
@@ -163,6 +190,7 @@ class World(Generic[S]):
             async with self.store.transaction() as book:
                 await book.record(event)
                 await close_replaced(book, event)
+                await warn(book, event)
 
     async def begun(self) -> Self:
         """Register two versions and put the first into production; start watching."""

@@ -5,12 +5,21 @@ from typing import Any
 
 import httpx
 import pytest
-from services.monitoring.tests.monitoring_story import World, day, drifting, prediction, promoted
+from services.monitoring.tests.monitoring_story import (
+    World,
+    checked,
+    day,
+    drifting,
+    prediction,
+    promoted,
+    registered,
+    stopped,
+)
 
 from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.envelope import Event, read_envelope
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked
+from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked
 from mainstem.monitoring.api import Api
 from mainstem.monitoring.memory import MemoryStore
 from mainstem.monitoring.store import PROJECTIONS, PostgresStore, apply
@@ -97,8 +106,29 @@ async def test_a_promotion_read_early_closes_the_same_alerts_on_postgresql(
     assert await own(database) == world.own
 
 
+FOUND = [
+    checked("text", MAY + 7 * DAY),
+    stopped("text", MAY + 7 * DAY),
+    checked("text", MAY + 8 * DAY),
+    promoted(2, MAY + 9 * DAY, replaces=1),
+    registered(3, "sha256:profile", feature_set="other"),
+    checked("other", MAY),
+    promoted(3, MAY + 10 * DAY, replaces=2),
+]
+
+
+async def test_findings_about_feature_sets_lead_to_the_same_alerts_on_postgresql(
+    world: Memory, database: Database, begun: Real
+) -> None:
+    for each in (world, begun):
+        await each.told(*FOUND, *FOUND[:3])
+    assert await own(database) == world.own
+    facts = [type(event.fact) for event in world.own]
+    assert (facts.count(FeatureAlertOpened), facts.count(AlertClosed)) == (3, 2)
+
+
 async def test_the_tables_are_the_fold_of_the_log(database: Database, database_url: str, judged: Real) -> None:
-    await judged.told(REPLACED)
+    await judged.told(REPLACED, *FOUND)
     live = await tables(database, PROJECTIONS)
     async with opened(database_url, "replayed", "mainstem.monitoring") as replayed:
         for event in await logged(database):

@@ -102,6 +102,7 @@ class VectorsChecked(Fact):
     definition: str = Field(description="Identity of the feature set.")
     number: int = Field(description="Number of this check, from 0, without gaps for a definition.")
     until: str = Field(description="Recorded time up to which rows were checked (RFC 3339).")
+    entry: int = Field(description="Number of the journal's entry that ends there.")
     fraction: float = Field(description="Share of the rows that is checked.")
     rows: int = Field(description="Rows checked since the check before.")
     cells: int = Field(description="Values compared in them, bit for bit.")

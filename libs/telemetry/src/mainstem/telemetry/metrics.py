@@ -34,6 +34,8 @@ CELLS_DIFFERING: Final = Counter("mainstem_cells_differing", "Values differing",
 CHECK_BEHIND: Final = Gauge("mainstem_check_behind_records", "Records unchecked", ["feature_set"], registry=REGISTRY)
 #: Recorded time up to which rows were checked, seconds since 1970. Stands still: no journal, or see the log.
 CHECK_TIME: Final = Gauge("mainstem_check_time_seconds", "Recorded time checked", ["feature_set"], registry=REGISTRY)
+#: VectorsChecked told so far of a set; the log has as many. Stands still while rows are checked: fewer than 200 so far.
+CHECKS_TOLD: Final = Gauge("mainstem_checks_told", "VectorsChecked told", ["feature_set"], registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
 PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
 #: Feature rows that no version answered. Grows for a deployed model: not in effect yet, or its feature set changed.

@@ -9,7 +9,6 @@ from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position
 from mainstem.events.ids import fingerprint
-from mainstem.events.instants import NEVER
 from mainstem.project.definition import ProjectDefinition
 
 Partition = tuple[str, int]
@@ -80,17 +79,17 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Which VectorsChecked was stored last, and the recorded time up to which it tells (µs since 1970)."""
+    """Which VectorsChecked was stored last, and up to which entry of the journal it tells; -1 before the first."""
 
     number: int = -1
-    until_us: int = NEVER
+    entry: int = -1
 
 
 class Checks(Protocol):
     """Keeps what the standing check tells."""
 
     async def last_check(self, definition: str) -> Since:
-        """Return how far the feature set of this identity was checked; a `Since` of its own before the first event."""
+        """Return how far the feature set of this identity was checked."""
 
     async def add_check(self, event: Event) -> None:
         """Store a VectorsChecked, and have it published: both or neither. Once more changes nothing.

@@ -13,3 +13,18 @@ on conflict (feature_set, part) do update
 
 -- name: add_journal
 insert into journal values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb) on conflict do nothing;
+
+-- name: shards
+select part, version, next, state from shard where name = $1;
+
+-- name: save_shard
+insert into shard as there values ($1, $2, $3 + 1, $4, $5)
+on conflict (name, part) do update set version = $3 + 1, next = excluded.next, state = excluded.state
+ where there.version = $3
+returning part;
+
+-- name: add_check
+insert into vector_check values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb) on conflict do nothing;
+
+-- name: last_check
+select number, entry from vector_check where definition = $1 order by number desc limit 1;

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event
-from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.events.features import OrderJournalled, RowComputed, VectorsChecked
 from mainstem.events.registry import ProjectApplied
-from mainstem.features.ports import Progress, RowTally
+from mainstem.features.ports import Progress, RowTally, Since
 from mainstem.project.definition import ProjectDefinition, parse
 from mainstem.storage import Database, Transaction, load, load_snapshot
 
 SQL = load("mainstem.features")
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "row_tally", "journal")
+PROJECTIONS = ("project", "row_tally", "journal", "vector_check")
 #: The topics whose facts they fold.
 TOPICS = ("evt.registry.project", "evt.feature.*")
 
@@ -48,6 +48,18 @@ class PostgresStore:
         async with self._database.transaction() as tx:
             return [parse(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
 
+    async def last_check(self, definition: str) -> Since:
+        """Return how far the feature set of this identity was checked."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["last_check"], definition)
+        return Since(rows[0]["number"], rows[0]["entry"]) if rows else Since()
+
+    async def add_check(self, event: Event) -> None:
+        """Append and fold a VectorsChecked in one transaction."""
+        async with self._database.transaction() as tx:
+            await tx.append([event])
+            await add_check(tx, event)
+
 
 async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
     """Fold records of TOPICS, as a replay of the log meets them."""
@@ -63,6 +75,7 @@ async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:
             if isinstance(event.fact, OrderJournalled):
                 journal.append(event.fact)
             await set_project(tx, event)
+            await add_check(tx, event)
     await add_rows(tx, tallies)
     await add_journal(tx, journal)
 
@@ -87,3 +100,12 @@ async def add_journal(tx: Transaction, entries: Sequence[OrderJournalled]) -> No
         runs = [list(run) for run in entry.runs]
         place = (entry.definition, entry.feature_set, entry.number)
         await tx.execute(SQL["add_journal"], *place, entry.until, entry.applied, entry.topics, runs)
+
+
+async def add_check(tx: Transaction, event: Event) -> None:
+    """Fold VectorsChecked."""
+    if isinstance(event.fact, VectorsChecked):
+        fact = event.fact
+        first = fact.first_difference and fact.first_difference.model_dump(mode="json")
+        place = (fact.definition, fact.number, fact.feature_set, fact.until, fact.entry, fact.fraction)
+        await tx.execute(SQL["add_check"], *place, fact.rows, fact.cells, fact.differing, first)

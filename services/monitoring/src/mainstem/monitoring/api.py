@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from mainstem.auth import Principals, Right
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse
-from mainstem.monitoring.handlers import closed
+from mainstem.monitoring.alerts import closed
 from mainstem.monitoring.store import PostgresStore, Row
 from mainstem.runtime import Problem, authenticate, json_body
 

@@ -4,16 +4,17 @@ import asyncio
 
 from mainstem.events.envelope import Event
 from mainstem.events.registry import ProjectApplied
+from mainstem.monitoring.alerts import close_replaced, warn
 from mainstem.monitoring.api import Api
 from mainstem.monitoring.engine import Fold
-from mainstem.monitoring.handlers import Watching, close_replaced
+from mainstem.monitoring.handlers import Watching
 from mainstem.monitoring.settings import Settings
 from mainstem.monitoring.store import PostgresBook, PostgresStore, apply
 from mainstem.project.definition import ProjectDefinition
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.storage import Transaction
 
-_TOPICS = ("evt.registry.project", "evt.registry.model", "evt.serving.deployment")
+_TOPICS = ("evt.registry.project", "evt.registry.model", "evt.serving.deployment", "evt.feature.check")
 _TICK_S = 0.25
 _CHECKPOINT_EVERY_TICKS = 8
 
@@ -26,7 +27,9 @@ async def main() -> None:
 
         async def on_event(tx: Transaction, event: Event) -> None:
             await apply(tx, event)
-            await close_replaced(PostgresBook(tx), event)
+            book = PostgresBook(tx)
+            await close_replaced(book, event)
+            await warn(book, event)
             if isinstance(event.fact, ProjectApplied):
                 tx.after_commit.append(changed.set)
 

@@ -2,28 +2,27 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import orjson
 
 from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Event, Fact
 from mainstem.events.errors import Unavailable
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged
 from mainstem.events.registry import VersionPromoted
+from mainstem.monitoring.alerts import close_replaced, happened
 from mainstem.monitoring.domain.profile import Profile
 from mainstem.monitoring.domain.response import Answer, Standing, answer
 from mainstem.monitoring.engine import Closing, Fold, Judged, Stretch
-from mainstem.monitoring.ports import Artifacts, Book, OpenAlert, Progress, Store
+from mainstem.monitoring.ports import Artifacts, Book, Progress, Store
 from mainstem.project.monitoring import Monitoring
 from mainstem.runtime import steadily
 from mainstem.runtime.ordered import Partition
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import metrics
-
-SOURCE = "/mainstem/monitoring"
 
 
 class Watching:
@@ -120,7 +119,7 @@ class Bench:
         standing = {
             one.fact.kind: Standing(one.fact.alert, one.outcome == "cooling down")
             for one in await self.book.open_alerts(self.model, closing.instant_us)
-            if one.fact.version == judged.version
+            if isinstance(one.fact, AlertOpened) and one.fact.version == judged.version
         }
         last_us = await self.book.last_request_us(self.model)
         found = judged.verdict.alerts if judged.verdict else ()
@@ -140,51 +139,12 @@ class Bench:
                 await self._record(closing, asked, asked_id, causation=opened_id, story=alert)
 
     async def _record(self, closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> None:
-        event = _event(fact, event_id, (closing.end_us, closing.instant_us), causation=causation, story=story)
+        event = happened(fact, event_id, (closing.end_us, closing.instant_us), causation=causation, story=story)
         await self.book.record(event)
 
     def _cause(self, closing: Closing, version: int | None) -> str:
         """Return what verdicts are derived from: the end of a window of a version."""
         return f"{self.model}/{version}/{render(closing.end_us)}"
-
-
-async def close_replaced(book: Book, promotion: Event) -> None:
-    """Close the alerts on versions that a promotion takes out of production; any other event closes nothing."""
-    if not isinstance(promotion.fact, VersionPromoted):
-        return
-    fact = promotion.fact
-    await book.lock(fact.model)
-    for alert in await book.open_alerts(fact.model):
-        if alert.fact.version != fact.version:
-            reason = f"version {fact.version} took the place of version {alert.fact.version}"
-            cause = promotion.envelope
-            await book.record(closed(alert, reason, cause=cause.id, actor=SOURCE, recorded_us=cause.recorded_us))
-
-
-def closed(alert: OpenAlert, reason: str, *, cause: str, actor: str, recorded_us: int) -> Event:
-    """Return the end of an alert; it is never recorded before its beginning."""
-    fact = AlertClosed(alert=alert.fact.alert, model=alert.fact.model, reason=reason)
-    at_us = max(recorded_us, alert.recorded_us)
-    event = _event(fact, child_id(fact.alert, fact.TYPE), (at_us, at_us), causation=cause, story=fact.alert)
-    return Event(replace(event.envelope, actor=actor), fact)
-
-
-def _event(fact: Fact, event_id: str, times_us: tuple[int, int], *, causation: str, story: str) -> Event:
-    """Return an event that happened and was recorded at `times_us`."""
-    return Event(
-        Envelope(
-            id=event_id,
-            type=fact.TYPE,
-            source=SOURCE,
-            subject=fact.key,
-            time_us=times_us[0],
-            recorded_us=times_us[1],
-            correlation=story,
-            causation=causation,
-            actor=SOURCE,
-        ),
-        fact,
-    )
 
 
 def _opened(model: str, closing: Closing, version: int, alert: str, given: Answer) -> AlertOpened:

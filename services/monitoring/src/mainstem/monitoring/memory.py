@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mainstem.events.envelope import Event
-from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked
+from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
+from mainstem.monitoring.domain.finding import finding
 from mainstem.monitoring.ports import Book, OpenAlert, Parked, Progress
 from mainstem.project.definition import ProjectDefinition, parse
 
@@ -60,6 +61,23 @@ class MemoryBook:
         registered = {(fact.model, fact.version): fact.profile for fact in facts if isinstance(fact, VersionRegistered)}
         return registered.get((model, version)) if (model, version) in promoted else None
 
+    async def definition(self, model: str, version: int) -> str | None:
+        """Return the feature set of a version."""
+        facts = [event.fact for event in self._store.events if isinstance(event.fact, VersionRegistered)]
+        return next((f.feature_set for f in facts if (f.model, f.version) == (model, version)), None)
+
+    async def readers(self, definition: str) -> list[Event]:
+        """Return the last promotion of each model, where it is onto the feature set."""
+        last = {e.fact.model: (e, e.fact) for e in self._store.events if isinstance(e.fact, VersionPromoted)}
+        return [e for m, (e, f) in sorted(last.items()) if await self.definition(m, f.version) == definition]
+
+    async def findings(self, definition: str) -> list[Event]:
+        """Return the finding of each type that was recorded last; of two at once, the one with the lower id."""
+        events = sorted(self._store.events, key=lambda event: event.envelope.id, reverse=True)
+        found = [(finding(event.fact), event) for event in sorted(events, key=lambda event: event.envelope.recorded_us)]
+        last = {event.fact.TYPE: event for fact, event in found if fact is not None and fact.definition == definition}
+        return [event for _, event in sorted(last.items())]
+
     async def promotions(self, model: str) -> list[Event]:
         """Return the promotions of a model."""
         return [e for e in self._store.events if isinstance(e.fact, VersionPromoted) and e.fact.model == model]
@@ -73,7 +91,9 @@ class MemoryBook:
         found = [
             OpenAlert(e.fact, "asked" if e.fact.alert in asked else e.fact.outcome, e.envelope.recorded_us)
             for e in self._store.events
-            if isinstance(e.fact, AlertOpened) and e.fact.model == model and e.fact.alert not in closed
+            if isinstance(e.fact, AlertOpened | FeatureAlertOpened)
+            and e.fact.model == model
+            and e.fact.alert not in closed
         ]
         return sorted(found, key=lambda alert: (alert.recorded_us, alert.fact.alert))
 

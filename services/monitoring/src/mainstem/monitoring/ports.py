@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
-from mainstem.events.monitoring import AlertOpened
+from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened
 from mainstem.project.definition import ProjectDefinition
 
 
@@ -32,7 +32,7 @@ class Progress:
 class OpenAlert:
     """An alert that was not closed; `outcome` is what came of it so far."""
 
-    fact: AlertOpened
+    fact: AlertOpened | FeatureAlertOpened
     outcome: str
     recorded_us: int
 
@@ -48,6 +48,15 @@ class Book(Protocol):
 
     async def profile(self, model: str, version: int) -> str | None:
         """Return the address of a version's profile; None until both its registration and a promotion are known."""
+
+    async def definition(self, model: str, version: int) -> str | None:
+        """Return the identity of the feature set that a version reads; None until its registration is known."""
+
+    async def readers(self, definition: str) -> list[Event]:
+        """Return the promotions in force (VersionPromoted) of versions that read a feature set, by model."""
+
+    async def findings(self, definition: str) -> list[Event]:
+        """Return the last finding of each type about a feature set (VectorsChecked with differences, FoldStopped)."""
 
     async def promotions(self, model: str) -> list[Event]:
         """Return the promotions of a model (VersionPromoted), in the order of the log."""

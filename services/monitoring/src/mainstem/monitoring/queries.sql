@@ -6,7 +6,7 @@ on conflict (name) do update set definition_id = excluded.definition_id, definit
 select definition from project order by name;
 
 -- name: add_version
-insert into version values ($1, $2, $3, $4) on conflict do nothing;
+insert into version values ($1, $2, $3, $4, $5) on conflict do nothing;
 
 -- name: add_promotion
 insert into promotion
@@ -29,6 +29,9 @@ update alert set closed_us = $2, closed_by = $3, closed_reason = $4 where alert 
 with asked as (insert into retraining values ($1, $2, $3, $4, $5) on conflict do nothing)
 update alert set outcome = 'asked' where alert = $2;
 
+-- name: add_finding
+insert into finding values ($1, $2, $3, $4::jsonb, $5::jsonb, $6) on conflict do nothing;
+
 -- name: lock
 -- One decision at a time about one model; held until the transaction ends.
 select pg_advisory_xact_lock(hashtextextended(current_schema() || '.' || $1, 0));
@@ -37,6 +40,19 @@ select pg_advisory_xact_lock(hashtextextended(current_schema() || '.' || $1, 0))
 select profile from version v
  where model = $1 and version = $2
    and exists(select from promotion p where p.model = v.model and (p.fact ->> 'version')::int = v.version);
+
+-- name: definition
+select feature_set from version where model = $1 and version = $2;
+
+-- name: readers
+select p.fact, p.envelope
+  from (select distinct on (model) model, fact, envelope from promotion order by model, number desc) p
+  join version v on v.model = p.model and v.version = (p.fact ->> 'version')::int
+ where v.feature_set = $1 order by p.model collate "C";
+
+-- name: findings
+select distinct on (type collate "C") fact, envelope from finding where definition = $1
+ order by type collate "C", recorded_us desc, event_id collate "C";
 
 -- name: promotions
 select fact, envelope from promotion where model = $1 order by number;

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
+from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked, WindowJudged
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated
+from mainstem.monitoring.domain.finding import finding
 from mainstem.monitoring.ports import Book, OpenAlert, Progress
 from mainstem.project.definition import ProjectDefinition, parse
 from mainstem.storage import Database, Transaction, load, load_snapshot
@@ -20,7 +22,7 @@ SQL = load("mainstem.monitoring")
 Row = dict[str, Any]
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "version", "promotion", "activation", "judged_window", "alert", "retraining")
+PROJECTIONS = ("project", "version", "promotion", "activation", "judged_window", "alert", "retraining", "finding")
 #: The topics whose facts they fold.
 TOPICS = (
     "evt.registry.project",
@@ -28,6 +30,7 @@ TOPICS = (
     "evt.serving.deployment",
     "evt.monitoring.window",
     "evt.monitoring.alert",
+    "evt.feature.check",
 )
 
 
@@ -113,17 +116,27 @@ class PostgresBook:
         rows = await self._tx.fetch(SQL["profile"], model, version)
         return str(rows[0]["profile"]) if rows else None
 
+    async def definition(self, model: str, version: int) -> str | None:
+        """Read `version`."""
+        rows = await self._tx.fetch(SQL["definition"], model, version)
+        return str(rows[0]["feature_set"]) if rows else None
+
+    async def readers(self, definition: str) -> list[Event]:
+        """Read the last rows of `promotion`."""
+        return [_event(dict(row)) for row in await self._tx.fetch(SQL["readers"], definition)]
+
+    async def findings(self, definition: str) -> list[Event]:
+        """Read `finding`."""
+        return [_event(dict(row)) for row in await self._tx.fetch(SQL["findings"], definition)]
+
     async def promotions(self, model: str) -> list[Event]:
         """Read `promotion`."""
-        return [
-            Event(Envelope(**row["envelope"]), VersionPromoted.model_validate(row["fact"]))
-            for row in await self._tx.fetch(SQL["promotions"], model)
-        ]
+        return [_event(dict(row)) for row in await self._tx.fetch(SQL["promotions"], model)]
 
     async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
         """Read `alert`."""
         return [
-            OpenAlert(AlertOpened.model_validate(row["fact"]), row["outcome"], row["recorded_us"])
+            OpenAlert(_opened(row["fact"]), row["outcome"], row["recorded_us"])
             for row in await self._tx.fetch(SQL["open_alerts"], model, at_us)
         ]
 
@@ -147,18 +160,17 @@ async def apply(tx: Transaction, event: Event) -> None:
             parse(fact.definition)  # whoever wrote it: a definition or nothing
             await tx.execute(SQL["set_project"], fact.project, fact.definition_id, fact.definition)
         case VersionRegistered() as fact:
-            await tx.execute(SQL["add_version"], fact.model, fact.version, fact.project, fact.profile)
+            version = (fact.model, fact.version, fact.project, fact.profile, fact.feature_set)
+            await tx.execute(SQL["add_version"], *version)
         case VersionPromoted() as fact:
-            # The origin says where in the log the event stands, which its first fold and a replay need not agree on.
-            envelope = {**asdict(event.envelope), "origin": None}
             document = fact.model_dump(mode="json")
-            await tx.execute(SQL["add_promotion"], event.envelope.id, fact.model, document, envelope)
+            await tx.execute(SQL["add_promotion"], event.envelope.id, fact.model, document, _envelope(event))
         case DeploymentActivated() as fact:
             activated = (event.envelope.id, fact.model, fact.version, fact.effective_from)
             await tx.execute(SQL["add_activation"], *activated)
         case WindowJudged() as fact:
             await fold_judged(tx, event, fact)
-        case AlertOpened() as fact:
+        case AlertOpened() | FeatureAlertOpened() as fact:
             document = fact.model_dump(mode="json")
             opened = (fact.alert, fact.model, document, fact.outcome, event.envelope.recorded_us)
             await tx.execute(SQL["add_alert"], *opened)
@@ -169,7 +181,16 @@ async def apply(tx: Transaction, event: Event) -> None:
             end = (event.envelope.recorded_us, event.envelope.actor, fact.reason)
             await tx.execute(SQL["close_alert"], fact.alert, *end)
         case _:
-            return
+            await fold_finding(tx, event)
+
+
+async def fold_finding(tx: Transaction, event: Event) -> None:
+    """Add a finding about a feature set; any other event adds nothing."""
+    found = finding(event.fact)
+    if found is not None:
+        document, recorded_us = found.model_dump(mode="json"), event.envelope.recorded_us
+        named = (event.envelope.id, found.TYPE, found.definition)
+        await tx.execute(SQL["add_finding"], *named, document, _envelope(event), recorded_us)
 
 
 async def fold_judged(tx: Transaction, event: Event, fact: WindowJudged) -> None:
@@ -199,3 +220,18 @@ def _alert(row: Row) -> Row:
         "closed_by": row["closed_by"],
         "closed_reason": row["closed_reason"],
     }
+
+
+def _envelope(event: Event) -> Row:
+    """Return an envelope without its origin: a first fold and a replay need not agree on where in the log it stands."""
+    return {**asdict(event.envelope), "origin": None}
+
+
+def _event(row: Row) -> Event:
+    envelope = Envelope(**row["envelope"])
+    return Event(envelope, BY_TYPE[envelope.type].model_validate(row["fact"]))
+
+
+def _opened(document: Row) -> AlertOpened | FeatureAlertOpened:
+    """Return an alert as it was published; only one about a feature set names a definition."""
+    return (FeatureAlertOpened if "definition" in document else AlertOpened).model_validate(document)

@@ -1,0 +1,144 @@
+"""The check as a task beside the fold: it reads in consumer groups of its own and gives way all the time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from mainstem.bus import Subscription
+from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Event
+from mainstem.events.features import VectorsChecked
+from mainstem.features.check.checker import Checker, Subject
+from mainstem.features.check.log import Choice
+from mainstem.features.ports import Checks
+from mainstem.project.definition import ProjectDefinition
+from mainstem.runtime import Resources, steadily
+from mainstem.telemetry import logger, metrics
+
+#: Longest stretch of work before others have their turn, and how long they have it at least: half of the time.
+_SLICE_S = 0.005
+#: Accepted records that may wait for the journal; the fold may be far behind.
+MOST_WAITING = 20_000
+#: A reader that takes nothing for minutes is no member of its group any more: then some more records have to wait.
+_PATIENCE_S = 60.0
+_FIRST = "0"
+
+_log = logger(__name__)
+
+
+def subject(definition: ProjectDefinition, label: str, fraction: float) -> Subject | None:
+    """Return what is to be checked of a feature set; None for a fraction of 0."""
+    if fraction == 0:
+        return None
+    feature_set = definition.feature_sets[label]
+    contracts = [definition.sources[name] for name in feature_set.compiled.streams]
+    ahead_us = max(contract.ahead for contract in contracts)
+    return Subject(label, feature_set.id, feature_set.spec, contracts[0].partitions, Choice(fraction), ahead_us)
+
+
+async def check_rows(
+    resources: Resources, checks: Checks, definition: ProjectDefinition, label: str, fraction: float
+) -> None:
+    """Check the rows of one feature set for ever, from the beginning of the log; return at once if there is nothing to.
+
+    Of several processes of the service the first does it: it needs all partitions, and a group shares them out.
+    """
+    of = subject(definition, label, fraction)
+    if of is None or resources.settings.instance != _FIRST:
+        return
+    checker = Checker(of, await steadily(lambda: checks.last_check(of.definition)))
+    checking = Checking(checker, checks)
+
+    async def positions() -> Mapping[tuple[str, int], int]:
+        return checker.log.positions
+
+    group = f"features-check-{label}"
+    told = resources.bus.subscribe(group, checker.log.told_topics, positions)
+    accepted = resources.bus.subscribe(f"{group}-input", checker.log.accepted_topics, positions)
+    sample = f"check {label}"
+    resources.health.every_tick(sample, lambda: checking.show(accepted))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(told.run(checking.take))
+            tasks.create_task(accepted.run(checking.take_input))
+            tasks.create_task(checking.work())
+    finally:
+        resources.health.forget(sample)
+
+
+class Checking:
+    """Runs a checker: hands it records, stores what it tells, and shows how far it is.
+
+    No more than about `most_waiting` accepted records wait for the journal.
+    """
+
+    def __init__(self, checker: Checker, checks: Checks, most_waiting: int = MOST_WAITING) -> None:
+        self._checker = checker
+        self._checks = checks
+        self._most_waiting = most_waiting
+        self._label = checker.subject.label
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._shown = (0, 0)
+        self._told = checker.since.number + 1
+        #: Up to where rows were checked and everything about them told.
+        self._reached_us: int | None = None
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Take rows and entries of the journal."""
+        self._checker.take(records)
+        self._news.set()
+
+    async def take_input(self, records: Sequence[Record]) -> None:
+        """Take accepted records; return when there is room for more, or when the group would lose patience."""
+        await self.take(records)
+        self._judge_room()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._room.wait()
+
+    async def work(self) -> None:
+        """Do the work that records make possible, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.advance()
+
+    async def advance(self) -> None:
+        """Do the work that is possible now, a few milliseconds at a time."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        for event in self._checker.work():
+            if event is not None:
+                await self._tell(event)
+            self._reached_us = self._checker.reached_us
+            if clock() - began > _SLICE_S:
+                self._judge_room()
+                await asyncio.sleep(_SLICE_S)
+                began = clock()
+        self._judge_room()
+
+    def _judge_room(self) -> None:
+        """Let accepted records in while few wait, or while the next entry cannot be applied without more."""
+        if len(self._checker.log) < self._most_waiting or self._checker.log.starves():
+            self._room.set()
+        else:
+            self._room.clear()
+
+    async def _tell(self, event: Event) -> None:
+        await steadily(lambda: self._checks.add_check(event))
+        self._told += 1
+        if isinstance(event.fact, VectorsChecked) and event.fact.first_difference is not None:
+            first = event.fact.first_difference
+            record, feature = first.spine_id or "no single record", first.feature or "the row"
+            _log.error("%s of %s: %s", feature, record, first.about, extra={"action": "mismatch", "set": self._label})
+
+    def show(self, accepted: Subscription) -> None:
+        """Bring the metrics up to date; `accepted` knows how much of its input lies ahead."""
+        seen, (rows, differing) = self._checker.seen, self._shown
+        metrics.ROWS_CHECKED.labels(self._label).inc(seen.rows - rows)
+        metrics.CELLS_DIFFERING.labels(self._label).inc(seen.differing - differing)
+        self._shown = (seen.rows, seen.differing)
+        metrics.CHECK_BEHIND.labels(self._label).set(len(self._checker.log) + sum(accepted.lag().values()))
+        metrics.CHECKS_TOLD.labels(self._label).set(self._told)
+        if self._reached_us is not None:
+            metrics.CHECK_TIME.labels(self._label).set(self._reached_us / 1e6)
