@@ -21,6 +21,8 @@ TOPICS = (
     "evt.feature.water",
     "evt.feature.strain",
     "evt.feature.journal",
+    "evt.feature.check",
+    "evt.feature.read",
     "evt.training.run",
     "evt.registry.project",
     "evt.registry.model",
