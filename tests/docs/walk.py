@@ -115,6 +115,10 @@ STEPS: Final = {
     "mainstem feature diff --feature-set flight_delay": Step(
         said("rows +27249\n", "cells +408735\n", "differing +0\n", "unknown +0\n", "missing +0\n")
     ),
+    "mainstem feature show flight_delay wind": Step(
+        said("weather_observed", r"wind", r"last\(", "arrival_delay", "production")
+    ),
+    "mainstem dataset list": Step(said(r"sha256:[0-9a-f]+", "arrival_delay", "2013-01-28T00:00:00")),
     "mainstem down": Step(lambda out: out == ""),
 }
 
