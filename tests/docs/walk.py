@@ -118,7 +118,9 @@ STEPS: Final = {
     "mainstem feature show flight_delay wind": Step(
         said("weather_observed", r"wind", r"last\(", "arrival_delay", "production")
     ),
-    "mainstem dataset list": Step(said(r"sha256:[0-9a-f]+", "arrival_delay", "2013-01-28T00:00:00")),
+    "mainstem dataset list": Step(
+        said("[0-9a-f]{12} ", "built +arrival_delay +flight_delay +2013-01-28T00:00:00", " 22716 ")
+    ),
     "mainstem down": Step(lambda out: out == ""),
 }
 

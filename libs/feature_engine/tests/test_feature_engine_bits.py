@@ -126,6 +126,19 @@ def test_a_loaded_definition_computes_the_same_bytes(compiled, random_log, batch
     np.testing.assert_array_equal(Engine(again).process(batch).values, Engine(compiled).process(batch).values)
 
 
+PREPARED = """
+from mainstem.feature_engine import prepare
+from mainstem.feature_engine.kernel.encoding import mark_years, write_fixed, write_whole
+from mainstem.feature_engine.kernel.fold import between, deal, finish, fold, recount
+prepare()
+print({len(called.signatures) for called in (mark_years, write_fixed, write_whole, between, deal, finish, fold, recount)})
+"""
+
+
+def test_whatever_is_called_from_python_can_be_compiled_beforehand():
+    assert subprocess.check_output([sys.executable, "-c", PREPARED], text=True) == "{1}\n"
+
+
 def test_the_fold_is_compiled_once_whatever_comes(compiled, random_log, batch_of):
     engine = Engine(compiled)
     for length in (0, 1, 300):

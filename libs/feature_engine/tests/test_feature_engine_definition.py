@@ -39,8 +39,8 @@ def test_the_public_names_are_these():
     assert sorted(package.__all__) == [
         "Aggregates", "Assembler", "Batch", "ColumnType", "CompiledSet", "DefinitionError", "Engine", "FIRST_INSTANT",
         "FeatureSet", "HoldBack", "KERNEL", "Kind", "LAST_INSTANT", "NULL", "Released", "Rows", "Shard",
-        "SnapshotError", "Stream", "boolean", "category", "feature_set", "fixed", "index_name", "load", "shard_of",
-        "stream", "table", "target", "time", "where", "window",
+        "SnapshotError", "Stream", "boolean", "category", "feature_set", "fixed", "index_name", "load", "prepare",
+        "shard_of", "stream", "table", "target", "time", "where", "window",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mainstem.feature_engine.errors import DefinitionError, SnapshotError
 from mainstem.feature_engine.expressions import Stream, where, window
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.merge import HoldBack, Released
+from mainstem.feature_engine.prepare import prepare
 from mainstem.feature_engine.rows import Assembler
 from mainstem.feature_engine.sharding import Shard, index_name, shard_of
 from mainstem.feature_engine.spec import FeatureSet, feature_set, stream, table, target
@@ -43,6 +44,7 @@ __all__ = [
     "fixed",
     "index_name",
     "load",
+    "prepare",
     "shard_of",
     "stream",
     "table",
