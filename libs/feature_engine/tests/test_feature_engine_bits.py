@@ -131,7 +131,8 @@ from mainstem.feature_engine import prepare
 from mainstem.feature_engine.kernel.encoding import mark_years, write_fixed, write_whole
 from mainstem.feature_engine.kernel.fold import between, deal, finish, fold, recount
 prepare()
-print({len(called.signatures) for called in (mark_years, write_fixed, write_whole, between, deal, finish, fold, recount)})
+called = mark_years, write_fixed, write_whole, between, deal, finish, fold, recount
+print({len(function.signatures) for function in called})
 """
 
 

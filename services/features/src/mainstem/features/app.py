@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
+from mainstem.feature_engine import prepare
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api
 from mainstem.features.check import check_rows
@@ -27,6 +28,7 @@ _FOLLOW_S = 2.0
 
 async def main() -> None:
     """Run the service until it is stopped."""
+    await asyncio.to_thread(prepare)  # in a consumer group nothing may stand still for as long as this takes
     async with open_resources("features", "mainstem.features", Settings()) as resources:
         store = PostgresStore(resources.database)
         answers = Answers(resources.bus.publisher)
