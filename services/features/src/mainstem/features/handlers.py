@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from mainstem.bus import Publisher
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Message
+from mainstem.events.errors import Undecodable
 from mainstem.events.features import OrderJournalled
 from mainstem.features.engine import Applied, Fold
 from mainstem.features.ports import Gap, Partition, Progress, RowTally, Store
@@ -128,14 +130,15 @@ def leaves(group: BaseExceptionGroup[Gap]) -> list[Gap]:
 
 
 async def journalled(kafka: str, definition: str) -> list[OrderJournalled]:
-    """Return the entries of a feature set's journal, each once; raise Unavailable."""
+    """Return the entries of a feature set's journal, each once; what is none is passed over. Raises Unavailable."""
     entries: dict[int, OrderJournalled] = {}
     async with LogReader(kafka, [OrderJournalled.TOPIC]) as reader:
         await reader.start()
         async for records in reader.to_end():
             for record in records:
                 if definition.encode() in (record.value or b""):
-                    fact = decode(record).fact
-                    if isinstance(fact, OrderJournalled) and fact.definition == definition:
-                        entries.setdefault(fact.number, fact)
+                    with suppress(Undecodable):
+                        fact = decode(record).fact
+                        if isinstance(fact, OrderJournalled) and fact.definition == definition:
+                            entries.setdefault(fact.number, fact)
     return [entries[number] for number in sorted(entries)]
