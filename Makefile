@@ -21,6 +21,7 @@ $(STAMP): requirements.lock bootstrap.lock $(MEMBERS)
 	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --require-hashes -r bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock bootstrap.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --offline $(foreach m,$(MEMBERS),-e $(dir $(m)))
+	@$(BIN)/python -c "from mainstem.feature_engine import prepare; prepare()"
 	@expr $$(date +%s) - $$(cat .install-began) > $@; rm -f .install-began
 
 demo: $(STAMP) ## a year of real flights through every service; ends with a story
