@@ -5,10 +5,13 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
+from aiokafka import TopicPartition
 
+from mainstem.bus import Partition
 from mainstem.bus.admin import cluster_id, create_topics, topic_names
 from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
@@ -93,6 +96,49 @@ async def test_two_processes_share_the_partitions_and_lose_nothing(kafka: str, t
             await first.publisher.publish([*numbered(topic, 50, 0), *numbered(topic, 50, 1)])
             await until(lambda: len({(r.partition, r.offset) for r in one.records + other.records}) == 100)
     assert not {r.partition for r in one.records[-1:]} & {r.partition for r in other.records[-1:]}
+
+
+async def test_a_subscription_cancelled_while_it_joins_its_group_leaves_no_client_behind(
+    bus: KafkaBus, topics: list[str]
+) -> None:
+    subscription = bus.subscribe(topics[0], topics[:1], Reader().positions)
+    async with running(subscription.run(Reader().on_batch)):
+        await until(lambda: subscription.consumer and subscription.consumer._coordinator)
+        joining = subscription.consumer._coordinator._coordination_task
+    assert joining.done()
+
+
+async def test_whoever_is_left_without_a_partition_was_told_so(kafka: str, topics: list[str]) -> None:
+    async with AsyncExitStack() as open_now:
+        buses = [await open_now.enter_async_context(KafkaBus(kafka, "test", f"{n}")) for n in range(3)]
+        subscriptions = [bus.subscribe(topics[0], topics[:1], Reader().positions) for bus in buses]
+        for subscription in subscriptions:
+            await open_now.enter_async_context(running(subscription.run(Reader().on_batch)))
+        await until(lambda: sorted(len(subscription.lag()) for subscription in subscriptions) == [0, 1, 1])
+        await until(lambda: all(subscription.assigned() for subscription in subscriptions))
+
+
+async def test_nothing_is_handed_over_while_the_positions_are_looked_up(bus: KafkaBus, topics: list[str]) -> None:
+    topic, here = topics[0], TopicPartition(topics[0], 0)
+    before, after, known = Reader(), Reader(), asyncio.Event()
+
+    async def slowly() -> dict[Partition, int]:
+        await known.wait()
+        return {}
+
+    await bus.publisher.publish(numbered(topic, 2))
+    async with running(bus.subscribe(topic, [topic], before.positions).run(before.on_batch)):
+        await until(lambda: before.records)
+    await bus.publisher.publish(numbered(topic, 1, first=2))
+    subscription = bus.subscribe(topic, [topic], slowly)
+    async with running(subscription.run(after.on_batch)):
+        # The client reads on meanwhile, from where the group has committed.
+        await until(lambda: subscription.consumer and here in subscription.consumer.assignment())
+        async with asyncio.timeout(15):
+            while await subscription.consumer.position(here) < 3:  # noqa: ASYNC110  # the client's own
+                await asyncio.sleep(0.005)
+        known.set()
+        await until(lambda: after.values() == [b"0", b"1", b"2"])
 
 
 async def test_messages_larger_than_a_batch_keep_their_place(bus: KafkaBus, topics: list[str]) -> None:

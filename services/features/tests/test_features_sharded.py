@@ -5,13 +5,15 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.features.tests.features_history import ANNOUNCED, Process, accepted
-from services.features.tests.sharded_cluster import Cluster
+from services.features.tests.features_history import ANNOUNCED, Process, accepted, marker
+from services.features.tests.sharded_cluster import Cluster, Topics
 
+from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
 from mainstem.features.ports import Gap
 from mainstem.features.sharded.plan import Plan
-from mainstem.features.sharded.store import TakenOver
+from mainstem.features.sharded.store import Place, TakenOver
+from mainstem.features.sharded.work import Worker
 from mainstem.testkit.projects import shop
 
 SHOP = shop()
@@ -42,7 +44,10 @@ async def alone() -> Process:
 
 
 def cluster(shards: int, workers: int) -> Cluster:
-    return Cluster(Plan(BUYING, SHOP.sources, shards), ANNOUNCED, workers)
+    topics = Topics()
+    for records in ANNOUNCED.values():
+        topics.append(records)
+    return Cluster(Plan(BUYING, SHOP.sources, shards), workers, topics)
 
 
 @pytest.mark.parametrize(("shards", "workers"), [(1, 1), (2, 1), (2, 2), (4, 1), (4, 4), (8, 3)])
@@ -79,10 +84,10 @@ async def test_rows_are_tallied_and_the_journal_kept_once(alone: Process) -> Non
     await shared.crash(1, 1)
     await shared.finish()
     kept = alone.store.states[BUYING.id]
-    tallied = [item for saved in shared.store.outcomes for item in saved.outcome.rows.items()]
+    tallied = [item for outcome in shared.store.outcomes for item in outcome.rows.items()]
     rows = {part: sum(tally.rows for (_, of), tally in tallied if of == part) for part in (0, 1)}
     assert rows == {part: tally.rows for part, tally in kept.tallies.items()}
-    journal = [entry for saved in shared.store.outcomes for entry in saved.outcome.journal]
+    journal = [entry for outcome in shared.store.outcomes for entry in outcome.journal]
     assert journal == list(kept.journal)
 
 
@@ -97,14 +102,58 @@ async def test_a_worker_whose_partition_was_given_away_cannot_store_what_it_knew
         await ghost.checkpoint()
 
 
+async def test_a_state_that_was_replaced_since_it_was_found_is_not_gone_on_with() -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    await shared.finish()
+    stage = shared.stages[0]
+    late = Worker(stage, shared.store, shared.topics)
+    offset = (await late.positions())[stage.topic, 0]
+    place, state = shared.store.states[stage.name, 0]
+    shared.store.states[stage.name, 0] = Place(place.version + 1, offset), state
+    with pytest.raises(TakenOver, match=r"buying.*orders/0: somebody else has gone on from version 1"):
+        await late.on_records([marker("orders", 0, offset, 0)])
+
+
 async def test_records_that_are_gone_stop_the_worker_by_name() -> None:
     shared = cluster(2, 1)
     await shared.share_out(0)
     stage = shared.stages[0]
     worker = shared.worker(stage, 0)
-    await worker.on_records(shared.records(stage.topic, 0)[:2])
+    await worker.on_records(shared.topics.read((stage.topic, 0), 0, 2))
     with pytest.raises(Gap, match=r"evt.data.orders/0 goes on at offset 3, 2 is due"):
-        await worker.on_records(shared.records(stage.topic, 0)[3:4])
+        await worker.on_records(shared.topics.read((stage.topic, 0), 3, 1))
+
+
+async def test_a_log_made_anew_stops_the_worker_by_name() -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    await shared.finish()
+    stage = shared.stages[0]
+    await shared.crash(0, 0)
+    with pytest.raises(Gap, match=r"evt.data.orders/0 goes on at offset 0, \d+ is due"):
+        await shared.worker(stage, 0).on_records(shared.topics.read((stage.topic, 0), 0, 1))
+
+
+async def test_the_log_of_others_may_begin_anywhere_but_not_an_internal_topic() -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    deal, fold = shared.stages[0], shared.stages[2]
+    await shared.worker(deal, 0).on_records(shared.topics.read((deal.topic, 0), 1))
+    await shared.worker(deal, 0).on_records(shared.topics.read((deal.topic, 1), 0))
+    with pytest.raises(Gap, match=r"fold/0 goes on at offset 1, 0 is due"):
+        await shared.worker(fold, 0).on_records(shared.topics.read((fold.topic, 0), 1))
+
+
+async def test_what_is_no_frame_is_parked_and_its_neighbours_pass(alone: Process) -> None:
+    shared = cluster(4, 2)
+    junk = [Message(t.name, None, b"junk", (), part) for t in shared.plan.topics for part in range(t.partitions)]
+    await shared.topics.publish(junk)
+    await shared.share_out(0)
+    await shared.finish()
+    reasons = [parked.reason for outcome in shared.store.outcomes for parked in outcome.parked]
+    assert reasons == ["this is no frame of the feature service; find out who wrote it"] * len(junk)
+    assert shared.published() == alone.published()
 
 
 async def test_what_is_no_accepted_record_or_too_late_is_parked_and_its_neighbours_pass(alone: Process) -> None:
@@ -119,7 +168,7 @@ async def test_what_is_no_accepted_record_or_too_late_is_parked_and_its_neighbou
     worker = shared.worker(stage, 0)
     await worker.on_records([good, junk, type(good)(*place, 2, late.value, late.key, happened)])
     await worker.checkpoint()
-    reasons = [parked.reason for saved in shared.store.outcomes for parked in saved.outcome.parked]
+    reasons = [parked.reason for outcome in shared.store.outcomes for parked in outcome.parked]
     assert ["this is no accepted record" in reasons[0], "it became known more than" in reasons[1]] == [True, True]
 
 

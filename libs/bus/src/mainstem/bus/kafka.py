@@ -81,7 +81,10 @@ class KafkaSubscription:
         self._handover: asyncio.Queue[Sequence[Record]] = asyncio.Queue(1)
         self._handled = asyncio.get_running_loop().create_future()
         self._busy = asyncio.Lock()
-        self._assignment = 0
+        self._assignments = 0
+        #: Which of the assignments holds; none between giving one away and taking the next.
+        self._assignment: int | None = None
+        self._told = False
         #: For each partition that is ours the offset after the last record handed over.
         self._following: dict[Partition, int] = {}
         self._committed_at = 0.0
@@ -89,8 +92,7 @@ class KafkaSubscription:
             *topics,
             group_id=group,
             # A restarted process takes its partitions back at once instead of waiting for its own ghost to time out.
-            # A member under the name of another list of topics would be handed the partitions of that list.
-            group_instance_id=f"{group}-{instance}-{child_id(','.join(sorted(topics)), 'topics')[:8]}",
+            group_instance_id=_member(group, instance, topics),
             batch=True,
             max_records=_MAX_RECORDS,
             batch_timeout_ms=_POLL_MS,
@@ -114,8 +116,8 @@ class KafkaSubscription:
 
     async def run(self, on_batch: OnBatch) -> None:
         """Hand over batches until cancelled; see `Subscription.run`."""
-        await self._subscriber.start()
         try:
+            await self._subscriber.start()
             while True:
                 records = await self._handover.get()
                 self._following.update({(r.topic, r.partition): r.offset + 1 for r in records})
@@ -123,19 +125,18 @@ class KafkaSubscription:
                 self._handled.set_result(None)
         finally:
             self._handled.cancel()
-            self._following = {}
+            self._following, self._told = {}, False
             self._leave()
             await self._subscriber.stop()
 
     def _leave(self) -> None:
         """Let the client say goodbye to the group: it keeps the place of a member that has a name of its own."""
-        if self.consumer is not None:
+        if self.consumer is not None and self.consumer._coordinator is not None:
             self.consumer._coordinator._group_instance_id = None
 
     def assigned(self) -> bool:
-        """Tell whether the group has given this process partitions to read."""
-        consumer = self._subscriber.consumer
-        return consumer is not None and bool(consumer.assignment())
+        """Tell whether the group has told this process what to read."""
+        return self._told
 
     def lag(self) -> dict[Partition, int]:
         """Return records known to lie ahead, by partition."""
@@ -159,7 +160,7 @@ class KafkaSubscription:
 
     async def _on_message(self, message: Any) -> None:
         async with self._busy:
-            if message.headers["assignment"] != self._assignment:
+            if self._assignment is None or message.headers["assignment"] != self._assignment:
                 return  # polled before the partitions changed hands: what is ours of it is read again
             self._handled = asyncio.get_running_loop().create_future()
             await self._handover.put(message.raw_message)
@@ -169,15 +170,15 @@ class KafkaSubscription:
     async def give_away(self) -> None:
         """Let the batch in flight finish; hand over nothing more until `take` was called."""
         async with self._busy:
-            self._following = {}
-            self._assignment += 1
+            self._following, self._assignment = {}, None
 
     def take(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go on with these partitions from these offsets."""
         for tp, offset in offsets.items():
             self.consumer.seek(tp, offset)
         self._following = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
-        self._assignment += 1
+        self._assignments += 1
+        self._assignment, self._told = self._assignments, True
 
     async def _acknowledge(self) -> None:
         """Tell the broker's group how far we are, now and then: for lag tools only, the truth is in the store."""
@@ -207,6 +208,16 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         positions: Mapping[Partition, int] = await self._positions()
         self._owner.take({tp: positions.get((tp.topic, tp.partition), 0) for tp in assigned})
+
+
+def _member(group: str, instance: str, topics: Sequence[str]) -> str:
+    """Return the name of a member of a group.
+
+    Partitions are dealt out in the order of the names, so these begin with a hash: what is left over in each of many
+    groups falls to another process. One under the name of another list of topics would get the partitions of that list.
+    """
+    name = f"{group}-{instance}-{child_id(','.join(sorted(topics)), 'topics')[:8]}"
+    return f"{child_id(name, 'member')[:8]}-{name}"
 
 
 async def _answering(bootstrap: str) -> None:

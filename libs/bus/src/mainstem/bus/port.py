@@ -38,7 +38,7 @@ class Subscription(Protocol):
         """
 
     def assigned(self) -> bool:
-        """Tell whether the group has given this process partitions to read."""
+        """Tell whether the group has told this process what to read; nothing, when others read it all."""
 
     def lag(self) -> dict[Partition, int]:
         """Return for each assigned partition how many records are known to lie ahead of the last one handed over."""

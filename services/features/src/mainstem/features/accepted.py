@@ -17,6 +17,8 @@ from mainstem.project.records import Columns, Decoder
 from mainstem.runtime.ordered import Item
 
 Micros = npt.NDArray[np.int64]
+#: Anything with the headers that say where it stands in the log of its source.
+Placed = tuple[object, Mapping[str, bytes]]
 
 #: What reading a record that ingestion never accepted may raise.
 NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
@@ -68,13 +70,13 @@ def event_times(items: Sequence[Item]) -> Micros:
     return times
 
 
-def cut(items: Sequence[Item], places: Sequence[int]) -> list[list[Run]]:
+def cut(items: Sequence[Placed], places: Sequence[int]) -> list[list[Run]]:
     """Return the order of `items` as runs, cut before the item numbers `places`."""
     edges = [0, *places, len(items)]
     return [runs(items[a:b]) for a, b in pairwise(edges)]
 
 
-def runs(items: Sequence[Item]) -> list[Run]:
+def runs(items: Sequence[Placed]) -> list[Run]:
     """Return runs of one source partition each, in the source's own numbers: a second delivery does not shift them."""
     found: list[Run] = []
     for stream, run in groupby(map(_origin, items), key=itemgetter(0)):
@@ -89,6 +91,6 @@ _ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlati
 _ID = re.compile(rb"[\w-]{1,64}")
 
 
-def _origin(item: Item) -> tuple[str, int]:
+def _origin(item: Placed) -> tuple[str, int]:
     stream, _, number = item[1]["ce_origin"].decode().rpartition("/")
     return stream, int(number)

@@ -15,6 +15,7 @@ from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings
 from mainstem.features.sharded.plan import Plan
+from mainstem.features.sharded.store import ShardStore
 from mainstem.features.sharded.work import share_out
 from mainstem.features.store import PostgresStore, set_project
 from mainstem.project.definition import ProjectDefinition
@@ -66,10 +67,11 @@ async def work(
 ) -> None:
     """Compute one feature set, alone or with the shards of others, until records of its input are gone."""
     compiled, shards = definition.feature_sets[name].compiled, Settings().features_shards
+    plan = Plan(compiled, definition.sources, shards)
     gaps: list[Gap] = []
     try:
-        if shards > 1:
-            await share_out(resources, Plan(compiled, definition.sources, shards))
+        if shards > 1 or await steadily(lambda: ShardStore(resources.database).begun_otherwise(plan)) is not None:
+            await share_out(resources, plan)
         else:
             await compute(resources, store, definition, name, answers)
     except* Gap as found:

@@ -15,7 +15,14 @@ on conflict (feature_set, part) do update
 insert into journal values ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb) on conflict do nothing;
 
 -- name: shards
-select part, version, next, state from shard where name = $1;
+select part, version, next from shard where name = $1;
+
+-- name: shard
+select state from shard where name = $1 and part = $2 and version = $3;
+
+-- name: begun_otherwise
+select substr(name, length($1) + 1) as rest from shard
+ where starts_with(name, $1) and not starts_with(name, $2) limit 1;
 
 -- name: save_shard
 insert into shard as there values ($1, $2, $3 + 1, $4, $5)

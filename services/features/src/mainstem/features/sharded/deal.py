@@ -1,6 +1,7 @@
 """Dealing: each accepted record goes to the shards that its keys belong to, with the arrival that orders it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -8,21 +9,53 @@ from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Message
 from mainstem.events.fence import Fence, Position
-from mainstem.events.instants import NEVER, parse_all, render
-from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, shard_of
+from mainstem.events.instants import NEVER, parse_all
+from mainstem.feature_engine import FIRST_INSTANT, shard_of
 from mainstem.features.accepted import NOT_OURS, Reading, event_times, payload, runs
 from mainstem.features.engine import too_late
 from mainstem.features.ports import Parked
-from mainstem.features.sharded.frames import Forwarded, dealt
+from mainstem.features.sharded.frames import Carried, dealt
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Outcome
 from mainstem.runtime.ordered import Headers, Item, announcements
 
 _PROGRESS = ProgressReached.TYPE.encode()
-
-_ORDERING = frozenset(("ce_type", "ce_recordedtime", "ce_origin"))
+#: What a row says of its spine record.
+_ROW_HEADERS = ("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid", "ce_origin", "traceparent")
+#: Of so many keys the dealer knows by heart which shard they belong to.
+_KEYS = 1 << 20
 
 Shards = frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A record or a marker, and which shards it goes to."""
+
+    item: Item
+    arrival: int
+    shards: Shards
+    time: int = 0
+    payload: bytes | None = None
+
+    @property
+    def marker(self) -> bool:
+        return self.payload is None
+
+    def ordered(self) -> Carried:
+        """Return what a shard needs."""
+        return Carried(self.item[0].offset, self.arrival, self.marker, self.time, self.payload)
+
+    def placed(self) -> Carried:
+        """Return what the journal needs."""
+        headers = {} if self.marker else {"ce_origin": self.item[1]["ce_origin"]}
+        return Carried(self.item[0].offset, self.arrival, self.marker, headers=headers)
+
+    def whole(self) -> Carried:
+        """Return what a row needs."""
+        record, headers = self.item
+        kept = {} if self.marker else {name: headers[name] for name in _ROW_HEADERS if name in headers}
+        return Carried(record.offset, self.arrival, self.marker, self.time, self.payload, record.key, kept)
 
 
 class Dealer:
@@ -33,7 +66,7 @@ class Dealer:
     """
 
     def __init__(self, plan: Plan, source: str, partition: int) -> None:
-        self._plan, self._source, self._partition = plan, source, partition
+        self._plan, self._source, self._place = plan, source, (f"evt.data.{source}", partition)
         self._reading = Reading(plan.compiled, plan.contracts)
         self._asked = plan.asked(source)
         self._everybody = frozenset(range(plan.shards))
@@ -50,15 +83,18 @@ class Dealer:
     def take(self, records: Sequence[Record]) -> list[Message]:
         """Return the frames that carry the records to the stages."""
         fresh, headers = self._fence.admit(records)
-        items = list(zip(fresh, headers, strict=True))
-        out = self._with_shards(items, self._arrivals(items))
+        cards = self._cards(list(zip(fresh, headers, strict=True)))
+        hands: list[list[Carried]] = [[] for _ in range(self._plan.shards)]
+        for card in cards:
+            ordered = card.ordered()
+            for shard in card.shards:
+                hands[shard].append(ordered)
         messages: list[Message] = []
-        for shard in range(self._plan.shards):
-            mine = (_ordered(item, at) for item, at, shards in out if shard in shards)
-            messages += dealt(self._plan.fold_topic, shard, mine)
+        for shard, hand in enumerate(hands):
+            messages += dealt(self._plan.fold_topic, shard, self._place, hand)
         if self._source == self._plan.compiled.spine:
-            messages += dealt(self._plan.join_topic, self._partition, (_whole(item, at) for item, at, _ in out))
-        return [*messages, *dealt(self._plan.order_topic, 0, (_bare(item, at) for item, at, _ in out))]
+            messages += dealt(self._plan.join_topic, self._place[1], self._place, (card.whole() for card in cards))
+        return [*messages, *dealt(self._plan.order_topic, 0, self._place, (card.placed() for card in cards))]
 
     def snapshot(self) -> bytes:
         """Return what must be known to go on."""
@@ -68,7 +104,7 @@ class Dealer:
     def restore(self, state: bytes) -> None:
         """Go on where the dealer that gave `state` stood."""
         following, origins, self._floor = msgspec.msgpack.decode(state)
-        self._fence = Fence({(f"evt.data.{self._source}", self._partition): Position(following, origins)})
+        self._fence = Fence({self._place: Position(following, origins)})
 
     def outcome(self) -> Outcome:
         """Return the records that could not be dealt since the last call."""
@@ -76,81 +112,66 @@ class Dealer:
         return Outcome(parked=parked)
 
     def _position(self) -> Position:
-        return self._fence.positions.get((f"evt.data.{self._source}", self._partition), Position())
+        return self._fence.positions.get(self._place, Position())
+
+    def _cards(self, items: list[Item]) -> list[_Card]:
+        """Return what is dealt, in order: not the records that were never accepted, which are parked."""
+        arrivals = self._arrivals(items)
+        told = [place for place, (_, headers) in enumerate(items) if not _is_marker(headers)]
+        cards = {
+            place: _Card(items[place], at, self._everybody)
+            for place, at in enumerate(arrivals)
+            if at != NEVER and _is_marker(items[place][1])
+        }
+        try:
+            cards |= zip(told, self._records([items[i] for i in told], [arrivals[i] for i in told]), strict=True)
+        except NOT_OURS:
+            for place in told:
+                try:
+                    (cards[place],) = self._records([items[place]], [arrivals[place]])
+                except NOT_OURS as fault:
+                    reason = f"this is no accepted record: {fault}; fix its writer"
+                    self._parked.append(Parked(items[place][0], reason))
+        return [cards[place] for place in sorted(cards)]
 
     def _arrivals(self, items: Sequence[Item]) -> list[int]:
         """Return when each record arrived, never falling and after what was announced: as one worker's merge has it.
 
-        A marker that announces less than is known already says nothing: it counts as before everything.
+        A marker arrives one after what it announces. One that announces less than is known already says nothing, and
+        never arrives.
         """
         recorded = parse_all([headers.get("ce_recordedtime", b"") for _, headers in items]).tolist()
         announced = iter(announcements([record for record, headers in items if _is_marker(headers)]))
         arrivals = []
         for (_, headers), at in zip(items, recorded, strict=True):
             reached = next(announced) + 1 if _is_marker(headers) else max(at, self._floor)
-            arrivals.append(min(reached, LAST_INSTANT) if reached >= self._floor else NEVER)
-            self._floor = max(self._floor, arrivals[-1])
+            arrivals.append(reached if reached >= self._floor else NEVER)
+            self._floor = max(self._floor, reached)
         return arrivals
 
-    def _with_shards(self, items: list[Item], arrivals: list[int]) -> list[tuple[Item, int, Shards]]:
-        """Return items with arrival and receivers, without the records that were never accepted; these are parked."""
-        told = [place for place, (_, headers) in enumerate(items) if not _is_marker(headers)]
-        shards = dict.fromkeys((place for place, at in enumerate(arrivals) if at != NEVER), self._everybody)
-        try:
-            shards |= zip(told, self._shards([items[i] for i in told], [arrivals[i] for i in told]), strict=True)
-        except NOT_OURS:
-            for place in told:
-                try:
-                    (shards[place],) = self._shards([items[place]], [arrivals[place]])
-                except NOT_OURS as fault:
-                    reason = f"this is no accepted record: {fault}; fix its writer"
-                    self._parked.append(Parked(items[place][0], reason))
-                    del shards[place]
-        return [(items[place], arrivals[place], receivers) for place, receivers in shards.items()]
-
-    def _shards(self, items: Sequence[Item], arrivals: Sequence[int]) -> list[Shards]:
-        """Return the shards that each record's keys belong to; none for one that is too late, which is parked."""
-        columns = self._reading.columns(self._source, [payload(record.value, headers) for record, headers in items])
+    def _records(self, items: Sequence[Item], arrivals: Sequence[int]) -> list[_Card]:
+        """Return cards for records; one that is too late goes to no shard and is parked."""
+        payloads = [payload(record.value, headers) for record, headers in items]
+        columns = self._reading.columns(self._source, payloads)
         times = event_times(items).tolist()
         runs(items)
         owners = ([self._owner(index, key) for key in columns[column]] for index, column in self._asked)
-        found = [frozenset(each) for each in zip(*owners, strict=True)] or [frozenset[int]()] * len(items)
-        for place, (at, time) in enumerate(zip(arrivals, times, strict=True)):
-            if time < at - self._plan.compiled.definition.lateness:
-                found[place] = frozenset()
-                self._parked.append(Parked(items[place][0], too_late(self._plan.compiled)))
-        return found
+        shards = [frozenset(each) for each in zip(*owners, strict=True)] or [frozenset[int]()] * len(items)
+        cards = list(map(_Card, items, arrivals, shards, times, map(bytes, payloads)))
+        for place, card in enumerate(cards):
+            if self._plan.too_late(card.time, card.arrival):
+                cards[place] = _Card(card.item, card.arrival, frozenset(), card.time, card.payload)
+                self._parked.append(Parked(card.item[0], too_late(self._plan.compiled)))
+        return cards
 
     def _owner(self, index: str, key: object) -> int:
         owner = self._owners.get((index, key))
         if owner is None:
+            if len(self._owners) >= _KEYS:
+                self._owners.clear()
             owner = self._owners[index, key] = shard_of(index, None if key is None else str(key), self._plan.shards)
         return owner
 
 
 def _is_marker(headers: Headers) -> bool:
     return headers.get("ce_type") == _PROGRESS
-
-
-def _ordered(item: Item, arrival: int) -> Forwarded:
-    """Return a record whose recorded time is its arrival."""
-    record, headers = item
-    if not _is_marker(headers):
-        headers = headers | {"ce_recordedtime": render(arrival).encode()}
-    return _forwarded(record, record.value, headers, arrival)
-
-
-def _whole(item: Item, arrival: int) -> Forwarded:
-    """Return a record as it is."""
-    return _forwarded(item[0], item[0].value, item[1], arrival)
-
-
-def _bare(item: Item, arrival: int) -> Forwarded:
-    """Return what orders a record, without its payload."""
-    ordered, marker = _ordered(item, arrival), _is_marker(item[1])
-    headers = {name: value or b"" for name, value in ordered.headers if name in _ORDERING}
-    return _forwarded(item[0], ordered.value if marker else None, headers, arrival)
-
-
-def _forwarded(record: Record, value: bytes | None, headers: Headers, arrival: int) -> Forwarded:
-    return Forwarded(record.topic, record.partition, record.offset, record.key, value, tuple(headers.items()), arrival)

@@ -7,13 +7,12 @@ import numpy as np
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
-from mainstem.feature_engine import FIRST_INSTANT, Aggregates, Engine, Shard
-from mainstem.features.accepted import Micros, Reading
-from mainstem.features.engine import announced
-from mainstem.features.sharded.frames import Dealt, Partial, decode, message
+from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Aggregates, Batch, Engine, Released, Shard
+from mainstem.features.accepted import Reading
+from mainstem.features.sharded.frames import Dealt, Partial, message
+from mainstem.features.sharded.merged import Item, Merged
 from mainstem.features.sharded.plan import Plan
-from mainstem.features.sharded.unit import Outcome, Waiting
-from mainstem.runtime.ordered import Item, OrderedReader
+from mainstem.features.sharded.unit import Inbox, Outcome
 
 
 class ShardFold:
@@ -27,61 +26,65 @@ class ShardFold:
         self._plan, self._shard = plan, shard
         self._engine = Engine(plan.compiled, Shard(shard, plan.shards))
         self._reading = Reading(plan.compiled, plan.contracts)
-        self._reader = OrderedReader(announced(plan.compiled, plan.contracts))
+        self._numbers = {f"evt.data.{name}": number for number, name in enumerate(plan.compiled.streams)}
+        self._merged = Merged(plan.places)
         self._reached = FIRST_INSTANT
-        self._waiting = Waiting()
+        self._inbox = Inbox()
 
     @property
     def next_offset(self) -> int:
         """Return where to begin to read after a restart."""
-        return self._waiting.next_offset
+        return self._inbox.next_offset
 
     def take(self, records: Sequence[Record]) -> list[Message]:
         """Fold frames and return what follows for the rows."""
-        for record in records:
-            frame = decode(record.value or b"")
+        for frame in self._inbox.open(records):
             if isinstance(frame, Dealt):
-                self._waiting.add(record.offset, frame.newest)
-                self._reader.offer(frame.forwarded())
-        released = self._reader.advance()
+                self._merged.offer(frame)
+        released = self._merged.advance()
         reached = [at for at, _ in released.reached if at > self._reached]
         if not released.items and not reached:
             return []
-        parts = self._parts(released.items, released.arrivals)
+        partials = list(self._partials(released, reached))
         self._reached = reached[-1] if reached else self._reached
-        self._waiting.passed(self._reached)
-        newest = max([self._reached, *released.arrivals[-1:].tolist()])
-        return [
-            message(self._plan.join_topic, partition, Partial(self._shard, *part, reached, newest))
-            for partition, part in parts
-            if part[0] or reached
-        ]
+        self._inbox.passed(self._reached)
+        return [message(self._plan.join_topic, partition, partial) for partition, partial in partials]
 
     def snapshot(self) -> bytes:
         """Return what must be known to go on."""
-        return msgspec.msgpack.encode((self._engine.snapshot(), self._reader.snapshot(), self._reached))
+        return msgspec.msgpack.encode((self._engine.snapshot(), self._merged.snapshot(), self._reached))
 
     def restore(self, state: bytes) -> None:
         """Become the shard that gave `state`; raises SnapshotError when it is of another feature set."""
-        engine, places, self._reached = msgspec.msgpack.decode(state)
+        engine, applied, self._reached = msgspec.msgpack.decode(state)
         self._engine.restore(engine)
-        self._reader.restore(places)
+        self._merged.restore(applied)
 
     def outcome(self) -> Outcome:
-        """Return nothing: what a shard knows goes to the join."""
-        return Outcome()
+        """Return what was parked: what a shard knows goes to the join."""
+        return Outcome(parked=self._inbox.parked())
 
-    def _parts(self, items: list[Item], arrivals: Micros) -> Iterator[tuple[int, tuple[list[int], bytes, bytes]]]:
-        """Yield for each partition of the spine the offsets of its records, their aggregates, and which are known."""
-        found = self._fold(items, arrivals)
-        places = np.array([items[i][0].partition for i in found.index.tolist()], np.int64)
-        offsets = np.array([items[i][0].offset for i in found.index.tolist()], np.int64)
+    def _partials(self, released: Released[Item], reached: list[int]) -> Iterator[tuple[int, Partial]]:
+        """Yield for partitions of the spine what this shard knows of its records."""
+        found = self._fold(released)
+        spine = [released.items[i] for i in found.index.tolist()]
+        places = np.array([partition for (_, partition), _ in spine], np.int64)
+        offsets = np.array([record.offset for _, record in spine], np.int64)
+        newest = max([self._reached, *reached, *released.arrivals[-1:].tolist()])
         for partition in range(self._plan.spine_partitions):
             rows = np.flatnonzero(places == partition)
-            yield partition, (offsets[rows].tolist(), found.values[rows].tobytes(), found.owned[rows].tobytes())
+            if len(rows) or reached:
+                offset, value, owned = (of[rows].tobytes() for of in (offsets, found.values, found.owned))
+                yield partition, Partial(self._shard, offset, value, owned, reached, newest)
 
-    def _fold(self, items: list[Item], arrivals: Micros) -> Aggregates:
-        if items:
-            return self._engine.aggregate(self._reading.batch(items, arrivals, self._engine.reached))
-        width = len(self._plan.compiled.definition.aggregates)
-        return Aggregates(np.empty(0, np.int64), np.empty((0, width)), np.empty((0, width), np.bool_))
+    def _fold(self, released: Released[Item]) -> Aggregates:
+        if not released.items:
+            width = len(self._plan.compiled.definition.aggregates)
+            return Aggregates(np.empty(0, np.int64), np.empty((0, width)), np.empty((0, width), np.bool_))
+        payloads: dict[str, list[bytes]] = {name: [] for name in self._plan.compiled.streams}
+        for (topic, _), record in released.items:
+            payloads[topic.removeprefix("evt.data.")].append(record.payload or b"")
+        stream = np.array([self._numbers[topic] for (topic, _), _ in released.items], np.int8)
+        times = np.array([record.time for _, record in released.items], np.int64)
+        columns = {name: self._reading.columns(name, of) for name, of in payloads.items() if of}
+        return self._engine.aggregate(Batch(stream, times, np.minimum(released.arrivals, LAST_INSTANT), columns))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from mainstem.events.errors import Rejected
 from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
-from mainstem.feature_engine import CompiledSet, index_name
+from mainstem.feature_engine import LAST_INSTANT, CompiledSet, index_name
 from mainstem.features.engine import announced
+from mainstem.features.ports import Partition
 from mainstem.project.contract import SourceContract
 
 
@@ -39,6 +40,11 @@ class Plan:
         return f"int.feature.{self.name}.order"
 
     @property
+    def places(self) -> list[Partition]:
+        """The source partitions that are read."""
+        return list(announced(self.compiled, self.contracts))
+
+    @property
     def spine_partitions(self) -> int:
         """How many partitions the rows have."""
         return self.contracts[self.compiled.spine].partitions
@@ -66,6 +72,10 @@ class Plan:
         if live:
             reads = f"feature set {self.compiled.label!r} reads {', '.join(live)}, which announce no progress"
             raise Rejected(f"{reads}: their order is what one reader saw; run it with one shard")
+
+    def too_late(self, time: int, arrival: int) -> bool:
+        """Tell whether what happened at `time` became known too late, at `arrival`, both in µs."""
+        return time < min(arrival, LAST_INSTANT) - self.compiled.definition.lateness
 
     def asked(self, source: str) -> list[tuple[str, str]]:
         """Return of each index that records of a source concern its name and the record's column with the key."""

@@ -20,13 +20,15 @@ class Stage:
     name: str
     topic: str
     unit: Callable[[int], Unit]
+    #: Whether the topic is the set's own, so that it begins with the set; the log of others may begin anywhere.
+    internal: bool = True
 
 
 def stages(plan: Plan, tracer: Tracer) -> list[Stage]:
     """Return the stages; raise Rejected for a set that cannot be shared out."""
     plan.check()
     dealing = [
-        Stage(f"{plan.name}.deal.{source}", f"evt.data.{source}", partial(Dealer, plan, source))
+        Stage(f"{plan.name}.deal.{source}", f"evt.data.{source}", partial(Dealer, plan, source), internal=False)
         for source in plan.compiled.streams
     ]
     return [

@@ -2,30 +2,35 @@
 
 from dataclasses import dataclass
 
+from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Outcome
 from mainstem.features.store import SQL, add_journal, add_rows
-from mainstem.storage import Database
+from mainstem.storage import Database, load_snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A state as it was stored: its version, and the offset from which the topic is read again."""
+class Place:
+    """What is stored of a partition: the version of its state, and the offset from which the topic is read again."""
 
     version: int = 0
     next_offset: int = 0
-    state: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A state with the version that it was loaded as, and what came of the work since then."""
+    """A state in place of that of a version, what to read after it, and what came of the work since then."""
 
-    stored: Stored
+    instead_of: int
+    next_offset: int
+    state: bytes
     outcome: Outcome
 
 
 class TakenOver(Exception):
     """Somebody else has gone on with a partition: whatever this process knows of it is old."""
+
+    def __init__(self, name: str, part: int, version: int) -> None:
+        super().__init__(f"{name}/{part}: somebody else has gone on from version {version}")
 
 
 class ShardStore:
@@ -34,23 +39,37 @@ class ShardStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self, name: str) -> dict[int, Stored]:
-        """Return the states of a stage by partition."""
+    async def places(self, name: str) -> dict[int, Place]:
+        """Return what is stored of a stage, by partition."""
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["shards"], name)
-        return {row["part"]: Stored(row["version"], row["next"], row["state"]) for row in rows}
+        return {row["part"]: Place(row["version"], row["next"]) for row in rows}
 
-    async def save(self, name: str, part: int, saved: Saved) -> Stored:
-        """Store a state in place of the version that it was loaded as; return it with its new version.
-
-        Raises TakenOver, with nothing stored, when somebody else has stored another meanwhile: the partition is theirs.
-        """
-        was = saved.stored
+    async def state(self, name: str, part: int, version: int) -> bytes:
+        """Return the state of a version; raise TakenOver when by now another is stored."""
         async with self._database.transaction() as tx:
-            if not await tx.fetch(SQL["save_shard"], name, part, was.version, was.next_offset, was.state):
-                raise TakenOver(f"{name}/{part}: somebody else has gone on from version {was.version}")
+            for row in await tx.fetch(SQL["shard"], name, part, version):
+                return bytes(row["state"])
+        raise TakenOver(name, part, version)
+
+    async def save(self, name: str, part: int, saved: Saved) -> Place:
+        """Store a state; raise TakenOver, with nothing stored, when another was stored instead of that version."""
+        async with self._database.transaction() as tx:
+            new = name, part, saved.instead_of, saved.next_offset, saved.state
+            if not await tx.fetch(SQL["save_shard"], *new):
+                raise TakenOver(name, part, saved.instead_of)
             await add_rows(tx, saved.outcome.rows)
             await add_journal(tx, saved.outcome.journal)
             for parked in saved.outcome.parked:
                 await tx.park(parked.record, parked.reason)
-        return Stored(was.version + 1, was.next_offset, was.state)
+        return Place(saved.instead_of + 1, saved.next_offset)
+
+    async def begun_otherwise(self, plan: Plan) -> int | None:
+        """Return with how many shards the set was begun when it is not as many as planned."""
+        if plan.shards > 1 and await load_snapshot(self._database, plan.compiled.id) is not None:
+            return 1
+        every = plan.name.removesuffix(f"{plan.shards}")
+        async with self._database.transaction() as tx:
+            for row in await tx.fetch(SQL["begun_otherwise"], every, f"{plan.name}."):
+                return int(row["rest"].partition(".")[0])
+        return None

@@ -1,7 +1,7 @@
 """What a stage does with one partition, and what it must know to go on after a restart or in another process."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
 from mainstem.features.ports import Parked, RowTally
+from mainstem.features.sharded.frames import Frame, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,24 @@ class Unit(Protocol):
         """Return what came of it since the last call."""
 
 
-class Waiting:
-    """The frames that a unit still needs: from the first of them on it reads again."""
+class Inbox:
+    """The frames that a unit takes; from the first of them that it still needs it reads again."""
 
     def __init__(self) -> None:
         self._frames: deque[tuple[int, int]] = deque()
         self._following = 0
+        self._parked: list[Parked] = []
 
-    def add(self, offset: int, newest: int) -> None:
-        """Note a frame, by its offset, and the newest instant in it."""
-        self._frames.append((offset, newest))
-        self._following = offset + 1
+    def open(self, records: Sequence[Record]) -> Iterator[Frame]:
+        """Yield the frames in records; park what is none."""
+        for record in records:
+            self._following = record.offset + 1
+            frame = read(record.value)
+            if frame is None:
+                self._parked.append(Parked(record, "this is no frame of the feature service; find out who wrote it"))
+            else:
+                self._frames.append((record.offset, frame.newest))
+                yield frame
 
     def passed(self, instant: int) -> None:
         """Forget the frames in which nothing is newer than an instant that was passed."""
@@ -65,3 +73,8 @@ class Waiting:
     def next_offset(self) -> int:
         """Return where to begin to read."""
         return self._frames[0][0] if self._frames else self._following
+
+    def parked(self) -> list[Parked]:
+        """Return what was parked since the last call."""
+        parked, self._parked = self._parked, []
+        return parked

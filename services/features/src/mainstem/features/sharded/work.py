@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from mainstem.bus import Publisher
 from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
 from mainstem.features.ports import Gap
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages
-from mainstem.features.sharded.store import Saved, ShardStore, Stored, TakenOver
+from mainstem.features.sharded.store import Place, Saved, ShardStore, TakenOver
 from mainstem.features.sharded.unit import Unit
 from mainstem.runtime import Resources, steadily
 from mainstem.telemetry import logger, metrics
@@ -20,16 +22,20 @@ from mainstem.telemetry import logger, metrics
 _CHECKPOINT_S = 2.0
 
 _log = logger(__name__)
+_partition = attrgetter("partition")
 
 
 class Store(Protocol):
-    """Keeps the states of stages."""
+    """Keeps the states of stages. Whatever it is asked raises Unavailable while it does not answer."""
 
-    async def load(self, name: str) -> dict[int, Stored]:
-        """Return the states of a stage by partition. Raises Unavailable."""
+    async def places(self, name: str) -> dict[int, Place]:
+        """Return what is stored of a stage, by partition."""
 
-    async def save(self, name: str, part: int, saved: Saved) -> Stored:
-        """Store a state; raise TakenOver when another was stored since it was loaded, Unavailable when it cannot."""
+    async def state(self, name: str, part: int, version: int) -> bytes:
+        """Return the state of a version; raise TakenOver when by now another is stored."""
+
+    async def save(self, name: str, part: int, saved: Saved) -> Place:
+        """Store a state; raise TakenOver, with nothing stored, when another was stored instead of that version."""
 
 
 class Worker:
@@ -41,28 +47,32 @@ class Worker:
 
     def __init__(self, stage: Stage, store: Store, publisher: Publisher) -> None:
         self._stage, self._store, self._publisher = stage, store, publisher
+        self._places: dict[int, Place] = {}
         self._units: dict[int, Unit] = {}
-        self._stored: dict[int, Stored] = {}
-        self._following: dict[int, int] = {}
+        self._due: dict[int, int] = {}
         self._moved: set[int] = set()
         self._one_at_a_time = asyncio.Lock()
 
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return where to begin with each partition; called when partitions were given out anew."""
         async with self._one_at_a_time:
-            self._stored = await steadily(lambda: self._store.load(self._stage.name))
-            self._following = {part: stored.next_offset for part, stored in self._stored.items()}
+            self._places = await steadily(lambda: self._store.places(self._stage.name))
+            self._due = {part: place.next_offset for part, place in self._places.items()}
             self._units, self._moved = {}, set()
-            return {(self._stage.topic, part): offset for part, offset in self._following.items()}
+            return {(self._stage.topic, part): offset for part, offset in self._due.items()}
 
     async def on_records(self, records: Sequence[Record]) -> None:
-        """Take records and publish what follows; raise Gap when some before them are gone."""
+        """Take records and publish what follows.
+
+        Raises Gap when some before them are gone, TakenOver when somebody else has gone on with their partition.
+        """
         async with self._one_at_a_time:
-            messages = []
-            for part, run in groupby(sorted(records, key=lambda r: r.partition), key=lambda r: r.partition):
+            messages: list[Message] = []
+            for part, run in groupby(sorted(records, key=_partition), _partition):
                 mine = list(run)
                 self._check(part, mine)
-                messages += self._unit(part).take(mine)
+                unit = await self._unit(part)
+                messages += unit.take(mine)
                 self._moved.add(part)
             metrics.RECORDS.labels(self._stage.topic).inc(len(records))
             await self._publisher.publish(messages)
@@ -71,45 +81,71 @@ class Worker:
         """Store where each partition stands that has moved; raise TakenOver when one is somebody else's by now."""
         async with self._one_at_a_time:
             for part in sorted(self._moved):
-                unit, was = self._units[part], self._stored.get(part, Stored())
-                saved = Saved(Stored(was.version, unit.next_offset, unit.snapshot()), unit.outcome())
-                self._stored[part] = await steadily(partial(self._store.save, self._stage.name, part, saved))
+                unit, was = self._units[part], self._places.get(part, Place())
+                saved = Saved(was.version, unit.next_offset, unit.snapshot(), unit.outcome())
+                self._places[part] = await steadily(partial(self._store.save, self._stage.name, part, saved))
+                self._tell(saved)
             self._moved.clear()
 
     def _check(self, part: int, records: Sequence[Record]) -> None:
         for record in records:
-            expected = self._following.get(part, record.offset)
-            if record.offset > expected:
+            expected = self._due.get(part, 0 if self._stage.internal else record.offset)
+            if record.offset != expected:
                 raise Gap(record, expected)
-            self._following[part] = max(expected, record.offset + 1)
+            self._due[part] = expected + 1
 
-    def _unit(self, part: int) -> Unit:
+    async def _unit(self, part: int) -> Unit:
         if part not in self._units:
             unit = self._stage.unit(part)
-            state = self._stored.get(part, Stored()).state
-            if state is not None:
-                unit.restore(state)
+            if part in self._places:
+                version = self._places[part].version
+                unit.restore(await steadily(lambda: self._store.state(self._stage.name, part, version)))
             self._units[part] = unit
         return self._units[part]
+
+    def _tell(self, saved: Saved) -> None:
+        for parked in saved.outcome.parked:
+            metrics.PARKED.labels(parked.record.topic).inc()
+            _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
 
 
 async def share_out(resources: Resources, plan: Plan) -> None:
     """Work on all stages of a feature set for ever, beside whoever else does; raise Gap when records are gone.
 
-    A set that cannot be shared out keeps the service from being ready, with the reason.
+    A set that cannot be shared out so keeps the service from being ready, with the reason.
     """
-    try:
-        found = stages(plan, resources.tracer)
-    except Rejected as fault:
-        reason = str(fault)
-        resources.health.require(plan.name, lambda: reason)
-        _log.error("not shared out: %s", reason, extra={"action": "not_shared_out"})
-        return
-    await steadily(lambda: resources.bus.create(plan.topics))
     store = ShardStore(resources.database)
+    try:
+        found = await steadily(lambda: agreed(plan, store, resources))
+    except Rejected as fault:
+        await _refuse(resources, plan, str(fault))
+        return
     async with asyncio.TaskGroup() as group:
         for stage in found:
             group.create_task(work_on(resources, stage, store))
+
+
+async def agreed(plan: Plan, store: ShardStore, resources: Resources) -> list[Stage]:
+    """Return the stages, with their topics made; raise Rejected for a set that cannot be shared out as planned."""
+    begun = await store.begun_otherwise(plan)
+    if begun is not None:
+        raise Rejected(
+            f"feature set {plan.compiled.label!r} was begun with {begun} shards and cannot go on with {plan.shards}: "
+            f"set MAINSTEM_FEATURES_SHARDS={begun}, or declare a new version of the set"
+        )
+    found = stages(plan, resources.tracer)
+    await resources.bus.create(plan.topics)
+    return found
+
+
+async def _refuse(resources: Resources, plan: Plan, reason: str) -> None:
+    """Say why, by not being ready, and do nothing more."""
+    resources.health.require(plan.name, lambda: reason)
+    _log.error("not shared out: %s", reason, extra={"action": "not_shared_out"})
+    try:
+        await asyncio.Event().wait()
+    finally:
+        resources.health.forget(plan.name)
 
 
 async def work_on(resources: Resources, stage: Stage, store: Store) -> None:
