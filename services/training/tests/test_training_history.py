@@ -63,7 +63,7 @@ def test_what_was_read_before_or_after_for_another_cut_changes_nothing():
 def test_rows_come_in_the_order_of_recorded_time_and_id_and_each_has_its_label():
     gusts = Gusts()
     gusts.row("b", MAY + HOUR, 2.0, id="b").row("a", MAY + HOUR, 3.0, partition=1, id="a").row("c", MAY, 1.0, id="c")
-    gusts.loss("a", MAY + DAY, 10.5).loss("b", MAY + DAY, 10).loss("c", MAY + DAY, 0)
+    gusts.loss("a", MAY + 2 * HOUR, 10.5).loss("b", MAY + 2 * HOUR, 10).loss("c", MAY + 2 * HOUR, 0)
     found = dataset(gusts.passed(CUT - 1))
     assert (found.ids, found.entities) == (["c", "a", "b"], ["c", "a", "b"])
     assert (found.x.tolist(), found.y.tolist()) == ([[1.0], [3.0], [2.0]], [0, 1, 0])
@@ -76,17 +76,39 @@ def test_a_value_that_is_unknown_is_no_number():
 
 @pytest.mark.parametrize(("recorded_us", "inside"), [(MAY - 1, 0), (MAY, 1), (CUT - 1, 1), (CUT, 0)])
 def test_a_row_is_in_from_the_beginning_of_the_window_and_before_the_cut(recorded_us, inside):
-    assert len(dataset(Gusts().row("a", recorded_us).loss("a", MAY).passed(CUT)).ids) == inside
+    assert len(dataset(Gusts().row("a", recorded_us).loss("a", recorded_us).passed(CUT)).ids) == inside
 
 
 def test_a_label_counts_when_it_was_recorded_before_the_cut():
-    gusts = Gusts().row("a", MAY).row("b", MAY).loss("a", CUT - 1).loss("b", CUT).passed(CUT)
+    gusts = Gusts().row("a", CUT - 2).row("b", CUT - 2).loss("a", CUT - 1).loss("b", CUT).passed(CUT)
     assert (dataset(gusts).entities, dataset(gusts).unlabelled) == (["a"], 1)
 
 
 def test_the_last_label_counts_and_a_null_decides_nothing():
     gusts = Gusts().row("a", MAY).loss("a", MAY + 2, 50, partition=1).loss("a", MAY + 1, 0).loss("a", MAY + 3, None)
     assert dataset(gusts.passed(CUT)).y.tolist() == [1]
+
+
+WAIT = storms().models["storm"].label.wait
+EVENT = MAY - HOUR
+
+
+@pytest.mark.parametrize(
+    ("known_us", "labelled"), [(EVENT, 0), (EVENT + 1, 1), (EVENT + WAIT, 1), (EVENT + WAIT + 1, 0)]
+)
+def test_a_label_counts_when_it_came_after_the_event_and_within_the_wait(known_us, labelled):
+    found = dataset(Gusts().row("a", MAY).loss("a", known_us).passed(CUT))
+    assert (len(found.ids), found.unlabelled) == (labelled, 1 - labelled)
+
+
+def test_a_correction_that_comes_too_late_leaves_the_label_as_it_was():
+    gusts = Gusts().row("a", MAY).loss("a", MAY + 1, 50).loss("a", EVENT + WAIT + 1, 0)
+    assert dataset(gusts.passed(CUT)).y.tolist() == [1]
+
+
+def test_rows_of_an_entity_have_the_labels_of_their_own_time():
+    gusts = Gusts().row("a", MAY).row("a", MAY + DAY).loss("a", MAY + 1, 50).loss("a", MAY + DAY + 1, 0)
+    assert dataset(gusts.passed(CUT)).y.tolist() == [1, 0]
 
 
 def test_of_two_labels_recorded_at_once_the_one_in_the_later_partition_counts():

@@ -102,14 +102,14 @@ class Gusts:
 
 
 def whole(definition: ProjectDefinition | None = None, rows: int = 60) -> Gusts:
-    """Return ten days of gusts, most of them with a loss six hours later, announced to the cut; then a day more."""
+    """Return ten days of gusts, most of them with a loss five hours later, announced to the cut; then a day more."""
     gusts = Gusts(definition or storms())
     for number in range(rows):
         # Two at a time, in different partitions.
         at, place = MAY + (number // 2) * (10 * DAY // rows * 2), number % 2
         gusts.row(f"s{number}", at, wind=None if number % 7 == 0 else number / 8, partition=place)
         if number % 5:
-            gusts.loss(f"s{number}", at + 6 * HOUR, loss=float(number % 3) * 10, partition=1 - place)
+            gusts.loss(f"s{number}", at + 5 * HOUR, loss=float(number % 3) * 10, partition=1 - place)
     gusts.passed(CUT - 1)
     for number in range(4):
         gusts.row(f"late{number}", CUT + number * HOUR).loss(f"late{number}", CUT + number * HOUR)

@@ -1,9 +1,11 @@
 """What a model is: label, windows, estimator, gates.
 
-At a cut T a run may use the rows recorded before T whose labels were recorded before T.
+At a cut T a run may use the rows recorded before T whose labels came in time and were recorded before T.
 It fits on rows recorded in [T - training window, T - evaluation window) and evaluates on [T - evaluation window, T).
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -37,6 +39,15 @@ class Label(BaseModel):
             raise ValueError(f"{feature_set!r} has no target: declare one beside the features of a feature set")
         above = target.above.value / target.above.scale
         return cls(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)
+
+    def last_in_time(self, known_us: Sequence[int], event_us: int) -> int | None:
+        """Return the place of the truth about what happened at `event_us`, or None when it did not come in time.
+
+        `known_us` are the instants, rising, at which truths with the same key became known. The truth is the last of
+        them that lies after the event, and no more than the wait.
+        """
+        place = bisect_right(known_us, event_us + self.wait) - 1
+        return place if place >= 0 and known_us[place] > event_us else None
 
 
 class Estimator(BaseModel):

@@ -1,8 +1,7 @@
 """The label of a row: whether a number in a later record of the same key lies above a threshold, if it came in time."""
 
-from bisect import bisect_right, insort
+from bisect import insort
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -82,9 +81,8 @@ class Labels:
     def of(self, key: str | None, time_us: int) -> bool | None:
         """Return the label of a row by its key and event time, as far as the log was read; None when there is none."""
         known = [] if key is None else self._known.get(key, [])
-        place = bisect_right(known, time_us + self.rule.wait, key=itemgetter(0))
-        in_time = place > 0 and known[place - 1][0] > time_us
-        return known[place - 1][3] if in_time else None
+        place = self.rule.last_in_time([truth[0] for truth in known], time_us)
+        return None if place is None else known[place][3]
 
     def key_of(self, record: Record) -> str | None:
         """Return what a record of the spine, or of the label's source, is joined by."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,9 +115,16 @@ class _Read:
         return np.asarray((self.ints("recorded") < cut_us) & (self.ints("offsets") < limits[partitions]))
 
 
+class _Truths(NamedTuple):
+    """What was said of an entity: when each truth became known, rising, and the truth."""
+
+    known_us: list[int]
+    true: list[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows recorded in a span whose label was recorded before the cut; sorted by recorded time, then id."""
+    """Rows recorded in a span whose label came in time and before the cut; sorted by recorded time, then id."""
 
     ids: list[str]
     entities: list[str]
@@ -246,7 +253,7 @@ class History:
         return dict(self._decoder.columns(accepted(values)))
 
     def dataset(self, ranges: Ranges) -> Dataset:
-        """Return the rows recorded in the ranges, each with the label that was known at their end, the cut.
+        """Return the rows recorded in the ranges, each with the label that came in time and before their end, the cut.
 
         Raises NotReached when the log was not read that far.
         """
@@ -260,26 +267,41 @@ class History:
         places = zip(self._rows.ints("partitions").tolist(), self._rows.ints("offsets").tolist(), strict=True)
         order = list(zip(recorded.tolist(), ids, places, strict=True))
         chosen = sorted(np.flatnonzero(inside).tolist(), key=order.__getitem__)
-        known = [i for i in chosen if entities[i] in labels]
+        times = self._rows.ints("times")
+        found = zip(chosen, (self._truth(labels, entities[i], int(times[i])) for i in chosen), strict=True)
+        truths = {i: truth for i, truth in found if truth is not None}
+        known = list(truths)
         width = len(self.subject.feature_set.names)
         return Dataset(
             ids=[ids[i] for i in known],
             entities=[entities[i] for i in known],
             recorded_us=recorded[known],
-            time_us=self._rows.ints("times")[known],
+            time_us=times[known],
             x=np.concatenate([np.empty((0, width)), *self._rows.values])[known],
-            y=np.array([labels[entities[i]] for i in known], np.int64),
+            y=np.array(list(truths.values()), np.int64),
             unlabelled=len(chosen) - len(known),
             positions=self._positions(ends),
         )
 
-    def _labels_before(self, cut_us: int, ends: Mapping[int, int]) -> Mapping[str, int]:
-        """Return the last label of each entity recorded before the cut; a null decides nothing."""
+    def _truth(self, labels: Mapping[str, _Truths], entity: str, event_us: int) -> bool | None:
+        """Return the label of what happened to an entity at an instant; None when none came in time."""
+        truths = labels.get(entity, _Truths([], []))
+        place = self.subject.label.last_in_time(truths.known_us, event_us)
+        return None if place is None else truths.true[place]
+
+    def _labels_before(self, cut_us: int, ends: Mapping[int, int]) -> Mapping[str, _Truths]:
+        """Return the labels of each entity recorded before the cut; a null decides nothing."""
         entities = list(chain.from_iterable(self._labels.entities))
         values = np.concatenate([np.empty(0), *self._labels.values])
         order = np.lexsort([self._labels.ints(name) for name in ("offsets", "partitions", "recorded")])
         usable = order[(self._labels.before(cut_us, ends) & ~np.isnan(values))[order]]
-        return {entities[i]: int(values[i] > self.subject.label.above) for i in usable.tolist()}
+        recorded, above = self._labels.ints("recorded"), values > self.subject.label.above
+        labels: dict[str, _Truths] = {}
+        for i, known_us, true in zip(usable.tolist(), recorded[usable].tolist(), above[usable].tolist(), strict=True):
+            of_entity = labels.setdefault(entities[i], _Truths([], []))
+            of_entity.known_us.append(known_us)
+            of_entity.true.append(true)
+        return labels
 
     def _ends(self, topic: str, cut_us: int) -> dict[int, int]:
         """Return by partition the offset before which everything of the time before the cut stands."""
