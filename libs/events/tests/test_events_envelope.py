@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mainstem.events.catalogue import FACTS, decode, encode
 from mainstem.events.envelope import Envelope, Event, Fact, begin, dataschema, follow
 from mainstem.events.errors import Undecodable
+from mainstem.events.features import OrderJournalled
 from mainstem.events.ids import child_id, content_id, fingerprint
 from mainstem.events.instants import parse, render
 from mainstem.events.training import RunFailed
@@ -104,6 +105,13 @@ def test_a_payload_that_does_not_fit_its_type_is_no_event(value: bytes | None) -
     whole = as_record(begin(example(RunFailed), command_id="c", source="/a", actor="ann", recorded_us=5))
     with pytest.raises(Undecodable, match="fix its writer"):
         decode(Taken(whole.topic, 0, 7, value, whole.key, whole.headers))
+
+
+def test_an_entry_of_the_journal_that_points_nowhere_is_no_event() -> None:
+    entry = example(OrderJournalled).model_copy(update={"topics": ["src.a"], "runs": [(1, 0, 0, 0)]})
+    record = as_record(begin(entry, command_id="c", source="/a", actor="ann", recorded_us=5))
+    with pytest.raises(Undecodable, match="a run names a topic that the entry has not"):
+        decode(record)
 
 
 def test_ids_never_change() -> None:

@@ -272,6 +272,15 @@ async def test_feature_sets_are_listed_with_how_far_they_are(process: Process, b
     assert (row["feature_set"], row["rows"], row["state"], row["behind"]) == ("buying", len(rows), state, 4 * behind)
 
 
+async def test_a_set_that_is_shared_out_is_not_answered_and_the_refusal_says_what_to_take(log: Log) -> None:
+    answers = Answers(log)
+    with answers.none_of("buying"):
+        async with calling(Api(answers, principals({})).routes()) as caller:
+            refused = await caller.post(READ, entities=ENTITIES)
+    assert (refused.status_code, refused.json()["type"]) == (501, "mainstem:shared_out")
+    assert "take its rows, or `mainstem feature backfill`" in refused.json()["detail"]
+
+
 async def test_a_set_that_is_computed_no_more_is_not_answered(process: Process, log: Log) -> None:
     answers = Answers(log)
     with answers.of(process.fold, process.definition.sources["orders"], Read({}), asyncio.Lock()):

@@ -17,10 +17,12 @@ from services.features.tests.check_story import (
     Story,
     Values,
     checked,
+    event,
     shopping,
     told,
 )
 
+from mainstem.events.data import ProgressReached
 from mainstem.events.features import Difference, Evidence
 from mainstem.events.instants import render
 from mainstem.feature_engine.spec import feature_set
@@ -157,6 +159,17 @@ def test_the_order_is_that_of_the_journal_and_arrivals_never_fall_in_it() -> Non
     story.close(3 * DAY)
     checker, facts = checked(story.records)
     assert (checker.seen.rows, checker.seen.differing, facts) == (2, 0, [])
+
+
+def test_a_record_arrives_after_what_its_partition_has_announced() -> None:
+    story = Story()
+    story.add(PAYMENTS, event(ProgressReached(until=render(3 * DAY)), "marker", "ingestion@payments#progress/0", 0))
+    # By its own word it would be in time, by that of its partition it is too late.
+    story.paid(2 * DAY - MINUTE, 10.0)
+    story.ordered(2 * DAY + MINUTE, 7.0, [7.0, 0.0, 0.0, None])
+    story.close(4 * DAY)
+    checker, facts = checked(story.records)
+    assert (checker.seen.rows, checker.seen.differing, facts) == (1, 0, [])
 
 
 def test_a_spine_record_that_is_too_late_has_a_row_without_aggregates() -> None:

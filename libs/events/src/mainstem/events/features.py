@@ -1,8 +1,8 @@
 """Facts that the feature service publishes."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mainstem.events.envelope import Fact
 
@@ -42,6 +42,12 @@ class OrderJournalled(Fact):
     runs: list[tuple[int, int, int, int]] = Field(
         description="(topic index, partition, first offset, last offset) of the source records."
     )
+
+    @model_validator(mode="after")
+    def _points_into_its_topics(self) -> Self:
+        if not all(0 <= topic < len(self.topics) for topic, *_ in self.runs):
+            raise ValueError("a run names a topic that the entry has not")
+        return self
 
 
 class ValuesRead(Fact):

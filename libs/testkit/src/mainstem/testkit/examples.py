@@ -8,7 +8,7 @@ from mainstem.events.envelope import Fact
 F = TypeVar("F", bound=Fact)
 Schema = dict[str, Any]
 
-_PLAIN: Schema = {"string": "text", "integer": 3, "number": 0.5, "boolean": True, "null": None}
+_PLAIN: Schema = {"string": "text", "integer": 0, "number": 0.5, "boolean": True, "null": None}
 
 
 def example(fact: type[F], **given: object) -> F:

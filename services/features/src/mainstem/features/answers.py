@@ -64,6 +64,7 @@ class Answers:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._live: dict[str, _Live] = {}
+        self._shared_out: set[str] = set()
         # A stream that no other process continues, so that it never begins again at zero (ADR 1).
         self._origin = f"features@{uuid4().hex}#read"
         self._number = 0
@@ -81,6 +82,15 @@ class Answers:
         finally:
             del self._live[label]
 
+    @contextmanager
+    def none_of(self, label: str) -> Iterator[None]:
+        """Refuse reads of a set that is shared out for as long as the block runs: no process has all its values."""
+        self._shared_out.add(label)
+        try:
+            yield
+        finally:
+            self._shared_out.discard(label)
+
     def sets(self) -> list[dict[str, object]]:
         """Return how far each feature set is."""
         return [_standing(live) for _, live in sorted(self._live.items())]
@@ -91,6 +101,9 @@ class Answers:
         Raises Problem for what cannot be answered, and Unavailable when the set is busy for long, or the log does not
         take the record of the answer.
         """
+        if question.feature_set in self._shared_out:
+            detail = f"feature set {question.feature_set!r} is shared out, so no process has all its values"
+            raise Problem(501, "shared_out", f"{detail}; take its rows, or `mainstem feature backfill`")
         live = self._live.get(question.feature_set)
         if live is None:
             there = ", ".join(sorted(self._live)) or "none yet: a project must be applied, and its sets loaded"

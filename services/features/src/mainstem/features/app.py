@@ -71,7 +71,8 @@ async def work(
     gaps: list[Gap] = []
     try:
         if shards > 1 or await steadily(lambda: ShardStore(resources.database).begun_otherwise(plan)) is not None:
-            await share_out(resources, plan)
+            with answers.none_of(compiled.label):
+                await share_out(resources, plan)
         else:
             await compute(resources, store, definition, name, answers)
     except* Gap as found:

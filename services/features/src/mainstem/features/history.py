@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from pydantic import ValidationError
 
 from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
@@ -88,7 +89,7 @@ class History:
             if record.topic == OrderJournalled.TOPIC:
                 self._note(record)
             elif found.get("ce_type") == _PROGRESS:
-                self._rise(record, _until(record) + 1)
+                self._rise(record, announced(record) + 1)
             else:
                 self._hold(record, found, time_us, self._rise(record, arrival_us))
 
@@ -115,7 +116,10 @@ class History:
         """Keep an entry if it is one of this definition."""
         if self._definition.encode() not in (record.value or b""):
             return
-        entry = OrderJournalled.model_validate_json(record.value or b"")
+        try:
+            entry = OrderJournalled.model_validate_json(record.value or b"")
+        except ValidationError:
+            return
         if entry.definition != self._definition:
             return
         if entry.number != self._number:
@@ -186,7 +190,7 @@ class _Until(msgspec.Struct):
 _UNTIL = msgspec.json.Decoder(_Until)
 
 
-def _until(marker: Record) -> int:
+def announced(marker: Record) -> int:
     """Return the instant that a marker announces; NEVER when it announces none."""
     try:
         return int(parse_all([_UNTIL.decode(marker.value or b"").until.encode()])[0])

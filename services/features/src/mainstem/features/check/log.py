@@ -17,6 +17,7 @@ from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import NEVER, parse
 from mainstem.feature_engine.reference.exact import FIRST_INSTANT, LAST_INSTANT
+from mainstem.features.history import announced
 
 Partition = tuple[str, int]
 Headers = dict[str, bytes]
@@ -146,6 +147,8 @@ class Log:
     _last_entry: int = -1
     _wanted: dict[str, int] | None = None
     _highest: dict[str, int] = field(default_factory=dict)
+    #: One after what each partition of accepted records has announced.
+    _floors: dict[Partition, int] = field(default_factory=dict)
     _rows_fence: dict[str, int] = field(default_factory=dict)
     _spine: str = field(init=False)
     _rows_topic: str = field(init=False)
@@ -193,13 +196,18 @@ class Log:
             self._marked[record.partition].lost = True
 
     def _take_accepted(self, record: Record, headers: Headers) -> None:
-        known = None if headers.get("ce_type") == _PROGRESS else read_origin(headers.get("ce_origin") or b"")
+        place = (record.topic, record.partition)
+        floor_us = self._floors.get(place, NEVER)
+        if headers.get("ce_type") == _PROGRESS:
+            self._floors[place] = max(floor_us, announced(record) + 1)
+            return
+        known = read_origin(headers.get("ce_origin") or b"")
         if known is None:
             return
         stream, number = known
         if number > self._highest.get(stream, -1):
             self._highest[stream] = number
-            waiting, found = self.accepted.setdefault(stream, deque()), _accepted(record, headers, number)
+            waiting, found = self.accepted.setdefault(stream, deque()), _accepted(record, headers, number, floor_us)
             if found is not None:
                 waiting.append(found)
 
@@ -300,8 +308,8 @@ class Log:
         return sorted(overdue)
 
 
-def _accepted(record: Record, headers: Headers, number: int) -> Accepted | None:
-    """Return a record as it waits, or None for what ingestion never wrote."""
+def _accepted(record: Record, headers: Headers, number: int, floor_us: int) -> Accepted | None:
+    """Return a record as it waits, never before what its partition announced; or None for what is not ingestion's."""
     identity, known = headers.get("ce_id"), headers.get("ce_recordedtime")
     time_us = _instant(headers.get("ce_time") or b"")
     if identity is None or known is None or headers.get("ce_correlationid") is None or record.value is None:
@@ -309,7 +317,8 @@ def _accepted(record: Record, headers: Headers, number: int) -> Accepted | None:
     if not FIRST_INSTANT <= time_us <= LAST_INSTANT:
         return None
     stream = record.topic[len(_ACCEPTED) :]
-    return Accepted(number, stream, identity.decode(errors="replace"), time_us, _instant(known), record.value)
+    arrival_us = max(floor_us, _instant(known))
+    return Accepted(number, stream, identity.decode(errors="replace"), time_us, arrival_us, record.value)
 
 
 def _instant(text: bytes) -> int:
