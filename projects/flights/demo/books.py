@@ -94,6 +94,13 @@ def _before(events: Events, until_us: int) -> list[str]:
     return events.ids[: int(np.searchsorted(events.arrival_us, until_us))]
 
 
+def scores(onnx: bytes, values: Floats) -> Floats:
+    """Return the probability that a model gives to each row."""
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    chunks = [values[at : at + _CHUNK] for at in range(0, len(values), _CHUNK)]
+    return np.concatenate([session.run(["probabilities"], {"features": chunk})[0][:, 1] for chunk in chunks])
+
+
 class Books:
     """The log, each event once, and what can be counted in it."""
 
@@ -220,11 +227,8 @@ class Books:
         due = self.rows["recorded_us"] >= self._activations[0].effective_us
         known, late = self._labels(self.rows["key"])
         chosen = due & known
-        session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-        values = self.rows["values"][chosen]
-        chunks = [values[at : at + _CHUNK] for at in range(0, len(values), _CHUNK)]
-        scores = [session.run(["probabilities"], {"features": chunk})[0][:, 1] for chunk in chunks]
-        return {"auc": float(roc_auc_score(late[chosen], np.concatenate(scores))), "rows": int(chosen.sum())}
+        found = scores(onnx, self.rows["values"][chosen])
+        return {"auc": float(roc_auc_score(late[chosen], found)), "rows": int(chosen.sum())}
 
     def _labels(self, flights: npt.NDArray[Any]) -> tuple[Bools, Bools]:
         """Return for each flight whether it is known if it came late, and if it did."""

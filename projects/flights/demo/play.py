@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from projects.flights.damage import damaged_events
 from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo import decisions
@@ -20,7 +21,9 @@ from projects.flights.demo.backlog import checked, rest, watch_backlog
 from projects.flights.demo.books import Books, Promises, Sent
 from projects.flights.demo.calls import Answer, Calls
 from projects.flights.demo.crash import Processes
+from projects.flights.demo.decisions import Activation
 from projects.flights.demo.journey import SEED, Cast, Journey, Kill, verdicts_due
+from projects.flights.demo.offline import backfill, compare
 from projects.flights.demo.oracle import Oracle
 from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
@@ -85,7 +88,11 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         promises = Promises()
         promises.hold("the ledger holds every record of every topic", await archived(env), [])
         cpu_seconds = usage.cpu_seconds()
-        (summary, books), ledger = await asyncio.gather(_audit(env, project, year, promises), audit_ledger())
+        folder = Path(env["MAINSTEM_HOME"], ".mainstem", "demo")
+        (summary, books), ledger, table = await asyncio.gather(
+            _audit(env, project, year, promises), audit_ledger(), backfill(FOLDER, folder / "offline.parquet")
+        )
+        summary["offline"] = _hold_offline(env, project, books, table, decisions.activations(year.seen))
         promises.hold("every entry of the ledger is as it was archived", ledger.verified)
         promises.hold("every table of the services follows from the ledger alone", ledger.replay_equal)
         sources, predictions = traced(books)
@@ -106,7 +113,7 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         project.feature_sets[project.models[MODEL].feature_set].compiled.names,
         promises.broken,
     )
-    files = _write(Path(env["MAINSTEM_HOME"], ".mainstem", "demo"), material)
+    files = _write(folder, material)
     tell(console, summary, quoted, files)
     verdict(console, promises.kept, promises.broken)
     return 1 if promises.broken else 0
@@ -195,6 +202,21 @@ async def _audit(
     first = Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).get(in_service[0].onnx)
     summary["backfill"] = books.backfill(first)
     return summary, books
+
+
+def _hold_offline(
+    env: Mapping[str, str], project: ProjectDefinition, books: Books, table: pa.Table, in_service: Sequence[Activation]
+) -> dict[str, Any]:
+    """Hold a backfill of the year against what was served; return the summary of it."""
+    artifacts = Artifacts(Path(env["MAINSTEM_ARTIFACTS"]))
+    models = {one.version: artifacts.get(one.onnx) for one in in_service}
+    names = project.feature_sets[project.models[MODEL].feature_set].compiled.names
+    found = compare(books, table, names, models)
+    promises = books.promises
+    promises.hold("every value of the year computed offline has the bits that were served", found.cells_differing, 0)
+    promises.hold("the versions in service give these rows the scores that were served", found.scores_differing, 0)
+    promises.hold("AUC offline - served is 0.0000 in every month", f"{found.auc_gap:.4f}", "0.0000")
+    return asdict(found)
 
 
 def _installed_s() -> float:

@@ -184,12 +184,15 @@ def _reasons(events: Mapping[str, Any]) -> str:
 
 def _proof(summary: Mapping[str, Any]) -> str:
     features, ledger, kill = summary["features"], summary["ledger"], summary["kill"]
-    check = summary["check"]
+    check, offline = summary["check"], summary["offline"]
     lines = [
         f"{features['cells_checked']:,} feature values were computed again from their definition, by other code: "
         f"{features['cells_differing']:,} have other bits.",
         f"{check['rows']:,} rows, {check['fraction']:.0%} of them all, the platform itself held against the log "
         f"as they were published: of {check['cells']:,} values {check['differing']:,} have other bits.",
+        f"Of {offline['cells']:,} values computed offline for the whole year {offline['cells_differing']:,} have other "
+        f"bits than were served, and of {offline['scores']:,} scores {offline['scores_differing']:,}: "
+        f"AUC offline − served is {offline['auc_gap']:.4f} in every month.",
         f"{summary['serving']['http_calls']:,} answers over HTTP and {summary['serving']['grpc_calls']:,} over gRPC "
         "equal those on the stream, bit for bit, and stand in the log once.",
     ]

@@ -191,7 +191,7 @@ def verdict(console: Console, kept: Sequence[str], broken: Sequence[str]) -> Non
 
 def _events(summary: Mapping[str, Any]) -> str:
     events, features, serving = summary["events"], summary["features"], summary["serving"]
-    check = summary["check"]
+    check, offline = summary["check"], summary["offline"]
     lines = [
         f"{sum(events['sent'].values()):,} events sent, {events['injected']:,} of them damaged on purpose: "
         f"{events['accepted']:,} accepted, {events['quarantined']:,} refused, each for its own reason",
@@ -199,6 +199,8 @@ def _events(summary: Mapping[str, Any]) -> str:
         f"{features['cells_differing']:,} with other bits",
         f"{check['rows']:,} rows checked again by the platform itself as they were published: "
         f"{check['cells']:,} values, {check['differing']:,} with other bits",
+        f"{offline['cells']:,} values of the year computed offline: {offline['cells_differing']:,} with other bits; "
+        f"AUC offline - served {offline['auc_gap']:.4f}",
         f"{serving['predictions']:,} predictions, one for each flight since the first promotion; "
         f"{serving['http_calls']:,} calls over HTTP and {serving['grpc_calls']:,} over gRPC gave the same bits",
     ]

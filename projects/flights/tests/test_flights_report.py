@@ -42,6 +42,8 @@ def summary() -> dict[str, object]:
         },
         "features": {"rows": 328_521, "cells_checked": 105_000, "cells_differing": 0},
         "check": {"events": 15, "fraction": 0.01, "rows": 3_200, "cells": 48_000, "differing": 0},
+        "offline": {"rows": 328_521, "cells": 4_927_815, "cells_differing": 0, "scores": 222_791, "scores_differing": 0,
+                    "auc_gap": 0.0},
         "training": [
             {"run": "0a1b2c3d4e", "cause": "request", "rows": 105_427, "auc": 0.9213, "version": 1, "onnx_sha256": onnx,
              "decision": "promoted", "reasons": []},
