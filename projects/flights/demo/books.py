@@ -95,8 +95,10 @@ def _before(events: Events, until_us: int) -> list[str]:
 
 
 def scores(onnx: bytes, values: Floats) -> Floats:
-    """Return the probability that a model gives to each row."""
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    """Return the probability that a model gives to each row; with one thread, since more add in another order."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     chunks = [values[at : at + _CHUNK] for at in range(0, len(values), _CHUNK)]
     return np.concatenate([session.run(["probabilities"], {"features": chunk})[0][:, 1] for chunk in chunks])
 
