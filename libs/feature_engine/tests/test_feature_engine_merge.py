@@ -108,23 +108,6 @@ def test_columns_must_be_equally_long():
         HoldBack([A], {A}).offer(A, np.array([1]), np.array([1]), [])
 
 
-def test_the_journal_tells_the_order_in_runs_with_gaps_counted():
-    merge = HoldBack([A, B], ())
-    offer(merge, A, (1, 10), (2, 12), (5, 13))
-    offer(merge, B, (3, 7))
-    merge.drained(A)
-    merge.drained(B)
-    assert merge.release().runs == [("a", 0, 10, 12, 2), ("a", 1, 7, 7, 1), ("a", 0, 13, 13, 1)]
-
-
-def test_waiting_can_be_ended_and_order_still_holds_within_what_there_was():
-    merge = HoldBack([A, B, C], {A, B, C})
-    offer(merge, A, (9, 0))
-    offer(merge, B, (8, 0))
-    assert merge.release_all().items == ["a1:0", "a0:0"]
-    assert len(merge) == 0
-
-
 def test_an_instant_is_reached_once_in_its_place_when_all_have_passed_it():
     merge = HoldBack([A, B], {A, B})
     offer(merge, A, (1, 0), (4, 1))

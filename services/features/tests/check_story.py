@@ -42,6 +42,11 @@ class Story:
     _applied: int = 0
     _entries: int = 0
 
+    @property
+    def origin(self) -> str:
+        """Return what the origins of the set's events begin with."""
+        return f"features@{self.definition[7:19]}"
+
     def paid(self, at_us: int, paid: float | None, shop: str = "s") -> Taken:
         """Say that a shop was paid; it is known a second later."""
         return self._accepted("payments", at_us, {"shop": shop, "paid": paid})
@@ -63,7 +68,9 @@ class Story:
             spine_id=headers["ce_id"].decode(),
             values=list(values),
         )
-        return self.add(ROWS, event(fact.model_copy(update=of), "row", headers["ce_origin"].decode(), 0))
+        return self.add(
+            ROWS, event(fact.model_copy(update=of), "row", f"{self.origin}/{headers['ce_origin'].decode()}", 0)
+        )
 
     def close(self, until_us: int, **of: object) -> Taken:
         """Close an entry of the journal, and announce it behind the rows."""
@@ -78,7 +85,7 @@ class Story:
             runs=[(topics.index(topic), self.partition, number, number) for topic, number in self._runs],
         )
         fact = fact.model_copy(update=of)
-        origin = f"features@{self.definition[7:19]}"
+        origin = self.origin
         entry = self.add(JOURNAL, event(fact, f"entry {self._entries}", f"{origin}/{self._entries}", until_us))
         marker = event(ProgressReached(until=render(until_us)), "m", f"{origin}#progress/{self._entries}", until_us)
         if fact.complete:

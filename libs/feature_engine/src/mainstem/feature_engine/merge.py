@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 T = TypeVar("T")
 Partition = tuple[str, int]
-Run = tuple[str, int, int, int, int]
 
 _BEGINNING = -(2**63)
 _NEVER_ENDS = 2**63 - 1
@@ -24,17 +23,14 @@ _NONE: Ints = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Released(Generic[T]):
-    """Records in applied order, with the journal that lets the order be followed again.
+    """Records in applied order.
 
     `arrivals` is the arrival time of each item, as made monotonic per partition.
-    `runs` are the stretches of one partition: (topic, partition, first offset, last offset, count); offsets may be
-    missing between, so the count is not a difference.
     `reached` are the instants that now lie behind everything: (instant, number of items here that come before it).
     """
 
     items: list[T]
     arrivals: Ints
-    runs: list[Run]
     reached: list[tuple[int, int]]
 
 
@@ -47,7 +43,6 @@ class _Held(Generic[T]):
     last_offset: int = -1
     drained: bool = False
     arrivals: list[Ints] = field(default_factory=list)
-    offsets: list[Ints] = field(default_factory=list)
     items: list[T] = field(default_factory=list)
 
 
@@ -55,8 +50,8 @@ class HoldBack(Generic[T]):
     """Merges partitions in the order (arrival, topic, partition, offset).
 
     `partitions` are all that are read; those in `announced` promise progress markers and wait for them. Arrivals and
-    markers are instants of one clock, in one unit. Without `drained` and `release_all`, the items released one after
-    another, and the places of the instants reached, depend only on what the partitions hold.
+    markers are instants of one clock, in one unit. Without `drained`, the items released one after another, and
+    the places of the instants reached, depend only on what the partitions hold.
     """
 
     def __init__(self, partitions: Sequence[Partition], announced: Container[Partition]) -> None:
@@ -84,7 +79,6 @@ class HoldBack(Generic[T]):
             raise ValueError(f"{partition}: offsets must rise above {held.last_offset}: offer every record once")
         rising = np.maximum(np.maximum.accumulate(arrivals), held.floor)
         held.arrivals.append(rising)
-        held.offsets.append(offsets)
         held.items.extend(items)
         held.floor, held.last_offset = int(rising[-1]), int(offsets[-1])
         held.complete_through = max(held.complete_through, held.floor - 1)
@@ -113,11 +107,17 @@ class HoldBack(Generic[T]):
 
     def release(self) -> Released[T]:
         """Return the records that nothing can precede any more, and the marked instants that all partitions passed."""
-        return self._release(self._bound())
-
-    def release_all(self) -> Released[T]:
-        """Return all records held, in order, though others may precede them: for when waiting has become too costly."""
-        return self._release(_NEVER_ENDS)
+        bound = self._bound()
+        taken = [_take(held, bound) for held in self._held.values()]
+        arrivals = np.concatenate([_NONE, *(arrivals for arrivals, _ in taken)])
+        items = list(chain.from_iterable(items for _, items in taken))
+        order = np.argsort(arrivals, kind="stable")
+        arrivals = arrivals[order]
+        reached = sorted(instant for instant in self._instants if instant <= bound)
+        self._instants.difference_update(reached)
+        self._passed = reached[-1] if reached else self._passed
+        places = np.searchsorted(arrivals, np.array(reached, np.int64), side="right").tolist()
+        return Released(list(map(items.__getitem__, order.tolist())), arrivals, list(zip(reached, places, strict=True)))
 
     def held(self, partition: Partition) -> Sequence[T]:
         """Return what a partition has brought and is still held, in the order of its offsets."""
@@ -135,61 +135,28 @@ class HoldBack(Generic[T]):
         if short:
             raise ValueError(f"{short[0]} holds fewer than the {counts[short[0]]} records that are asked for")
         taken = {partition: _first(self._held[partition], count) for partition, count in counts.items()}
-        places, partitions = dict.fromkeys(taken, 0), list(self._held)
+        places = dict.fromkeys(taken, 0)
         items: list[T] = []
-        arrivals, offsets, sources = [_NONE], [_NONE], [_NONE]
+        arrivals = [_NONE]
         for partition, count in order:
             start, end = places[partition], places[partition] + count
             places[partition] = end
-            items += taken[partition][2][start:end]
             arrivals.append(taken[partition][0][start:end])
-            offsets.append(taken[partition][1][start:end])
-            sources.append(np.full(count, partitions.index(partition)))
-        runs = self._runs(np.concatenate(sources), np.concatenate(offsets))
-        return Released(items, np.concatenate(arrivals), runs, [])
+            items += taken[partition][1][start:end]
+        return Released(items, np.concatenate(arrivals), [])
 
     def _bound(self) -> int:
         return min((_NEVER_ENDS if h.drained else h.complete_through for h in self._held.values()), default=_NEVER_ENDS)
 
-    def _release(self, upto: int) -> Released[T]:
-        taken = [_take(held, upto) for held in self._held.values()]
-        sources = np.repeat(np.arange(len(taken)), [len(items) for _, _, items in taken])
-        arrivals = np.concatenate([_NONE, *(arrivals for arrivals, _, _ in taken)])
-        offsets = np.concatenate([_NONE, *(offsets for _, offsets, _ in taken)])
-        items = list(chain.from_iterable(items for _, _, items in taken))
-        order = np.argsort(arrivals, kind="stable")
-        arrivals = arrivals[order]
-        bound = self._bound()
-        reached = sorted(instant for instant in self._instants if instant <= bound)
-        self._instants.difference_update(reached)
-        self._passed = reached[-1] if reached else self._passed
-        places = np.searchsorted(arrivals, np.array(reached, np.int64), side="right").tolist()
-        return Released(
-            list(map(items.__getitem__, order.tolist())),
-            arrivals,
-            self._runs(sources[order], offsets[order]),
-            list(zip(reached, places, strict=True)),
-        )
 
-    def _runs(self, sources: NDArray[np.intp], offsets: Ints) -> list[Run]:
-        if len(sources) == 0:
-            return []
-        partitions = list(self._held)
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(sources)) + 1])
-        counts = np.diff(np.concatenate([starts, [len(sources)]]))
-        lines = zip(sources[starts], offsets[starts], offsets[starts + counts - 1], counts, strict=True)
-        return [(*partitions[source], int(first), int(last), int(count)) for source, first, last, count in lines]
-
-
-def _take(held: _Held[T], upto: int) -> tuple[Ints, Ints, list[T]]:
+def _take(held: _Held[T], upto: int) -> tuple[Ints, list[T]]:
     """Remove and return what the partition holds up to an arrival."""
     return _first(held, int(np.searchsorted(np.concatenate([_NONE, *held.arrivals]), upto, side="right")))
 
 
-def _first(held: _Held[T], count: int) -> tuple[Ints, Ints, list[T]]:
+def _first(held: _Held[T], count: int) -> tuple[Ints, list[T]]:
     """Remove and return the first records that the partition holds."""
     arrivals = np.concatenate([_NONE, *held.arrivals])
-    offsets = np.concatenate([_NONE, *held.offsets])
     items, held.items = held.items[:count], held.items[count:]
-    held.arrivals, held.offsets = [arrivals[count:]], [offsets[count:]]
-    return arrivals[:count], offsets[:count], items
+    held.arrivals = [arrivals[count:]]
+    return arrivals[:count], items

@@ -70,8 +70,8 @@ class RowWriter:
             ("ce_recordedtime", headers["ce_recordedtime"]),
             ("ce_correlationid", headers["ce_correlationid"]),
             ("ce_causationid", headers["ce_id"]),
-            # The spine record's own origin: however often it is delivered, its row has one place.
-            ("ce_origin", headers["ce_origin"]),
+            # The spine record's own, for this very set: another that takes its label has rows of its own.
+            ("ce_origin", b"%b/%b" % (self._origin.encode(), headers["ce_origin"])),
         ]
         trace = self._tracer.step(headers.get("traceparent"), f"process {record.topic}", {"event.id": row_id})
         if trace is not None:
@@ -99,7 +99,8 @@ class RowWriter:
             found_offset=gap.found,
             reason=str(gap),
         )
-        message = self._message(fact, gap.appended_us, f"{self._origin}#stopped/{gap.expected}", None)
+        where = f"{self._origin}#stopped/{gap.topic}/{gap.partition}/{gap.expected}"
+        message = self._message(fact, gap.appended_us, where, None, cause=f"{self.id}/{where}")
         return Message(message.topic, message.key, message.value, message.headers, 0)
 
     def _message(

@@ -151,12 +151,14 @@ class Log:
     _floors: dict[Partition, int] = field(default_factory=dict)
     _rows_fence: dict[str, int] = field(default_factory=dict)
     _spine: str = field(init=False)
+    _origin: str = field(init=False)
     _rows_topic: str = field(init=False)
     _marked: dict[int, _Marked] = field(init=False)
     _takers: Mapping[str, Callable[[Record, Headers], None]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._spine = f"src.{self.streams[0]}/"
+        self._origin = f"features@{self.definition[7:19]}"
         self._rows_topic = RowComputed.TOPIC.format(feature_set=self.label)
         self._marked = {number: _Marked() for number in range(self.partitions)}
         self._takers = {
@@ -216,7 +218,7 @@ class Log:
         if marked is None:
             return  # nothing is announced there, so nothing there is ever due
         known = read_origin(headers.get("ce_origin") or b"")
-        if kind == _PROGRESS and known is not None and known[0] == f"features@{self.definition[7:19]}#progress":
+        if kind == _PROGRESS and known is not None and known[0] == f"{self._origin}#progress":
             self._dues.setdefault(known[1], []).extend(marked.pass_(known[1]))
         elif kind == _ROW:
             try:
@@ -227,7 +229,7 @@ class Log:
                 self._hold(Row(row.spine_id, record.partition, row.values), marked)
 
     def _is_new(self, origin: tuple[str, int] | None) -> bool:
-        """Tell whether a row is no second copy: ADR 1. Rows of other definitions have the same origins."""
+        """Tell whether a row is no second copy (ADR 1)."""
         if origin is None:
             return True
         stream, number = origin
@@ -268,7 +270,7 @@ class Log:
         if entry.complete:
             return all(marked.passed >= entry.number for marked in self._marked.values())
         spine = [(stream, last) for stream, last in entry.last().items() if stream.startswith(self._spine)]
-        return all(self._rows_fence.get(stream, -1) >= last for stream, last in spine)
+        return all(self._rows_fence.get(f"{self._origin}/{stream}", -1) >= last for stream, last in spine)
 
     def starves(self) -> bool:
         """Tell whether the next entry waits for accepted records."""

@@ -214,10 +214,7 @@ class History:
         self._keep_labels(labels)
 
     def _is_of_another_set(self, record: Record) -> bool:
-        """Tell whether a record is a row of a set that had the label of this one before.
-
-        Such a row has the origin of the one that took its place, so the fence must not see it.
-        """
+        """Tell whether a record is a row of a set that had the label of this one before."""
         if record.topic != self.subject.rows_topic or self._as_written in (record.value or b""):
             return False
         return of_definition(record) not in (None, self.subject.feature_set.id)
