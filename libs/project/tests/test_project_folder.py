@@ -210,6 +210,41 @@ def test_a_broken_file_is_named_with_its_line(
     assert said in str(error.value)
 
 
+def chained(folder: Path, *, model_by: str = "basket", target_by: str = "basket") -> Path:
+    """Write a folder whose baskets belong to a chain; the model's label and a target are joined by these columns."""
+    chain = ('"basket": category("the basket"),', '"basket": category("the basket"), "chain": category("whose"),')
+    target = ("    worth = baskets.worth\n", f"    worth = baskets.worth\n    big = {TARGET.format(target_by)}\n")
+    write(folder, sources_py=chain, features_py=target, model_py=('key="basket"', f'key="{model_by}"'))
+    features = (folder / "features.py").read_text()
+    (folder / "features.py").write_text(features.replace("import feature_set", "import feature_set, target"))
+    return folder
+
+
+TARGET = 'target(baskets.worth > 10, on="{}", wait="1d")'
+
+
+@pytest.mark.parametrize(
+    ("joined", "said"),
+    [
+        ({"model_by": "chain"}, r"model\.py:4: the label of model 'abandoned' is joined by 'chain'"),
+        ({"target_by": "chain"}, r"features\.py:10: the target 'big' is joined by 'chain'"),
+    ],
+)
+def test_a_label_that_is_not_joined_by_the_key_of_the_spine_is_refused(
+    tmp_path: Path, joined: dict[str, str], said: str
+) -> None:
+    known = r"rows of 'basket_now' are known by 'basket', the key of their spine; join it by 'basket', or take a spine"
+    with pytest.raises(ProjectError, match=rf"{said}, but {known}"):
+        load_folder(chained(tmp_path, **joined))
+
+
+def test_a_definition_whose_label_was_joined_otherwise_can_still_be_read(tmp_path: Path) -> None:
+    document = load_folder(chained(tmp_path)).model_dump(mode="json")
+    document["models"]["abandoned"]["label"]["key"] = "chain"
+    found = parse(document)
+    assert (found.models["abandoned"].label.key, found.known_by("basket_now")) == ("chain", "basket")
+
+
 def test_an_error_of_the_author_s_own_kind_is_named_with_its_line(tmp_path: Path) -> None:
     file = write(tmp_path) / "sources.py"
     file.write_text(f"class Oops(Exception):\n    pass\nraise Oops('no')\n{file.read_text()}")

@@ -1,6 +1,7 @@
 """Feature sets on the command line: how they read, how a recomputation is written and compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from mainstem.cli.expressions import duration, expressions
 from mainstem.cli.expressions import target as shown
-from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretch, check_beginning, compare
+from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretch, check_whole, compare
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
@@ -97,9 +98,9 @@ def test_a_feature_set_is_shown_feature_by_feature(registry):
 
 
 def test_a_target_is_shown_as_it_is_declared():
-    declared = {"delay": spine.delay, "late": target(spine.delay > 2.5, on="port", wait="36h")}
+    declared = {"delay": spine.delay, "late": target(spine.delay > 2.5, on="flight", wait="36h")}
     labelled = feature_set("labelled", spine=spine, lateness="1h")(type("Labelled", (), declared))
-    assert shown(labelled.compile()) == 'late = target(left.delay > 2.5, on="port", wait="36h")'
+    assert shown(labelled.compile()) == 'late = target(left.delay > 2.5, on="flight", wait="36h")'
     assert shown(Sample.compile()) is None
 
 
@@ -122,7 +123,7 @@ def taken(spine_id, values, *, offset=0, partition=0, definition="sha256:now"):
 
 
 def published(*records):
-    found = Published("sha256:now")
+    found = Published("sha256:now", len(NAMES))
     found.take(records)
     return found
 
@@ -176,8 +177,30 @@ def test_nothing_published_yet_is_no_difference():
     assert compare(published(), recomputed(("x", [1, 2])), NAMES).equal
 
 
-def test_a_log_without_its_beginning_is_refused():
-    begun = set()
-    check_beginning([Taken(offset=0), Taken(offset=5)], begun)
-    with pytest.raises(Rejected, match=r"src\.test/1 begins at offset 7"):
-        check_beginning([Taken(offset=6), Taken(partition=1, offset=7)], begun)
+@pytest.mark.parametrize(
+    "value",
+    [None, b"{", b'{"definition":"\xff"}', b'{"definition":"sha256:now","spine_id":"z","values":[1]}', b"[" * 100_000],
+)
+def test_what_is_called_a_row_and_is_none_is_passed_over_and_told(value):
+    junk = replace(taken("z", [1, 2], partition=1, offset=3), value=value)
+    found = compare(published(junk, taken("x", [1, 2])), recomputed(("x", [1, 2])), NAMES)
+    assert (found.rows, found.unreadable, found.equal) == (1, ["src.test/1/3"], True)
+
+
+@pytest.mark.parametrize(
+    ("records", "where"),
+    [
+        ([Taken(partition=1, offset=7)], r"src\.test/1 has lost what stood at offset 0 to 6"),
+        ([Taken(offset=0), Taken(partition=1), Taken(offset=2)], r"src\.test/0 has lost what stood at offset 1, so"),
+    ],
+)
+def test_a_log_that_is_not_whole_is_refused(records, where):
+    with pytest.raises(Rejected, match=where):
+        check_whole(records, {})
+
+
+def test_a_log_is_whole_whatever_the_polls():
+    due = {}
+    for records in ([Taken(offset=0), Taken(partition=1)], [Taken(offset=1)], [Taken(offset=2), Taken(offset=1)]):
+        check_whole(records, due)
+    assert due == {("src.test", 0): 3, ("src.test", 1): 1}

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from aiokafka import AIOKafkaProducer
 from projects.flights.data import DAY_US, HOUR_US, honest_events
 from projects.flights.demo.player import Player
 from services.cli.tests.flights_platform import CHECKOUT, FLIGHTS, START_US, Shell, reached
@@ -19,7 +20,7 @@ from mainstem.cli.local.platform import Platform
 from mainstem.events.catalogue import decode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Message
-from mainstem.events.features import RowComputed, ValuesRead
+from mainstem.events.features import OrderJournalled, RowComputed, ValuesRead
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.feature_engine.reference import Applied, Reference
@@ -318,12 +319,35 @@ async def test_of_live_sources_the_order_is_that_of_the_journal(platform, shell,
                 value = json.dumps({"shop": shop_name, column: number}).encode()
                 await bus.publisher.publish([Message(f"src.{source}", shop_name.encode(), value, (), number % 2)])
     rows = await computed(platform, "evt.feature.buying", 40)
-    done = await shell.run("feature", "diff", "--feature-set", "buying")
+    last = max(rows, key=lambda row: row.values[1])
+    await spoil(platform, definition.feature_sets["buying"].id, last.spine_id)
+    done = await shell.run("feature", "diff", "--feature-set", "buying", "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "orders, payments announce no progress: what the journal does not name is taken" in done.stderr
-    last = max(rows, key=lambda row: row.values[1])
+    assert "1 of the records read were never accepted by ingestion" in done.stderr
+    (compared,) = json.loads(done.stdout)
+    assert (compared["rows"], compared["unreadable"]) == (40, 2)
     (found,) = await shell.answer("feature", "trace", last.spine_id, "paid")
     assert (found["equal"], found["order"], found["served"]) == (True, "journal", last.values[2])
+
+
+async def spoil(platform, definition, spine_id):
+    """Write what is called an entry of the journal, rows and an accepted record, and is none of them."""
+    headers = [("ce_causationid", spine_id.encode()), ("ce_id", b"junk")]
+
+    def junk(topic, kind, value):
+        return Message(topic, b"s0", value, (("ce_type", kind.TYPE.encode()), *headers), 0)
+
+    short = json.dumps({"definition": definition, "spine_id": spine_id, "values": [1.0]}).encode()
+    async with KafkaBus(platform.env["MAINSTEM_KAFKA"], "vandal") as bus:
+        await bus.publisher.publish(
+            [
+                junk(OrderJournalled.TOPIC, OrderJournalled, json.dumps({"definition": definition}).encode()),
+                junk("evt.feature.buying", RowComputed, b"{"),
+                junk("evt.feature.buying", RowComputed, short),
+                junk("evt.data.orders", RecordAccepted, b"{"),
+            ]
+        )
 
 
 async def computed(platform, topic, count):
@@ -335,3 +359,21 @@ async def computed(platform, topic, count):
             found = [decode(record).fact for record in await reader.poll()]
             rows |= {row.spine_id: row for row in found if isinstance(row, RowComputed)}
     return list(rows.values())
+
+
+async def hollow(platform, topic):
+    """Write two records with the end of a transaction between them, whose offset no reader is given a record for."""
+    async with AIOKafkaProducer(bootstrap_servers=platform.env["MAINSTEM_KAFKA"], transactional_id="vandal") as vandal:
+        for _ in range(2):
+            async with vandal.transaction():
+                await vandal.send_and_wait(topic, b"{}", partition=0)
+
+
+async def test_a_hole_in_the_log_ends_a_command_with_where_it_is_and_what_to_do(platform, shell, story, tmp_path):
+    await hollow(platform, SPINE)
+    for command in (["backfill", "--out", tmp_path / "rows.parquet"], ["diff"]):
+        done = await shell.run("feature", *command, *FIRST)
+        assert done.returncode == 1
+        assert f"mainstem: {SPINE}/0 has lost what stood at offset" in done.stderr
+        assert ("replay its source on a fresh platform" in done.stderr, "Traceback" in done.stderr) == (True, False)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 """Rows as a Parquet file: what stands in it, and the label of each row."""
 
 import json
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -52,7 +54,7 @@ def passed(until_us, partition):
 
 
 def labels(*records):
-    found = Labels(RULE, shop(), "orders")
+    found = Labels(RULE, shop(), "buying")
     found.take(records)
     return found
 
@@ -126,9 +128,16 @@ def test_of_several_labels_the_last_in_time_counts():
     assert later.of("s", -WAIT + 25) is True
 
 
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_of_labels_that_became_known_at_once_the_last_in_the_log_counts(order):
+    at_once = [paid(50, 5), paid(5, 5, offset=1), paid(50, 5, partition=1), paid(5, 5, partition=1, offset=1)]
+    found = labels(paid(50, 4, offset=9), *(at_once[place] for place in order), paid(50, 9, offset=9))
+    assert (found.of("s", 5 - WAIT), found.of("s", 4 - WAIT)) == (False, True)
+
+
 def test_a_label_that_did_not_come_is_none():
     assert labels(paid(50, 5, "another")).of("s", 0) is None
-    assert labels().of(None, 0) is None
+    assert labels(paid(50, 5)).of("", 0) is None
 
 
 def test_the_last_rows_are_labelled_by_what_came_until_the_end(tmp_path):
@@ -136,6 +145,20 @@ def test_the_last_rows_are_labelled_by_what_came_until_the_end(tmp_path):
         tmp_path / "rows.parquet", [rows(item(0), item(1, "t"), item(2, "u"))], labels(paid(50, 5), paid(1, 9, "t"))
     )
     assert table["label"].to_pylist() == [True, False, None]
+
+
+def test_a_row_is_labelled_by_what_it_is_known_by(tmp_path):
+    record, headers = item(0)
+    table = written(
+        tmp_path / "rows.parquet", [rows((replace(record, value=b'{"record":{}}'), headers))], labels(paid(50, 5))
+    )
+    assert (table["entity"].to_pylist(), table["label"].to_pylist()) == (["s"], [True])
+
+
+def test_a_key_that_is_no_text_is_written_as_the_stream_writes_it(tmp_path):
+    record, headers = item(0)
+    table = written(tmp_path / "rows.parquet", [rows((replace(record, key=b"\xff"), headers))], labels(paid(50, 5)))
+    assert (table["entity"].to_pylist(), table["label"].to_pylist()) == (["\ufffd"], [None])
 
 
 def test_a_row_waits_until_no_label_of_it_can_come_any_more(tmp_path):
@@ -158,10 +181,32 @@ def test_no_label_is_awaited_of_a_source_that_announces_nothing(tmp_path):
     assert pq.read_table(tmp_path / "rows.parquet")["label"].to_pylist() == [True, None]
 
 
-@pytest.mark.parametrize("value", [b"{", None, b'{"record":7}', b'{"record":{"shop":7,"paid":50}}', b'{"record":{}}'])
-def test_what_is_no_accepted_record_is_no_label(value):
-    junk = Taken("evt.data.payments", value=value, headers=(("ce_recordedtime", render(5).encode()),))
-    assert labels(junk, Taken("evt.data.payments", value=b"{", headers=passed(1, 0).headers)).of("s", 0) is None
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        None,
+        b'{"record":7}',
+        b'{"record":{"shop":7,"paid":50}}',
+        b'{"record":{}}',
+        b'{"record":{"shop":"s","paid":50,"note":"\xff"}}',
+        b'{"record":{"note":' + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_accepted_record_is_no_label_and_is_counted(value):
+    found = labels(replace(paid(50, 5), value=value), paid(50, 5, "another"))
+    assert (found.of("s", 0), found.of("another", 0), found.unreadable) == (None, True, 1)
+
+
+@pytest.mark.parametrize("value", [b"{", None, b'{"until":"\xff"}', b'{"until":7}'])
+def test_what_is_called_a_marker_and_announces_nothing_is_passed_over_and_counted(value):
+    found = labels(passed(1, 0), passed(1, 1), replace(passed(9, 0), value=value))
+    assert (found.through, found.unreadable) == (1, 1)
+
+
+def test_an_event_of_another_type_is_no_label():
+    headers = (("ce_type", b"test.v1"), ("ce_recordedtime", render(5).encode()))
+    assert labels(replace(paid(50, 5), headers=headers)).of("s", 0) is None
 
 
 def test_the_models_of_a_set_say_what_its_label_is():
@@ -184,9 +229,12 @@ def test_the_target_of_a_set_goes_before_the_labels_of_its_models():
     ("otherwise", "why"),
     [
         ({"source": "refunds"}, "'refunds', which is no source of the project"),
-        ({"key": "till"}, "'till', which is no column of orders"),
+        (
+            {"key": "till"},
+            "joined by 'till', but its rows are known by 'shop', the key of their spine; join it by 'shop'",
+        ),
     ],
 )
 def test_a_label_that_cannot_be_joined_is_refused(otherwise, why):
     with pytest.raises(Rejected, match=why):
-        Labels(RULE.model_copy(update=otherwise), shop(), "orders")
+        Labels(RULE.model_copy(update=otherwise), shop(), "buying")

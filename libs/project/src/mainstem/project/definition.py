@@ -55,6 +55,14 @@ class ProjectDefinition(BaseModel):
         """Return the definition as canonical JSON; `parse` reads it back."""
         return canonical(self)
 
+    def known_by(self, feature_set: str) -> str:
+        """Return the column that the rows of a set are known by, the key of its spine: labels are joined by no other.
+
+        Reading a definition does not ask for that, since one that was applied earlier may say otherwise: `load_folder`
+        refuses it, and so must whoever joins.
+        """
+        return self.sources[self.feature_sets[feature_set].compiled.spine].key
+
     @model_validator(mode="after")
     def _parts_are_filed_under_their_names(self) -> Self:
         names = [(name, part.name) for name, part in self.sources.items()]

@@ -50,7 +50,7 @@ def load_folder(folder: Path) -> ProjectDefinition:
     _once(folder / "features.py", [part.label for part in feature_sets])
     _once(folder / "model.py", [part.name for part in models])
     try:
-        return ProjectDefinition(
+        project = ProjectDefinition(
             charter=charter,
             sources={part.name: part for part in sources},
             feature_sets={part.label: FeatureSetDefinition(id=part.id, spec=part.spec) for part in feature_sets},
@@ -60,6 +60,8 @@ def load_folder(folder: Path) -> ProjectDefinition:
         )
     except ValidationError as error:
         raise ProjectError(folder / "model.py", 1, faults(error), "make the files of the folder agree") from error
+    _joined(folder, project)
+    return project
 
 
 def _document(file: Path, kind: type[Document]) -> Document:
@@ -134,14 +136,37 @@ def _once(file: Path, names: list[str]) -> None:
     """Raise ProjectError when two parts of a file have one name, at the last place that says it."""
     for name in names:
         if names.count(name) > 1:
-            text = file.read_text(encoding="utf-8")
-            said = [text.count("\n", 0, place.start()) + 1 for place in re.finditer(_quoted(name), text)]
             fix = "give one of them another name, or a feature set another version"
-            raise ProjectError(file, max(said, default=1), f"{name!r} is declared twice", fix)
+            raise ProjectError(file, max(_said_at(file, name), default=1), f"{name!r} is declared twice", fix)
 
 
-def _quoted(label: str) -> str:
-    return rf"""["']{re.escape(label.partition(".")[0])}["']"""
+def _joined(folder: Path, project: ProjectDefinition) -> None:
+    """Raise ProjectError when a label is joined by another column than the rows that it labels are known by."""
+    for file, line, what, key, label in _labels(folder, project):
+        wanted = project.known_by(label)
+        if key != wanted:
+            known = f"rows of {label!r} are known by {wanted!r}, the key of their spine"
+            fix = f"join it by {wanted!r}, or take a spine that is keyed by {key!r}"
+            raise ProjectError(file, line, f"{what} is joined by {key!r}, but {known}", fix)
+
+
+def _labels(folder: Path, project: ProjectDefinition) -> Iterator[tuple[Path, int, str, str, str]]:
+    """Yield of each label file, line, what it is called, what it is joined by, and the feature set that it is for."""
+    file = folder / "features.py"
+    for label, part in project.feature_sets.items():
+        if (found := part.compiled.target) is not None:
+            line = _line_of(file.read_text(encoding="utf-8"), (found.name,))
+            yield file, line, f"the target {found.name!r}", found.on, label
+    file = folder / "model.py"
+    for name, model in project.models.items():
+        line = min(_said_at(file, name), default=1)
+        yield file, line, f"the label of model {name!r}", model.label.key, model.feature_set
+
+
+def _said_at(file: Path, label: str) -> list[int]:
+    """Return the lines of a file that say a name in quotes."""
+    text, name = file.read_text(encoding="utf-8"), rf"""["']{re.escape(label.partition(".")[0])}["']"""
+    return [text.count("\n", 0, place.start()) + 1 for place in re.finditer(name, text)]
 
 
 def _raised_at(trace: TracebackType | None, folder: Path, file: Path) -> tuple[Path, int]:

@@ -23,7 +23,7 @@ class Label(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Name = Field(description="Source whose record brings the truth.")
-    key: Name = Field(description="Column that it shares with the spine.")
+    key: Name = Field(description="Column that the spine is keyed by, and that the source has too.")
     column: Name = Field(description="Number that decides; null decides nothing.")
     above: float = Field(allow_inf_nan=False, description="The label is true above this, in the column's unit.")
     wait: Microseconds = Field(description="Time after which a label that did not come counts as missing.")

@@ -18,7 +18,8 @@ from mainstem.project.reasons import Fault, Reason
 #: A batch by column name.
 Columns = dict[str, Gathered]
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+#: What decoding a payload that is no JSON, or not of the type that is asked for, may raise.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MINUTE_US: Final = 60_000_000
 
 
@@ -42,7 +43,7 @@ class Decoder:
         """Return accepted records as columns, row for row; raise ValueError when the contract refuses one."""
         try:
             records = list(map(self._decode, values))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ValueError(f"a record of {self._contract.name!r} was never accepted: {error}") from error
         return {
             name: column.gather([getattr(record, name) for record in records])
@@ -74,13 +75,13 @@ class Decoder:
         """Decode all at once; only when one fails, one by one with None for those that fail."""
         try:
             return list(map(self._decode, values))
-        except _UNREADABLE:
+        except UNREADABLE:
             return [self._record(value) for value in values]
 
     def _record(self, value: bytes) -> msgspec.Struct | None:
         try:
             return self._decode(value)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
     def _key_fault(self, record: msgspec.Struct, key: bytes | None) -> Fault | None:
@@ -100,7 +101,7 @@ def examine(contract: SourceContract, value: bytes) -> Fault:
         document = msgspec.json.decode(value)
     except msgspec.ValidationError as error:
         return _beyond_numbers(value, error)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return Fault(Reason.MALFORMED_JSON, None, str(error))
     if not isinstance(document, dict):
         return Fault(Reason.NOT_AN_OBJECT, None, f"the payload is of type {type(document).__name__}")

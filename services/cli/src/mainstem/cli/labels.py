@@ -1,19 +1,22 @@
 """The label of a row: whether a number in a later record of the same key lies above a threshold, if it came in time."""
 
-from bisect import insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from mainstem.cli.expressions import duration
 from mainstem.events.catalogue import Record, header
-from mainstem.events.data import ProgressReached
+from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.errors import Rejected
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.project import Label, ProjectDefinition
+from mainstem.project.records import UNREADABLE
 
 _PROGRESS = ProgressReached.TYPE.encode()
+_ACCEPTED_TYPE = RecordAccepted.TYPE.encode()
 
 
 def declared_labels(definition: ProjectDefinition, feature_set: str) -> list[Label]:
@@ -44,25 +47,42 @@ _ACCEPTED = msgspec.json.Decoder(_Accepted)
 _UNTIL = msgspec.json.Decoder(_Until)
 
 
+@dataclass(slots=True)
+class _Truths:
+    """What was said of one entity, in the order in which it became known, then of partition and offset."""
+
+    known_us: list[int] = field(default_factory=list)
+    said: list[tuple[int, int, bool]] = field(default_factory=list)  #: partition, offset, and the truth
+
+    def add(self, recorded_us: int, truth: tuple[int, int, bool]) -> None:
+        low, high = bisect_left(self.known_us, recorded_us), bisect_right(self.known_us, recorded_us)
+        place = bisect_right(self.said, truth, low, high)
+        self.known_us.insert(place, recorded_us)
+        self.said.insert(place, truth)
+
+
 class Labels:
     """The labels in the log.
 
     A record is the label of a row if it became known after the row's event happened, and at most the wait later; of
-    several it is the last. One with a null decides nothing.
+    several it is the last. One with a null decides nothing. All labels that were read are kept, since a row that comes
+    later may still ask for any; to find one costs the logarithm of what is known of its entity.
     """
 
-    def __init__(self, rule: Label, definition: ProjectDefinition, spine: str) -> None:
-        """Raise Rejected when the rows cannot be joined with what brings the truth."""
+    def __init__(self, rule: Label, definition: ProjectDefinition, feature_set: str) -> None:
+        """Raise Rejected when the rows of the set cannot be joined with what brings the truth."""
         if rule.source not in definition.sources:
             raise Rejected(f"the label comes from {rule.source!r}, which is no source of the project; declare it")
-        if rule.key not in definition.sources[spine].columns:
-            raise Rejected(f"the label is joined by {rule.key!r}, which is no column of {spine}; join by one that is")
+        if rule.key != (key := definition.known_by(feature_set)):
+            found = f"the label of {feature_set!r} is joined by {rule.key!r}, but its rows are known by {key!r}"
+            raise Rejected(f"{found}, the key of their spine; join it by {key!r} and apply the project again")
         self.rule = rule
         self.topic = f"evt.data.{rule.source}"
+        #: Records that are neither labels as ingestion accepts them nor markers: passed over.
+        self.unreadable = 0
         contract = definition.sources[rule.source]
         self._through = dict.fromkeys(range(contract.partitions), NEVER)
-        #: By key: when it became known, partition, offset, and the truth; sorted.
-        self._known: dict[str, list[tuple[int, int, int, bool]]] = {}
+        self._known: dict[str, _Truths] = {}
 
     @property
     def through(self) -> int:
@@ -75,36 +95,43 @@ class Labels:
         for record, recorded_us in zip(records, known, strict=True):
             if header(record, "ce_type") == _PROGRESS:
                 self._pass(record)
-            elif recorded_us != NEVER:
+            else:
                 self._keep(record, recorded_us)
 
-    def of(self, key: str | None, time_us: int) -> bool | None:
-        """Return the label of a row by its key and event time, as far as the log was read; None when there is none."""
-        known = [] if key is None else self._known.get(key, [])
-        place = self.rule.last_in_time([truth[0] for truth in known], time_us)
-        return None if place is None else known[place][3]
+    def of(self, entity: str, time_us: int) -> bool | None:
+        """Return the label of a row by its entity and event time, as far as the log was read; None when there is none.
 
-    def key_of(self, record: Record) -> str | None:
-        """Return what a record of the spine, or of the label's source, is joined by."""
-        key = _fields(record).get(self.rule.key)
-        return key if isinstance(key, str) else None
+        A row is known by the key of its spine, and a label's source is asked for a column of that name: see `Label`.
+        """
+        truths = self._known.get(entity)
+        place = None if truths is None else self.rule.last_in_time(truths.known_us, time_us)
+        return None if truths is None or place is None else truths.said[place][2]
 
     def _pass(self, marker: Record) -> None:
         try:
             (until,) = parse_all([_UNTIL.decode(marker.value or b"").until.encode()]).tolist()
-        except msgspec.MsgspecError:
+        except UNREADABLE:
+            self.unreadable += 1
             return
         self._through[marker.partition] = max(until, self._through.get(marker.partition, NEVER))
 
     def _keep(self, record: Record, recorded_us: int) -> None:
-        key, value = self.key_of(record), _fields(record).get(self.rule.column)
-        if key is not None and isinstance(value, int | float):
-            truth = (recorded_us, record.partition, record.offset, value > self.rule.above)
-            insort(self._known.setdefault(key, []), truth)
+        match _fields(record, self.rule):
+            case str(), None if recorded_us != NEVER:
+                pass
+            case str(key), int() | float() as value if recorded_us != NEVER:
+                truth = (record.partition, record.offset, value > self.rule.above)
+                self._known.setdefault(key, _Truths()).add(recorded_us, truth)
+            case _:
+                self.unreadable += 1
 
 
-def _fields(record: Record) -> dict[str, Any]:
+def _fields(record: Record, rule: Label) -> tuple[object, object] | None:
+    """Return key and value of a label as they stand in it; None when it is no accepted record."""
+    if header(record, "ce_type") != _ACCEPTED_TYPE:
+        return None
     try:
-        return _ACCEPTED.decode(record.value or b"").record
-    except msgspec.MsgspecError:
-        return {}
+        found = _ACCEPTED.decode(record.value or b"").record
+    except UNREADABLE:
+        return None
+    return found.get(rule.key), found.get(rule.column)

@@ -1,6 +1,6 @@
 """A feature set computed anew from the log by the fold of the stream, and held against what the stream published."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,12 +12,13 @@ from mainstem.bus.reader import LogReader
 from mainstem.cli.labels import Labels
 from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
-from mainstem.events.features import OrderJournalled, RowComputed
-from mainstem.features.engine import Fold
+from mainstem.events.features import RowComputed
+from mainstem.features.engine import Fold, too_late
+from mainstem.features.handlers import journalled
+from mainstem.project.records import UNREADABLE
 from mainstem.runtime.ordered import Item, Partition
 
 _ROW = RowComputed.TYPE.encode()
-_ENTRY = OrderJournalled.TYPE.encode()
 
 
 class Stretch(NamedTuple):
@@ -39,6 +40,13 @@ class Recomputation:
         self.topics = list(dict.fromkeys([*fold.topics, *([] if labels is None else [labels.topic])]))
         #: By partition the offset after the last record read.
         self.read: dict[Partition, int] = {}
+        self._parked = 0
+
+    @property
+    def unreadable(self) -> int:
+        """Return how many records ingestion never accepted: they are passed over, as the stream passes over them."""
+        apart = None if self._labels is None or self._labels.topic in self._fold.topics else self._labels
+        return self._parked + (0 if apart is None else apart.unreadable)
 
     async def stretches(self) -> AsyncIterator[tuple[int, Stretch]]:
         """Fold the accepted records from their beginning to the ends that their topics have now.
@@ -47,22 +55,20 @@ class Recomputation:
         Records that the stream would still hold back, because a source that announces progress has not passed them, are
         held back here too. Where a source announces nothing the order is that of the journal; behind its end such a
         source counts as read to its own end only after the last record.
-        Raises Rejected when the beginning of a topic is gone: the rows would be others.
+        Raises Rejected when a record of a topic is gone: the rows would be others.
         """
         if self._fold.live:
-            self._fold.follow(await _journalled(self._kafka, self._fold.compiled.id))
-        begun: set[Partition] = set()
+            self._fold.follow(await journalled(self._kafka, self._fold.compiled.id))
         async with LogReader(self._kafka, self.topics) as reader:
             await reader.start()
             async for records in reader.to_end():
-                check_beginning(records, begun)
+                check_whole(records, self.read)
                 self._take(records)
                 yield len(records), self._advance()
         self._fold.drained(dict.fromkeys(self._fold.positions, 0))
         yield 0, self._advance()
 
     def _take(self, records: Sequence[Record]) -> None:
-        self.read.update({(record.topic, record.partition): record.offset + 1 for record in records})
         if self._labels is not None:
             self._labels.take([record for record in records if record.topic == self._labels.topic])
         self._fold.offer([record for record in records if record.topic in self._fold.topics])
@@ -71,32 +77,29 @@ class Recomputation:
         parts = [self._fold.advance()]
         while self._fold.live and parts[-1].runs != [[]]:
             parts.append(self._fold.advance())  # an entry of the journal at a time
+        late = too_late(self._fold.compiled)
+        self._parked += sum(parked.reason != late for parked in self._fold.parked)
+        self._fold.parked.clear()
         spine = [item for part in parts for item in part.spine]
         values, positions = ([getattr(part, name) for part in parts] for name in ("values", "positions"))
         return Stretch(spine, np.concatenate(values), np.concatenate(positions))
 
 
-async def _journalled(kafka: str, definition: str) -> list[OrderJournalled]:
-    """Return the journal of a feature set, each entry once."""
-    entries: dict[int, OrderJournalled] = {}
-    async with LogReader(kafka, [OrderJournalled.TOPIC]) as reader:
-        await reader.start()
-        async for records in reader.to_end():
-            for record in records:
-                if header(record, "ce_type") == _ENTRY and definition.encode() in (record.value or b""):
-                    entry = OrderJournalled.model_validate_json(record.value or b"")
-                    entries.setdefault(entry.number, entry)
-    return [entries[number] for number in sorted(entries)]
+def check_whole(records: Sequence[Record], due: dict[Partition, int]) -> None:
+    """Raise Rejected when records are gone, before the first of a partition or between two.
 
-
-def check_beginning(records: Sequence[Record], begun: set[Partition]) -> None:
-    """Raise Rejected when a partition that is not in `begun` yet comes in without its first record; put it there."""
+    `due` are the offsets that come next by partition, 0 where none is said; they are moved on.
+    """
     for record in records:
         place = (record.topic, record.partition)
-        if place not in begun and record.offset > 0:
-            where = f"{record.topic}/{record.partition} begins at offset {record.offset}"
-            raise Rejected(f"{where}: what stood before it is no longer kept, so the rows cannot be computed anew")
-        begun.add(place)
+        expected = due.get(place, 0)
+        if record.offset > expected:
+            gone = f"{expected} to {record.offset - 1}" if record.offset - expected > 1 else f"{expected}"
+            raise Rejected(
+                f"{record.topic}/{record.partition} has lost what stood at offset {gone}, so values cannot be computed "
+                "anew from it; bring back a copy of the topic that is whole, or replay its source on a fresh platform"
+            )
+        due[place] = max(expected, record.offset + 1)
 
 
 class _Payload(msgspec.Struct):
@@ -113,21 +116,38 @@ class Published:
     """The rows that the stream published under one definition, a second copy of a row as a row of its own."""
 
     definition: str
+    width: int  #: values of a row
     spine_ids: list[str] = field(default_factory=list)
     places: list[tuple[int, int]] = field(default_factory=list)  #: partition and offset
     values: list[NDArray[np.float64]] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)  #: spine records whose row has another definition
+    unreadable: list[str] = field(default_factory=list)  #: places of what is called a row and is none; passed over
 
     def take(self, records: Sequence[Record]) -> None:
         """Keep the rows among some records of the set's topic."""
-        found = [record for record in records if header(record, "ce_type") == _ROW]
-        rows = [(record, _PAYLOAD.decode(record.value or b"")) for record in found]
+        rows = list(self._rows([record for record in records if header(record, "ce_type") == _ROW]))
         ours = [(record, row) for record, row in rows if row.definition == self.definition]
         self.elsewhere.update(row.spine_id for _, row in rows if row.definition != self.definition)
         self.spine_ids += [row.spine_id for _, row in ours]
         self.places += [(record.partition, record.offset) for record, _ in ours]
         if ours:
             self.values.append(np.array([row.values for _, row in ours], np.float64))
+
+    def _rows(self, records: Sequence[Record]) -> Iterator[tuple[Record, _Payload]]:
+        """Yield what can be read as a row; note where the others stand."""
+        for record in records:
+            row = _payload(record)
+            if row is None or (row.definition == self.definition and len(row.values) != self.width):
+                self.unreadable.append(f"{record.topic}/{record.partition}/{record.offset}")
+            else:
+                yield record, row
+
+
+def _payload(record: Record) -> _Payload | None:
+    try:
+        return _PAYLOAD.decode(record.value or b"")
+    except UNREADABLE:
+        return None
 
 
 @dataclass(slots=True)
@@ -166,6 +186,8 @@ class Comparison:
     #: Published rows whose spine record the recomputation does not have, and rows that it has and the stream skipped.
     unknown: list[str]
     missing: list[str]
+    #: Places of what is called a row and cannot be read; it is no difference.
+    unreadable: list[str]
     first: Difference | None
 
     @property
@@ -189,7 +211,8 @@ def compare(published: Published, recomputed: Recomputed, features: Sequence[str
         cells = _cell(was[line, column]), _cell(now[line, column])
         first = Difference(published.spine_ids[at], *published.places[at], features[column], *cells)
     unknown = [published.spine_ids[row] for row in np.flatnonzero(rows < 0).tolist()]
-    return Comparison(len(rows), was.size, len(different), unknown, _missing(published, recomputed, rows), first)
+    missing = _missing(published, recomputed, rows)
+    return Comparison(len(rows), was.size, len(different), unknown, missing, published.unreadable, first)
 
 
 def _missing(published: Published, recomputed: Recomputed, rows: NDArray[np.int64]) -> list[str]:

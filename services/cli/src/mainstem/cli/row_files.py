@@ -34,7 +34,7 @@ class _Waiting(NamedTuple):
     """Rows without their labels, and what these are found by."""
 
     rows: pa.Table
-    keys: list[str | None]
+    entities: list[str]
     times_us: list[int]
 
 
@@ -42,7 +42,11 @@ class RowFile:
     """A Parquet file of rows: who and when, the position in the applied order, a column a feature, and the label.
 
     Null is unknown. There is a column `label` only where `labels` are given: true, false, or null when none came in
-    time. Use `with`. The file stands under its name only when the block has ended well; until then it is
+    time. Such a row waits in memory: where the label's source announces progress, until it has passed the end of the
+    row's wait, and that of the rows before it; where it announces nothing, to the end of the block, so that all rows
+    are in memory then. What waits for no label is written a row group at a time.
+
+    Use `with`. The file stands under its name only when the block has ended well; until then it is
     `<name>.partial`. Its key-value metadata are the label of the feature set, its identity, and what `tell` was given.
     """
 
@@ -81,20 +85,20 @@ class RowFile:
             self._partial.unlink()
 
     def write(self, stretch: Stretch) -> None:
-        """Append rows in their order; where labels are given, a row waits until all that may be its own were read."""
+        """Append rows in their order; those that wait for labels take them from what `labels` was given by then."""
         headers = [headers for _, headers in stretch.spine]
         times = [_instants([found[name] for found in headers]) for name in ("ce_time", "ce_recordedtime")]
+        entities = [(record.key or b"").decode(errors="replace") for record, _ in stretch.spine]
         columns = [
             pa.array([found["ce_id"].decode() for found in headers]),
-            pa.array([(record.key or b"").decode() for record, _ in stretch.spine]),
+            pa.array(entities),
             *times,
             pa.array(stretch.positions),
             *(pa.array(column, from_pandas=True) for column in stretch.values.T),
         ]
-        keys = [] if self._labels is None else [self._labels.key_of(record) for record, _ in stretch.spine]
         rows = pa.table(columns, schema=self._schema)
         if headers:
-            self._waiting.append(_Waiting(rows, keys, times[0].cast(pa.int64()).to_pylist()))
+            self._waiting.append(_Waiting(rows, entities, times[0].cast(pa.int64()).to_pylist()))
         self.rows += len(headers)
         self._settle(_END if self._labels is None else self._labels.through)
         if sum(map(len, self._ready)) >= _ROW_GROUP:
@@ -113,7 +117,7 @@ class RowFile:
     def _labelled(self, found: _Waiting) -> pa.Table:
         if self._labels is None:
             return found.rows
-        labels = map(self._labels.of, found.keys, found.times_us)
+        labels = map(self._labels.of, found.entities, found.times_us)
         return found.rows.append_column(_LABEL, pa.array(list(labels), pa.bool_()))
 
     def _flush(self) -> None:

@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 from mainstem.bus.reader import LogReader
-from mainstem.cli.recomputation import Published, check_beginning
+from mainstem.cli.recomputation import Published, check_whole
 from mainstem.events.catalogue import Record, header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
@@ -98,29 +98,31 @@ class Tracer:
 
     async def _published(self, spine_id: str, feature: str) -> tuple[str, float | None]:
         """Return where the row of a spine record stands, and its value."""
-        topic, others = _rows_topic(self._compiled), set[str]()
+        topic, others, unreadable = _rows_topic(self._compiled), set[str](), list[str]()
         async with LogReader(self._kafka, [topic]) as reader:
             await reader.start()
             async for records in reader.to_end():
                 self._told(len(records))
-                published = Published(self._compiled.id)
+                published = Published(self._compiled.id, len(self._compiled.names))
                 published.take([one for one in records if header(one, "ce_causationid") == spine_id.encode()])
                 others |= published.elsewhere
+                unreadable += published.unreadable
                 if published.spine_ids:
                     (partition, offset), values = published.places[0], published.values[0][0]
                     value = float(values[self._compiled.names.index(feature)])
                     return f"{topic}/{partition}/{offset}", None if isnan(value) else value
         hint = "; it has one by a set that had this label before" if others else ""
+        hint += f"; {unreadable[0]} is called its row and cannot be read, fix its writer" if unreadable else ""
         missing = f"{spine_id} has no row of {self._compiled.label} yet ({self._compiled.id}){hint}"
         raise Rejected(f"{missing}; `mainstem feature list` shows how far the set is")
 
     async def _replay(self, reference: Reference, spine_id: str) -> tuple[Applied, bool]:
         """Apply what came before a spine record; return the record, and whether the journal told the order."""
-        history, begun = History(self._compiled), set[Partition]()
+        history, due = History(self._compiled), dict[Partition, int]()
         async with LogReader(self._kafka, history.topics) as reader:
             await reader.start()
             async for records in reader.to_end():
-                check_beginning(records, begun)
+                check_whole(records, due)
                 history.offer(records)
                 self._told(len(records))
                 if (found := _apply_until(reference, history.advance(), spine_id)) is not None:

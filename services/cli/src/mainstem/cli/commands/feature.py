@@ -210,7 +210,7 @@ async def _backfill(
     from mainstem.cli.row_files import RowFile, by_topic, recorded_within  # noqa: PLC0415  (slow to import)
 
     compiled, kafka = definition.feature_sets[feature_set].compiled, setting("MAINSTEM_KAFKA")
-    labels = None if rule is None else Labels(rule, definition, compiled.spine)
+    labels = None if rule is None else Labels(rule, definition, feature_set)
     again = Recomputation(kafka, Fold(compiled, definition.sources), labels)
     began, records = perf_counter(), 0
     size = await _size(kafka, again.topics)
@@ -220,6 +220,7 @@ async def _backfill(
             advance(count)
             records += count
         file.tell(positions=by_topic(again.read), label=None if rule is None else rule.model_dump(mode="json"))
+    _note_unreadable(again)
     return {
         "feature_set": feature_set,
         "id": compiled.id,
@@ -235,7 +236,7 @@ async def _diff(definition: ProjectDefinition, feature_set: str) -> Comparison:
     """Read the published rows first: whatever led to them is in the log when it is read afterwards."""
     compiled, kafka = definition.feature_sets[feature_set].compiled, setting("MAINSTEM_KAFKA")
     again = Recomputation(kafka, Fold(compiled, definition.sources))
-    published, recomputed = Published(compiled.id), Recomputed()
+    published, recomputed = Published(compiled.id, len(compiled.names)), Recomputed()
     async with LogReader(kafka, [_topic(feature_set)]) as reader:
         await reader.start()
         async for records in reader.to_end():
@@ -244,6 +245,7 @@ async def _diff(definition: ProjectDefinition, feature_set: str) -> Comparison:
         async for count, stretch in again.stretches():
             recomputed.take(stretch)
             advance(count)
+    _note_unreadable(again)
     return compare(published, recomputed, compiled.names)
 
 
@@ -305,6 +307,8 @@ def _facts(compared: Comparison, definition: ProjectDefinition, feature_set: str
         "first_unknown": next(iter(compared.unknown), None),
         "missing": len(compared.missing),
         "first_missing": next(iter(compared.missing), None),
+        "unreadable": len(compared.unreadable),
+        "first_unreadable": next(iter(compared.unreadable), None),
         "first_difference": None if compared.first is None else compared.first._asdict(),
     }
 
@@ -315,3 +319,9 @@ def _note_live(definition: ProjectDefinition, feature_set: str) -> None:
     if live:
         order = "what the journal does not name is taken in order of arrival, which need not be how the stream met it"
         typer.echo(f"note: {', '.join(live)} announce no progress: {order}", err=True)
+
+
+def _note_unreadable(again: Recomputation) -> None:
+    if again.unreadable:
+        told = f"{again.unreadable} of the records read were never accepted by ingestion"
+        typer.echo(f"note: {told}: they are passed over, as the stream passes over them; fix their writer", err=True)
