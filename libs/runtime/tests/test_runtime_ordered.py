@@ -95,6 +95,62 @@ def test_a_partition_that_is_no_longer_read_is_forgotten():
     assert made.offsets() == {A: 0}
 
 
+def held(*records):
+    """Return a reader that holds records of two live partitions."""
+    made = reader(live=[A, B])
+    made.offer(records)
+    return made
+
+
+def stray(offset, origin):
+    return Taken(*A, offset, b"junk", b"k", () if origin is None else (("ce_origin", origin.encode()),))
+
+
+def followed(made, *order):
+    released = made.follow([(place, (f"from/{place[0]}", last)) for place, last in order])
+    return None if released is None else applied(released)
+
+
+def test_records_come_in_the_order_that_is_followed():
+    made = held(record(A, 0, 5), record(A, 1, 6), record(B, 0, 1))
+    assert followed(made, (A, 0), (B, 0), (A, 1)) == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_nothing_is_taken_while_not_all_that_is_followed_was_read():
+    made = held(record(A, 0, 5))
+    assert followed(made, (A, 0), (B, 0)) is None
+    made.offer([record(B, 0, 1)])
+    assert followed(made, (A, 0), (B, 0)) == [("a", 0), ("b", 0)]
+
+
+def test_a_record_that_was_passed_over_is_not_waited_for_at_higher_ones():
+    assert followed(held(record(A, 0, 5), record(A, 2, 5)), (A, 1)) is None
+
+
+STRAYS = (None, "from/a/no", "nobody", "else/0", "else/99", "from/b/99", "from/a/1/99")
+
+
+@pytest.mark.parametrize("origin", STRAYS)
+@pytest.mark.parametrize(
+    ("at", "first", "second"),
+    [
+        (0, [0, 1, 2], [3, 4]),
+        (1, [0, 1, 2], [3, 4]),
+        (2, [0, 1], [2, 3, 4]),
+        (3, [0, 1], [2, 3, 4]),
+        (4, [0, 1], [2, 3]),
+    ],
+    ids=["before", "inside", "at the edge", "inside the next", "behind all"],
+)
+def test_what_has_another_origin_or_none_comes_with_the_record_behind_it(origin, at, first, second):
+    records = [record(A, number + (number >= at), 5, f"from/a/{number}") for number in range(4)]
+    made = held(*records[:at], stray(at, origin), *records[at:])
+    assert followed(made, (A, 1)) == [("a", offset) for offset in first]
+    assert followed(made, (A, 3)) == [("a", offset) for offset in second]
+    made.drained({A: 0, B: 0})
+    assert applied(made.advance()) == [("a", offset) for offset in range(5) if offset not in first + second]
+
+
 contents = st.lists(
     st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["record", "record", "marker"])), max_size=10),
     min_size=2,

@@ -1,17 +1,21 @@
 """A log of accepted orders and payments, and a way to compute over it that may crash anywhere."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
+from hypothesis import strategies as st
 
+from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.envelope import Envelope
+from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Fence
 from mainstem.events.instants import render
 from mainstem.features.engine import Fold
-from mainstem.features.handlers import Computing
-from mainstem.features.ports import Partition, Progress, Store
+from mainstem.features.handlers import PATIENCE_S, Computing
+from mainstem.features.ports import Partition, Progress, RowTally, Store
 from mainstem.project import ProjectDefinition
 from mainstem.telemetry import Tracer
 from mainstem.testkit.projects import shop
@@ -20,6 +24,12 @@ from mainstem.testkit.records import Log, Taken
 SECOND = 1_000_000
 TRACER = Tracer("test", None)
 History = dict[Partition, list[Taken]]
+PLACES = [(f"evt.data.{source}", partition) for source in ("orders", "payments") for partition in range(2)]
+#: What a process may do: store, crash, or read so many records of a partition.
+Step = Literal["checkpoint", "crash"] | tuple[Partition, int]
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(st.sampled_from(PLACES), st.integers(1, 6)) | st.sampled_from(("checkpoint", "crash")), max_size=25
+)
 
 
 def accepted(source: str, partition: int, offset: int, arrival_us: int, amount: float) -> Taken:
@@ -70,15 +80,38 @@ def history(*, markers: bool = True) -> History:
     return found
 
 
+def with_junk(history: History, place: Partition, at: int, junk: Taken) -> History:
+    """Return the history with one more record in a partition, before the one of the offset `at`."""
+    records = [*history[place][:at], junk, *history[place][at:]]
+    topic, partition = place
+    moved = [replace(r, topic=topic, partition=partition, offset=offset) for offset, r in enumerate(records)]
+    return {**history, place: moved}
+
+
+def renamed(record: Taken, **headers: bytes | None) -> Taken:
+    """Return the record with some headers changed, or left out."""
+    found = {**dict(record.headers), **headers}
+    return replace(record, headers=tuple((name, held) for name, held in found.items() if held is not None))
+
+
 @dataclass
 class Kept:
-    """A store that keeps the last progress of each definition."""
+    """A store that keeps of each definition the last state, and all that was told of it, added up."""
 
     states: dict[str, Progress] = field(default_factory=dict)
 
     async def save(self, progress: Progress) -> None:
-        """Keep it."""
-        self.states[progress.definition] = progress
+        """Keep it, once."""
+        before = self.states.get(progress.definition)
+        if before is None:
+            self.states[progress.definition] = progress
+        elif before.state != progress.state:
+            self.states[progress.definition] = replace(
+                progress,
+                tallies=_added(before.tallies, progress.tallies),
+                journal=[*before.journal, *progress.journal],
+                parked=(*before.parked, *progress.parked),
+            )
 
     async def state(self, definition: str) -> bytes | None:
         """Return the state kept."""
@@ -89,14 +122,25 @@ class Kept:
         return []
 
 
+def _added(one: Mapping[int, RowTally], other: Mapping[int, RowTally]) -> dict[int, RowTally]:
+    found = {part: replace(tally) for part, tally in one.items()}
+    for part, tally in other.items():
+        have = found.setdefault(part, RowTally())
+        have.rows, have.fingerprint = have.rows + tally.rows, (have.fingerprint + tally.fingerprint) % 2**63
+    return found
+
+
 class Process:
     """The feature service over a history: polls what it is told, checkpoints and crashes when it is told."""
 
-    def __init__(self, history: History, definition: ProjectDefinition | None = None) -> None:
+    def __init__(
+        self, history: History, definition: ProjectDefinition | None = None, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self.definition = definition or shop()
         self.log = Log()
+        self._patience_s = patience_s
         self.store = Kept()
-        self._history = history
+        self.history = history
         self.restart()
 
     def restart(self) -> None:
@@ -106,23 +150,36 @@ class Process:
         if compiled.id in self.store.states:
             self.fold.restore(self.store.states[compiled.id].state)
         self._next = {place: position.next_offset for place, position in self.fold.positions.items()}
-        self._computing = Computing(self.fold, 2, TRACER)
+        self._computing = Computing(self.fold, 2, TRACER, self._patience_s)
+
+    async def play(self, steps: Sequence[Step]) -> None:
+        """Do one step after another; after a crash a set of live sources follows its journal first."""
+        for step in steps:
+            match step:
+                case "checkpoint":
+                    await self.checkpoint()
+                case "crash":
+                    self.restart()
+                    if self.fold.live:
+                        self.fold.follow(self.journal())
+                case place, count:
+                    await self.poll(place, count)
 
     async def poll(self, place: Partition, count: int) -> None:
         """Read the next records of one partition."""
         begin = self._next[place]
-        records = self._history[place][begin : begin + count]
+        records = self.history[place][begin : begin + count]
         self._next[place] = begin + len(records)
         await self.take(records)
 
     async def take(self, records: Sequence[Taken]) -> None:
         """Compute over some records."""
-        lag = {place: len(self._history[place]) - offset for place, offset in self._next.items()}
+        lag = {place: len(self.history[place]) - offset for place, offset in self._next.items()}
         await self._computing.on_records(records, lag=lag, publisher=self.log)
 
     async def finish(self, store: Store | None = None) -> None:
         """Read everything that is left and store it."""
-        for place in self._history:
+        for place in self.history:
             await self.poll(place, 1_000)
         await self.take([])
         await self.checkpoint(store)
@@ -138,6 +195,29 @@ class Process:
         for record, found in zip(fresh, headers, strict=True):
             seen.setdefault((record.topic, record.partition), []).append((found["ce_id"], record.value))
         return seen
+
+    @property
+    def stored(self) -> Progress:
+        """Return what was stored of the feature set."""
+        return self.store.states[self.fold.compiled.id]
+
+    def tallies(self) -> dict[int, RowTally]:
+        """Return the rows that were published, each once, as they should have been counted."""
+        found: dict[int, RowTally] = {}
+        for (topic, partition), events in self.published().items():
+            for _, value in events:
+                if topic.startswith("evt.feature.") and b'"spine_id"' in (value or b""):
+                    found.setdefault(partition, RowTally()).count(value or b"")
+        return found
+
+    def journal(self) -> list[OrderJournalled]:
+        """Return the entries of the journal, each once."""
+        found: dict[int, OrderJournalled] = {}
+        for record in self.log.of(OrderJournalled.TOPIC):
+            fact = decode(record).fact
+            assert isinstance(fact, OrderJournalled)
+            found.setdefault(fact.number, fact)
+        return [found[number] for number in sorted(found)]
 
 
 #: Sources that announce their progress, and sources that announce nothing.

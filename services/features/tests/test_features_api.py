@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import pytest
@@ -52,6 +52,23 @@ class Away:
     async def publish(self, messages: Sequence[Message]) -> None:
         """Refuse."""
         raise Unavailable("Kafka did not take a message")
+
+
+class Slow(Log):
+    """A publisher whose broker answers when it is told to, and who waits for that whatever happens meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    @override
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when the broker answers."""
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await self.answers.wait()
+        await self.answers.wait()
+        self.append(messages)
 
 
 class Batch(asyncio.Lock):
@@ -207,6 +224,24 @@ async def test_what_the_log_does_not_take_is_not_given(process: Process) -> None
     assert (answer.status_code, "values" in answer.json()) == (503, False)
 
 
+async def test_a_read_behind_one_that_the_broker_does_not_answer_waits_no_longer_than_that_one(
+    process: Process,
+) -> None:
+    broker, spine = Slow(), process.definition.sources["orders"]
+    answers = Answers(broker, patience_s=0.05)
+    with answers.of(process.fold, spine, Read({}), asyncio.Lock()):
+        async with calling(Api(answers, principals({})).routes()) as caller:
+            first = asyncio.create_task(caller.post(READ, entities=ENTITIES))
+            await broker.asked.wait()
+            async with asyncio.timeout(15):
+                refused = await caller.post(READ, entities=ENTITIES)
+            assert not first.done()
+            broker.answers.set()
+            await first
+    assert (refused.status_code, len(broker.records)) == (503, 1)
+    assert "did not acknowledge within 0.05 s" in refused.json()["detail"]
+
+
 async def test_before_the_first_record_a_moment_must_be_said(log: Log) -> None:
     async with asking(Process(ANNOUNCED), log) as caller:
         refused = await caller.post(READ, entities=[{}])
@@ -286,3 +321,19 @@ async def test_a_set_that_is_computed_no_more_is_not_answered(process: Process, 
     with answers.of(process.fold, process.definition.sources["orders"], Read({}), asyncio.Lock()):
         assert answers.sets()[0]["state"] == "catching up"
     assert answers.sets() == []
+
+
+async def test_a_set_that_stands_still_is_listed_and_not_answered_with_the_reason(process: Process, log: Log) -> None:
+    answers, identity = Answers(log), process.fold.compiled.id
+    with answers.stopped("buying", identity, "records are gone; bring them back"):
+        async with calling(Api(answers, principals({})).routes()) as caller:
+            refused = await caller.post(READ, entities=ENTITIES)
+            listed = (await caller.get("/v1/feature-sets")).json()["feature_sets"]
+    reason = "records are gone; bring them back"
+    assert (refused.status_code, refused.json()["type"]) == (503, "mainstem:stopped")
+    assert refused.json()["detail"] == f"feature set 'buying' stands still: {reason}"
+    assert listed == [
+        {"feature_set": "buying", "definition": identity, "rows": None, "behind": None, "state": "stopped",
+         "position": None, "reason": reason}
+    ]  # fmt: skip
+    assert (answers.sets(), log.records) == ([], [])

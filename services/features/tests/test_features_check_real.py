@@ -1,6 +1,7 @@
 """The check on the real broker and database: what the fold publishes agrees, and a forged row is found."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -35,10 +36,19 @@ READINGS = 250
 
 @pytest.fixture
 async def resources(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Resources]:
-    settings = Settings(kafka=kafka, database_url=database_url, artifacts=tmp_path, http_port=0)
+    # Instances may have any name.
+    settings = Settings(kafka=kafka, database_url=database_url, artifacts=tmp_path, http_port=0, instance="features-0")
     # A name of its own: consumer groups outlive the test.
     async with open_resources(f"trial_{uuid4().hex}", "mainstem.features", settings) as resources:
         yield resources
+
+
+@pytest.fixture
+async def others(resources: Resources) -> AsyncIterator[Resources]:
+    """Return the resources of another process of the service."""
+    settings = resources.settings.model_copy(update={"instance": "features-1"})
+    async with open_resources(resources.name, "mainstem.features", settings) as others:
+        yield others
 
 
 @dataclass
@@ -100,7 +110,8 @@ class Weather:
             spine_id=headers["ce_id"].decode(),
             values=[1_000.0, None],
         )
-        typed = {**headers, "ce_type": RowComputed.TYPE.encode()}
+        origin = f"features@{self.feature_set.id[7:19]}/{headers['ce_origin'].decode()}".encode()
+        typed = {**headers, "ce_type": RowComputed.TYPE.encode(), "ce_origin": origin}
         return Message(fact.topic, b"s", fact.model_dump_json().encode(), tuple(typed.items()), reading.partition)
 
 
@@ -141,3 +152,37 @@ async def test_what_the_fold_publishes_agrees_and_a_forged_row_is_found_after_a_
         async with replayed.transaction() as tx:
             await apply_records(tx, [*told, *told])
         assert await tables(replayed, ["vector_check"]) == await tables(resources.database, ["vector_check"])
+
+
+async def test_of_several_processes_one_checks_and_another_goes_on_when_it_is_gone(
+    resources: Resources, others: Resources, weather: Weather, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader()
+    listening = resources.bus.subscribe(f"listening-{weather.label}", [CHECKS], reader.positions)
+    async with (
+        running(resources.relay()),
+        running(listening.run(reader.on_batch)),
+        AsyncExitStack() as first,
+    ):
+        caplog.set_level("INFO")
+        await first.enter_async_context(running(check_all(resources, weather)))
+        await weather.hour()
+        await until(lambda: checks(reader.records, weather))
+        async with running(check_all(others, weather)):
+            await weather.hour()
+            await until(lambda: len(checks(reader.records, weather)) == 2)
+            await until(lambda: "instance features-0, another process" in caplog.text)
+            await first.aclose()
+            await weather.hour()
+            await until(lambda: len(checks(reader.records, weather)) == 3, within_s=60)
+    told = checks(reader.records, weather)
+    assert [(fact.number, fact.rows, fact.differing) for fact in told] == [(n, READINGS, 0) for n in range(3)]
+    turns = [message for message in caplog.messages if "is checked by" in message]
+    assert turns == [
+        f"{weather.label} is checked by instance {words}"
+        for words in ("features-0, this process", "features-0, another process", "features-1, this process")
+    ]
+
+
+async def check_all(resources: Resources, weather: Weather) -> None:
+    await check_rows(resources, PostgresStore(resources.database), weather.definition, weather.label, 1.0)

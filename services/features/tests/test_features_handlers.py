@@ -1,14 +1,24 @@
 """Rows, markers and journal: what is published, in which order, and the same whatever the polls and crashes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
-from typing import Literal
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from services.features.tests.features_history import ANNOUNCED, SILENT, History, Process
+from services.features.tests.features_history import (
+    ANNOUNCED,
+    PLACES,
+    SECOND,
+    STEPS,
+    History,
+    Process,
+    Step,
+    accepted,
+    renamed,
+    with_junk,
+)
 
 from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached
@@ -16,14 +26,9 @@ from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.instants import parse
 from mainstem.feature_engine import SnapshotError
 from mainstem.features.engine import Fold
-from mainstem.features.ports import Partition
 from mainstem.testkit.projects import shop
 from mainstem.testkit.records import Taken
 
-PLACES = [(f"evt.data.{source}", partition) for source in ("orders", "payments") for partition in range(2)]
-POLL = st.tuples(st.sampled_from(PLACES), st.integers(1, 6))
-Step = Literal["checkpoint", "crash"] | tuple[Partition, int]
-STEPS: st.SearchStrategy[list[Step]] = st.lists(POLL | st.sampled_from(("checkpoint", "crash")), max_size=25)
 ROWS, JOURNAL = "evt.feature.buying", ("evt.feature.journal", 0)
 
 
@@ -42,17 +47,12 @@ async def calm() -> Process:
 @given(STEPS)
 async def test_any_polls_and_crashes_publish_the_same_rows_and_journal(calm: Process, steps: list[Step]) -> None:
     process = Process(ANNOUNCED)
-    for step in steps:
-        match step:
-            case "checkpoint":
-                await process.checkpoint()
-            case "crash":
-                process.restart()
-            case place, count:
-                await process.poll(place, count)
+    await process.play(steps)
     await process.finish()
     assert process.published() == calm.published()
     assert process.fold.snapshot() == calm.fold.snapshot()
+    assert process.stored.tallies == process.tallies()
+    assert (process.stored.journal, process.stored.parked) == (calm.journal(), ())
 
 
 def test_every_order_has_one_row_in_its_own_partition(calm: Process) -> None:
@@ -68,7 +68,8 @@ def test_a_row_is_an_event_that_carries_its_cause_and_its_times(calm: Process) -
     assert isinstance(event.fact, RowComputed)
     assert (event.envelope.causation, event.envelope.correlation) == (event.fact.spine_id, "story")
     assert event.envelope.recorded_us - event.envelope.time_us == 1_000_000
-    assert event.envelope.origin == f"src.orders/{record.partition}/{event.fact.spine_id.rsplit('-')[-1]}"
+    source = f"src.orders/{record.partition}/{event.fact.spine_id.rsplit('-')[-1]}"
+    assert event.envelope.origin == f"features@{calm.fold.compiled.id[7:19]}/{source}"
 
 
 def test_the_values_are_those_of_the_records_before_in_the_applied_order(calm: Process) -> None:
@@ -134,26 +135,6 @@ async def test_records_that_are_delivered_twice_change_nothing() -> None:
     assert (len(process.log.records), process.fold.snapshot()) == before
 
 
-async def test_live_sources_wait_for_one_another_only_until_they_are_read_to_their_end() -> None:
-    process = Process(SILENT, shop(replay=False))
-    await process.poll(PLACES[0], 2)
-    assert process.log.records == []
-    await process.finish()
-    rows = [decode(record).fact for record in process.log.of(ROWS)]
-    assert len(rows) == len(SILENT[PLACES[0]]) + len(SILENT[PLACES[1]])
-
-
-async def test_rows_that_only_waited_are_stored_too() -> None:
-    process = Process(SILENT, shop(replay=False))
-    await process.poll(PLACES[0], 1)
-    await process.checkpoint()
-    for place in PLACES[1:]:
-        await process.poll(place, 1_000)
-    await process.finish()
-    stored = process.store.states[process.fold.compiled.id]
-    assert stored.state == process.fold.snapshot()
-
-
 def test_a_state_of_another_definition_is_refused(calm: Process) -> None:
     other = shop(window="2h")
     with pytest.raises(SnapshotError):
@@ -167,74 +148,73 @@ async def test_a_definition_that_was_changed_begins_anew() -> None:
     assert {position.next_offset for position in process.fold.positions.values()} == {0}
 
 
-def with_junk(value: bytes | None, **headers: bytes | None) -> dict[Partition, list[Taken]]:
-    """Return the history with one more record in the first partition, before all others, that ingestion never wrote."""
-    place, records = PLACES[0], ANNOUNCED[PLACES[0]]
-    good = dict(records[0].headers)
-    given = tuple((name, held) for name, held in {**good, **headers}.items() if held is not None)
-    junk = replace(records[0], value=value, headers=given)
-    return {**ANNOUNCED, place: [junk, *(replace(record, offset=record.offset + 1) for record in records)]}
+FIRST = ANNOUNCED[PLACES[0]][0]
+CLOSING = ANNOUNCED[PLACES[0]][-1]
+
+
+async def after(history: History) -> Process:
+    """Return a process that has read a history to its end and stored it."""
+    process = Process(history)
+    await process.finish()
+    return process
+
+
+def with_one_more(change: Callable[[Taken], Taken]) -> History:
+    """Return the history with a changed order at its end, under the next number, known just before the last marker."""
+    number, records = CLOSING.offset, ANNOUNCED[PLACES[0]]
+    order = change(accepted("orders", 0, number, 180 * SECOND - 1, 1.0))
+    closing = renamed(CLOSING, ce_origin=f"src.orders/0/{number + 1}".encode())
+    return {**ANNOUNCED, PLACES[0]: [*records[:-1], order, replace(closing, offset=number + 1)]}
 
 
 @pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":{"shop":"s00"}}'])
-async def test_a_record_that_was_never_accepted_is_parked_and_changes_no_row(calm: Process, value: bytes) -> None:
-    process = Process(with_junk(value, ce_origin=None))
-    await process.finish()
-    assert process.published() == calm.published()
-    (parked,) = process.store.states[process.fold.compiled.id].parked
-    assert (parked.record.offset, "this is no accepted record" in parked.reason) == (0, True)
-
-
-@pytest.mark.parametrize("name", ["ce_id", "ce_time", "ce_correlationid", "ce_origin"])
-@pytest.mark.parametrize("held", [None, b"\xff", b"x/abc", b"x"])
-async def test_headers_that_nobody_accepted_stop_nothing(calm: Process, name: str, held: bytes | None) -> None:
-    origin = {} if name == "ce_origin" else {"ce_origin": b"src.else/9/0"}
-    process = Process(with_junk(ANNOUNCED[PLACES[0]][0].value, **origin, **{name: held}))
-    await process.finish()
-    ids = {event_id for events in calm.published().values() for event_id, _ in events}
-    assert ids <= {event_id for events in process.published().values() for event_id, _ in events}
-
-
-def journal(process: Process) -> list[OrderJournalled]:
-    """Return the entries of a process's journal, each once."""
-    facts = (decode(record).fact for record in process.log.of(JOURNAL[0]))
-    return list({fact.number: fact for fact in facts if isinstance(fact, OrderJournalled)}.values())
-
-
-@given(STEPS, STEPS)
-async def test_what_was_applied_of_live_sources_is_applied_again_in_the_order_of_the_journal(
-    before: list[Step], after: list[Step]
+async def test_a_record_that_was_never_accepted_is_parked_and_changes_nothing(
+    calm: Process, value: bytes | None
 ) -> None:
-    process = Process(SILENT, shop(replay=False))
-    for step in [*before, "crash", *after]:
-        match step:
-            case "checkpoint":
-                await process.checkpoint()
-            case "crash":
-                process.restart()
-                process.fold.follow(journal(process))
-            case place, count:
-                await process.poll(place, count)
-    await process.finish()
-    for _ in journal(process):
-        await process.take([])
-    payloads: dict[bytes, set[bytes | None]] = {}
-    for record in process.log.of(ROWS):
-        payloads.setdefault(dict(record.headers)["ce_id"], set()).add(record.value)
-    assert all(len(found) == 1 for found in payloads.values())
-    assert len(payloads) == sum(len(SILENT[place]) for place in PLACES[:2])
-    again = Process(SILENT, shop(replay=False))
-    again.fold.follow(journal(process))
-    for place in reversed(PLACES):
-        await again.poll(place, 1_000)
-    for _ in journal(process):
-        await again.take([])
-    assert again.fold.snapshot() == process.fold.snapshot()
+    process = await after(with_one_more(lambda order: replace(order, value=value)))
+    assert process.published() == calm.published()
+    (parked,) = process.stored.parked
+    assert (parked.record.offset, "this is no accepted record" in parked.reason) == (CLOSING.offset, True)
 
 
-async def test_of_live_sources_the_order_stands_in_the_log_before_the_rows() -> None:
-    process = Process(SILENT, shop(replay=False))
-    await process.finish()
-    topics = [record.topic for record in process.log.records]
-    assert topics.index(JOURNAL[0]) < topics.index(ROWS)
-    assert {entry.complete for entry in journal(process)} == {False}
+@pytest.mark.parametrize(
+    "origin",
+    [None, b"\xff", b"x", b"x/abc", b"src.orders/0/0_9", b"src.else/9/0", b"src.orders/1/7", b"src.orders/0/9/9"],
+)
+async def test_a_record_that_says_to_come_from_elsewhere_is_parked_and_changes_nothing(
+    calm: Process, origin: bytes | None
+) -> None:
+    process = await after(with_junk(ANNOUNCED, PLACES[0], 0, renamed(FIRST, ce_origin=origin)))
+    assert process.published() == calm.published()
+    (parked,) = process.stored.parked
+    assert (parked.record.offset, "its ce_origin is not its place in the source" in parked.reason) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        *(("ce_id", held) for held in (None, b"\xff", b"x/abc")),
+        *(("ce_time", held) for held in (None, b"\xff", b"x/abc", b"x")),
+        ("ce_correlationid", None),
+    ],
+)
+async def test_a_record_with_headers_that_ingestion_never_writes_is_parked_and_changes_nothing(
+    calm: Process, name: str, held: bytes | None
+) -> None:
+    process = await after(with_one_more(lambda order: renamed(order, **{name: held})))
+    assert process.published() == calm.published()
+    assert [parked.record.offset for parked in process.stored.parked] == [CLOSING.offset]
+
+
+@pytest.mark.parametrize(
+    ("name", "held"), [("ce_id", b"x"), *(("ce_correlationid", held) for held in (b"\xff", b"x/abc", b"x"))]
+)
+async def test_a_record_with_an_odd_name_or_correlation_is_one_like_others(
+    calm: Process, name: str, held: bytes
+) -> None:
+    process = await after(with_one_more(lambda order: renamed(order, **{name: held})))
+    *rows, odd, marker = process.published()[ROWS, 0]
+    assert [*rows, marker] == calm.published()[ROWS, 0]
+    assert process.published()[ROWS, 1] == calm.published()[ROWS, 1]
+    assert json.loads(odd[1] or b"")["spine_id"] == ("x" if name == "ce_id" else f"orders-0-{CLOSING.offset}")
+    assert process.stored.parked == ()

@@ -1,5 +1,6 @@
 """The feature service's tables on the real PostgreSQL are folds of what it published, whatever crashed meanwhile."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from services.features.tests.features_history import ANNOUNCED, Kept, Process
 
 from mainstem.features.ports import Progress
 from mainstem.features.store import PROJECTIONS, PostgresStore, apply_records, set_project
-from mainstem.storage import Database, open_database
+from mainstem.storage import Database, load_checkpoint, open_database
 from mainstem.testkit.projects import applied, shop
 
 pytestmark = pytest.mark.real
@@ -87,3 +88,27 @@ async def test_the_definition_in_force_is_the_last_one_applied(database: Databas
         async with database.transaction() as tx:
             await set_project(tx, applied(definition))
     assert [definition.id for definition in await PostgresStore(database).definitions()] == [shop(window="2h").id]
+
+
+async def test_one_process_at_a_time_checks_a_set_and_any_other_when_it_was_silent_for_too_long(
+    database: Database,
+) -> None:
+    store = PostgresStore(database)
+    first = [await store.turn("sha256:a", instance) for instance in ("one", "two", "one")]
+    assert first == ["one", "one", "one"]
+    assert await store.turn("sha256:b", "two") == "two"
+    async with database.transaction() as tx:
+        await tx.execute("update checker set until = now() - interval '1 microsecond'")
+    assert [await store.turn("sha256:a", instance) for instance in ("two", "one")] == ["two", "two"]
+
+
+async def test_of_processes_that_would_check_at_once_one_does(database: Database) -> None:
+    store = PostgresStore(database)
+    whose = await asyncio.gather(*(store.turn("sha256:a", f"{number}") for number in range(4)))
+    assert len(set(whose)) == 1
+
+
+async def test_positions_are_kept_with_the_state_alone(database: Database) -> None:
+    process = Process(ANNOUNCED)
+    await process.finish(PostgresStore(database))
+    assert (await load_checkpoint(database)).positions == {}

@@ -320,7 +320,7 @@ class Battery:
         await world.take(dataset_of(world.definition))
         await world.take(dataset_of(define("harbour", mark="h_")))
         await world.in_production(1)
-        world.groups["evt.feature.gusts"] = ["dashboard", "ledger", "serving"]
+        world.groups["evt.feature.gusts"] = ["dashboard", "features-check-gusts", "serving", "training-notebook"]
         edited = define(mean_over="2h")
         refused = await world.apply(edited)
         assert refused.impact == [
@@ -332,8 +332,9 @@ class Battery:
                 datasets=["sha256:of weather"],
                 consumer_groups=[
                     ReadBy(group="dashboard", platform=False),
-                    ReadBy(group="ledger", platform=True),
+                    ReadBy(group="features-check-gusts", platform=True),
                     ReadBy(group="serving", platform=True),
+                    ReadBy(group="training-notebook", platform=False),
                 ],
                 remedy="leave 'gusts' as it is, declare @feature_set(\"gusts\", version=2, ...) beside it,"
                 " and let the model read it",

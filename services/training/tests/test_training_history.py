@@ -66,6 +66,7 @@ def test_rows_come_in_the_order_of_recorded_time_and_id_and_each_has_its_label()
     gusts.loss("a", MAY + 2 * HOUR, 10.5).loss("b", MAY + 2 * HOUR, 10).loss("c", MAY + 2 * HOUR, 0)
     found = dataset(gusts.passed(CUT - 1))
     assert (found.ids, found.entities) == (["c", "a", "b"], ["c", "a", "b"])
+    assert found.spine_ids == ["spine-c", "spine-a", "spine-b"]
     assert (found.x.tolist(), found.y.tolist()) == ([[1.0], [3.0], [2.0]], [0, 1, 0])
     assert found.time_us.tolist() == [MAY - HOUR, MAY, MAY]
 
@@ -214,7 +215,8 @@ def test_rows_of_a_set_that_reads_one_announcing_source_have_markers_to_wait_for
 NOT_OURS = {
     "no JSON": {"value": b"{"},
     "no row": {"value": b"{}"},
-    "too many values": {"value": b'{"entity":"a","values":[1,2]}'},
+    "too many values": {"value": b'{"entity":"a","spine_id":"s","values":[1,2]}'},
+    "no spine record": {"value": b'{"entity":"a","values":[1]}'},
     "no value at all": {"value": None},
     "no id": {"drop": "ce_id"},
     "no recorded time": {"drop": "ce_recordedtime"},

@@ -39,6 +39,7 @@ def written(table: pa.Table, **settings: object) -> pa.Table:
 def test_the_columns_of_a_dataset_are_named_and_typed():
     assert [(field.name, str(field.type)) for field in TABLE.schema] == [
         ("id", "string"),
+        ("spine_id", "string"),
         ("entity", "string"),
         ("recorded_time", "timestamp[us, tz=UTC]"),
         ("event_time", "timestamp[us, tz=UTC]"),

@@ -139,6 +139,7 @@ def said(found: Dataset) -> Mapping[str, object]:
     """Return a dataset in a form that can be compared."""
     return {
         "ids": found.ids,
+        "spine_ids": found.spine_ids,
         "entities": found.entities,
         "recorded": found.recorded_us.tolist(),
         "time": found.time_us.tolist(),

@@ -98,7 +98,7 @@ class Difference(BaseModel):
 
 
 class VectorsChecked(Fact):
-    """Published rows were evaluated again from the log, by other code; which ones, a hash of the spine record's id says."""
+    """Published rows were evaluated again from the log, by other code, those that a hash of the spine record's id chooses."""
 
     TYPE: ClassVar[str] = "mainstem.feature.vectors_checked.v1"
     TOPIC: ClassVar[str] = "evt.feature.check"

@@ -1,7 +1,7 @@
 """The control plane's discipline: positions, state and outgoing events in one transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Event
@@ -12,6 +12,8 @@ from mainstem.storage import Transaction, load_checkpoint
 from mainstem.telemetry import logger, metrics
 
 Handle = Callable[[Transaction, Event], Awaitable[None]]
+#: What a piece of work stands on, to be compared with `==`, and the work.
+Piece = tuple[object, Callable[[], Coroutine[object, None, None]]]
 
 _log = logger(__name__)
 
@@ -64,3 +66,26 @@ async def restart_when(changed: asyncio.Event, work: Callable[[], Coroutine[obje
             running = group.create_task(work())
             await changed.wait()
             running.cancel()
+
+
+async def keep_running(changed: asyncio.Event, wanted: Callable[[], Awaitable[Mapping[Hashable, Piece]]]) -> None:
+    """Run the pieces that are `wanted`, by name, for ever; each time `changed` is set, ask again.
+
+    A piece that is not wanted any more, or stands on something else, is cancelled and has ended before anything new
+    begins. The others go on undisturbed. A piece that returns is not run again; what one raises, this raises.
+    """
+    running: dict[Hashable, tuple[object, asyncio.Task[None]]] = {}
+    async with asyncio.TaskGroup() as group:
+        while True:
+            changed.clear()
+            due = await wanted()
+            over = [name for name, (basis, _) in running.items() if name not in due or due[name][0] != basis]
+            ending = [running.pop(name)[1] for name in over]
+            for task in ending:
+                task.cancel()
+            if ending:
+                await asyncio.wait(ending)
+            for name, (basis, work) in due.items():
+                if name not in running:
+                    running[name] = basis, group.create_task(work())
+            await changed.wait()

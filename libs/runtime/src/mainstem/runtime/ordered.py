@@ -15,6 +15,8 @@ from mainstem.feature_engine import HoldBack, Released
 
 Partition = tuple[str, int]
 Headers = dict[str, bytes]
+#: The stream of an origin, and the number in it.
+Origin = tuple[str, int]
 #: A record with its headers by name.
 Item = tuple[Record, Headers]
 #: How far partitions were applied: topic, partition, next offset, highest number by origin, recorded time reached.
@@ -100,19 +102,18 @@ class OrderedReader:
         """Return what nothing can precede any more; from now on it counts as applied."""
         return self._applied(self._merge.release())
 
-    def follow(self, order: Sequence[tuple[Partition, int]]) -> Released[Item] | None:
-        """Return records in the order that a journal tells: of a partition those up to a number of their origin.
+    def follow(self, order: Sequence[tuple[Partition, Origin]]) -> Released[Item] | None:
+        """Return records in the order that a journal tells: of a partition those up to the one of an origin.
 
-        None, with nothing taken, while not all of them have been read.
+        What stands before that one without an origin, or under another stream's, comes with it; what stands behind it
+        is left. None, with nothing taken, while not all of them have been read.
         """
         places: dict[Partition, int] = {}
         counts: list[tuple[Partition, int]] = []
         for place, last in order:
-            start, held = places.get(place, 0), self._merge.held(place)
-            end = start
-            while end < len(held) and _number(held[end]) <= last:
-                end += 1
-            if end == start or _number(held[end - 1]) != last:
+            start = places.get(place, 0)
+            end = _behind(self._merge.held(place), start, last)
+            if end is None:
                 return None
             places[place] = end
             counts.append((place, end - start))
@@ -150,10 +151,17 @@ class OrderedReader:
         self._fence = Fence(self.positions)
 
 
-def _number(item: Item) -> int:
-    """Return the number of a record in the stream of its origin."""
-    known = read_origin(item[1].get("ce_origin", b""))
-    return -1 if known is None else known[1]
+def _behind(held: Sequence[Item], start: int, last: Origin) -> int | None:
+    """Return the place behind the record of an origin, at `start` or later; None when it is not there.
+
+    The numbers of a stream rise: behind a higher one it need not be looked for.
+    """
+    stream, number = last
+    for place in range(start, len(held)):
+        known = read_origin(held[place][1].get("ce_origin", b""))
+        if known is not None and known[0] == stream and known[1] >= number:
+            return place + 1 if known[1] == number else None
+    return None
 
 
 def announcements(markers: Sequence[Record]) -> list[int]:

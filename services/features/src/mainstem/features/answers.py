@@ -13,7 +13,7 @@ import numpy as np
 
 from mainstem.bus import Publisher, Subscription
 from mainstem.events.catalogue import encode
-from mainstem.events.envelope import begin
+from mainstem.events.envelope import Event, begin
 from mainstem.events.errors import Unavailable
 from mainstem.events.features import ValuesRead
 from mainstem.events.instants import parse, render
@@ -29,7 +29,7 @@ from mainstem.runtime import Problem
 Entity = Mapping[str, object]
 
 #: So long a batch may take, and so long the broker to acknowledge that something was read.
-_PATIENCE_S: Final = 10
+PATIENCE_S: Final = 10
 #: What the topic takes, less what stands around the payload.
 _LARGEST: Final = next(topic.max_message_bytes for topic in TOPICS if topic.pattern == ValuesRead.TOPIC) - 4_096
 
@@ -42,6 +42,14 @@ class _Live:
     spine: SourceContract
     subscription: Subscription
     between_batches: asyncio.Lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """A feature set that stands still: its identity, and why."""
+
+    definition: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +69,12 @@ class Answers:
     log, as a ValuesRead, before it is given.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, patience_s: float = PATIENCE_S) -> None:
         self._publisher = publisher
+        self._patience_s = patience_s
         self._live: dict[str, _Live] = {}
         self._shared_out: set[str] = set()
+        self._stopped: dict[str, _Stopped] = {}
         # A stream that no other process continues, so that it never begins again at zero (ADR 1).
         self._origin = f"features@{uuid4().hex}#read"
         self._number = 0
@@ -91,9 +101,20 @@ class Answers:
         finally:
             self._shared_out.discard(label)
 
+    @contextmanager
+    def stopped(self, label: str, definition: str, reason: str) -> Iterator[None]:
+        """Refuse reads of a set that stands still for as long as the block runs, and say why."""
+        self._stopped[label] = _Stopped(definition, reason)
+        try:
+            yield
+        finally:
+            del self._stopped[label]
+
     def sets(self) -> list[dict[str, object]]:
-        """Return how far each feature set is."""
-        return [_standing(live) for _, live in sorted(self._live.items())]
+        """Return how far each feature set is, and why where it stands still."""
+        found = {label: _standing(live) for label, live in self._live.items()}
+        found |= {label: _standing_still(label, stopped) for label, stopped in self._stopped.items()}
+        return [found[label] for label in sorted(found)]
 
     async def read(self, question: Question) -> dict[str, object]:
         """Return the values with the position at which they were read, from which the log gives them again.
@@ -101,20 +122,13 @@ class Answers:
         Raises Problem for what cannot be answered, and Unavailable when the set is busy for long, or the log does not
         take the record of the answer.
         """
-        if question.feature_set in self._shared_out:
-            detail = f"feature set {question.feature_set!r} is shared out, so no process has all its values"
-            raise Problem(501, "shared_out", f"{detail}; take its rows, or `mainstem feature backfill`")
-        live = self._live.get(question.feature_set)
-        if live is None:
-            there = ", ".join(sorted(self._live)) or "none yet: a project must be applied, and its sets loaded"
-            detail = f"no feature set {question.feature_set!r} is computed here; there are: {there}"
-            raise Problem(404, "unknown_feature_set", detail)
+        live = self._computed(question.feature_set)
         try:
-            async with asyncio.timeout(_PATIENCE_S), live.between_batches:
+            async with asyncio.timeout(self._patience_s), live.between_batches:
                 fact, position = _look(live, question), _position(live.fold)
                 reached = live.fold.reached
         except TimeoutError as fault:
-            raise Unavailable(f"{question.feature_set} has been busy with a batch for {_PATIENCE_S} s") from fault
+            raise Unavailable(f"{question.feature_set} has been busy with a batch for {self._patience_s} s") from fault
         await self._record(fact, parse(fact.at) if reached is None else reached)
         return {
             **fact.model_dump(include={"feature_set", "definition", "at"}),
@@ -123,21 +137,36 @@ class Answers:
             "values": fact.values,
         }
 
+    def _computed(self, label: str) -> _Live:
+        """Return the set of a label; raise Problem, with the reason, when it is not computed here."""
+        if label in self._shared_out:
+            detail = f"feature set {label!r} is shared out, so no process has all its values"
+            raise Problem(501, "shared_out", f"{detail}; take its rows, or `mainstem feature backfill`")
+        if label in self._stopped:
+            raise Problem(503, "stopped", f"feature set {label!r} stands still: {self._stopped[label].reason}")
+        if label not in self._live:
+            there = ", ".join(sorted(self._live)) or "none yet: a project must be applied, and its sets loaded"
+            detail = f"no feature set {label!r} is computed here; there are: {there}"
+            raise Problem(404, "unknown_feature_set", detail)
+        return self._live[label]
+
     async def _record(self, fact: ValuesRead, recorded_us: int) -> None:
         """Publish that values were read; one after the other, so that their numbers rise in the log."""
         event = begin(fact, command_id=uuid4().hex, source=SOURCE, actor=fact.asked_by, recorded_us=recorded_us)
-        async with self._one_at_a_time:
-            message = encode(event.at_origin(f"{self._origin}/{self._number}"))
-            if len(message.value or b"") > _LARGEST:
-                asked = f"the values of {len(fact.values)} entities take more than {_LARGEST} bytes"
-                raise Problem(413, "too_large", f"{asked}, which no event can carry; ask for them in parts")
-            self._number += 1
-            try:
-                async with asyncio.timeout(_PATIENCE_S):
-                    await self._publisher.publish([message])
-            except TimeoutError as fault:
-                waited = f"Kafka did not acknowledge within {_PATIENCE_S} s that values were read"
-                raise Unavailable(f"{waited}, so they are not given") from fault
+        try:
+            async with asyncio.timeout(self._patience_s), self._one_at_a_time:
+                await self._publish(event, entities=len(fact.values))
+        except TimeoutError as fault:
+            waited = f"Kafka did not acknowledge within {self._patience_s} s that values were read"
+            raise Unavailable(f"{waited}, so they are not given") from fault
+
+    async def _publish(self, event: Event, entities: int) -> None:
+        message = encode(event.at_origin(f"{self._origin}/{self._number}"))
+        if len(message.value or b"") > _LARGEST:
+            asked = f"the values of {entities} entities take more than {_LARGEST} bytes"
+            raise Problem(413, "too_large", f"{asked}, which no event can carry; ask for them in parts")
+        self._number += 1
+        await self._publisher.publish([message])
 
 
 def _look(live: _Live, question: Question) -> ValuesRead:
@@ -167,6 +196,18 @@ def _standing(live: _Live) -> dict[str, object]:
         "behind": behind,
         "state": "live" if behind == 0 else "catching up",
         "position": _position(live.fold),
+    }
+
+
+def _standing_still(label: str, stopped: _Stopped) -> dict[str, object]:
+    return {
+        "feature_set": label,
+        "definition": stopped.definition,
+        "rows": None,
+        "behind": None,
+        "state": "stopped",
+        "position": None,
+        "reason": stopped.reason,
     }
 
 

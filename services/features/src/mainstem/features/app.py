@@ -1,7 +1,8 @@
 """The feature service, put together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
@@ -19,7 +20,7 @@ from mainstem.features.sharded.store import ShardStore
 from mainstem.features.sharded.work import share_out
 from mainstem.features.store import PostgresStore, set_project
 from mainstem.project.definition import ProjectDefinition
-from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
+from mainstem.runtime import Piece, Resources, consume, keep_running, open_resources, run, serve, steadily
 from mainstem.storage import Transaction
 
 _TICK_S = 0.25
@@ -30,10 +31,16 @@ _FOLLOW_S = 2.0
 async def main() -> None:
     """Run the service until it is stopped."""
     await asyncio.to_thread(prepare)  # in a consumer group nothing may stand still for as long as this takes
-    async with open_resources("features", "mainstem.features", Settings()) as resources:
+    settings = Settings()
+    async with open_resources("features", "mainstem.features", settings) as resources:
         store = PostgresStore(resources.database)
         answers = Answers(resources.bus.publisher)
         changed, taken = asyncio.Event(), list[str]()
+
+        async def wanted() -> Mapping[Hashable, Piece]:
+            definitions = await steadily(store.definitions)
+            taken[:] = [definition.id for definition in definitions]
+            return pieces(resources, store, definitions, answers, settings)
 
         async def on_project(tx: Transaction, event: Event) -> None:
             await set_project(tx, event)
@@ -44,33 +51,41 @@ async def main() -> None:
             tasks=[
                 lambda: consume(resources, ["evt.registry.project"], on_project),
                 resources.relay,
-                lambda: restart_when(changed, lambda: compute_all(resources, store, answers, taken)),
+                lambda: keep_running(changed, wanted),
                 lambda: follow(store, taken, changed),
             ],
             routes=Api(answers, resources.principals).routes(),
         )
 
 
-async def compute_all(resources: Resources, store: PostgresStore, answers: Answers, taken: list[str]) -> None:
-    """Compute every feature set of every project in force, each from where the store says."""
-    definitions = await steadily(store.definitions)
-    taken[:] = [definition.id for definition in definitions]
-    async with asyncio.TaskGroup() as group:
-        for definition in definitions:
-            for name in definition.feature_sets:
-                group.create_task(work(resources, store, definition, name, answers))
-                group.create_task(check_rows(resources, store, definition, name, Settings().features_check))
+def pieces(
+    resources: Resources,
+    store: PostgresStore,
+    definitions: Sequence[ProjectDefinition],
+    answers: Answers,
+    settings: Settings,
+) -> dict[Hashable, Piece]:
+    """Return the work on every feature set of every project, and on its check, each with what it stands on."""
+    found: dict[Hashable, Piece] = {}
+    for definition in definitions:
+        for name, feature_set in definition.feature_sets.items():
+            basis = feature_set.id, [definition.sources[stream] for stream in feature_set.compiled.streams]
+            computing = partial(work, resources, store, definition, name, answers, settings.features_shards)
+            checking = partial(check_rows, resources, store, definition, name, settings.features_check)
+            found["compute", definition.charter.name, name] = basis, computing
+            found["check", definition.charter.name, name] = basis, checking
+    return found
 
 
 async def work(
-    resources: Resources, store: PostgresStore, definition: ProjectDefinition, name: str, answers: Answers
+    resources: Resources, store: PostgresStore, definition: ProjectDefinition, name: str, answers: Answers, shards: int
 ) -> None:
     """Compute one feature set, alone or with the shards of others, until records of its input are gone."""
-    compiled, shards = definition.feature_sets[name].compiled, Settings().features_shards
+    compiled = definition.feature_sets[name].compiled
     plan = Plan(compiled, definition.sources, shards)
     gaps: list[Gap] = []
     try:
-        if shards > 1 or await steadily(lambda: ShardStore(resources.database).begun_otherwise(plan)) is not None:
+        if shards > 1 or await steadily(lambda: ShardStore(resources.database).begin(plan)) is not None:
             with answers.none_of(compiled.label):
                 await share_out(resources, plan)
         else:
@@ -78,7 +93,9 @@ async def work(
     except* Gap as found:
         gaps = leaves(found)
     if gaps:
-        await stand_still(resources, RowWriter(compiled, resources.tracer), gaps[0])
+        with answers.stopped(compiled.label, compiled.id, str(gaps[0])):
+            writer = RowWriter(compiled, resources.tracer)
+            await stand_still(resources.bus.publisher, resources.health, writer, gaps[0])
 
 
 async def follow(store: PostgresStore, taken: list[str], changed: asyncio.Event) -> None:

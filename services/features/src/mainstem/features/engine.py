@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -14,15 +15,15 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.features import OrderJournalled
-from mainstem.events.fence import Position
+from mainstem.events.fence import Position, read_origin
 from mainstem.events.instants import parse
 from mainstem.feature_engine import FIRST_INSTANT, CompiledSet, Engine, Released
 from mainstem.feature_engine.batch import Values
-from mainstem.features.accepted import NOT_OURS, Micros, Reading, cut, runs
+from mainstem.features.accepted import NOT_OURS, Micros, Reading, cut
 from mainstem.features.domain import Journal, Run
 from mainstem.features.ports import Gap, Parked
 from mainstem.project.contract import SourceContract
-from mainstem.runtime.ordered import Item, OrderedReader, Partition
+from mainstem.runtime.ordered import Item, OrderedReader, Origin, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,23 @@ def announced(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) ->
         for name in compiled.streams
         for part in range(contracts[name].partitions)
     }
+
+
+def check_places(items: Sequence[Item]) -> None:
+    """Raise ValueError when one stands elsewhere than its origin says: ingestion never put it there.
+
+    So the journal names a record by its place in the source, and whoever follows it knows where to look.
+    """
+    for record, headers in items:
+        known = read_origin(headers.get("ce_origin", b""))
+        if known is None or known[0] != _home(record.topic, record.partition):
+            raise ValueError("its ce_origin is not its place in the source")
+
+
+@cache
+def _home(topic: str, partition: int) -> str:
+    """Return the stream whose records stand in a partition of an accepted topic."""
+    return f"src.{topic.removeprefix('evt.data.')}/{partition}"
 
 
 def too_late(compiled: CompiledSet) -> str:
@@ -123,8 +141,7 @@ class Fold:
         return self._take(released, reached)
 
     def _follow(self, entry: OrderJournalled) -> Applied:
-        topics = [f"evt.data.{topic.removeprefix('src.')}" for topic in entry.topics]
-        order = [((topics[topic], part), last) for topic, part, _, last in entry.runs]
+        order = [_last(entry.topics[topic], part, last) for topic, part, _, last in entry.runs]
         released = self._reader.follow(order)
         if released is None:
             return self._apply([], np.empty(0, np.int64), [])
@@ -133,6 +150,7 @@ class Fold:
 
     def _take(self, released: Released[Item], reached: list[tuple[int, int]]) -> Applied:
         try:
+            check_places(released.items)
             return self._apply(released.items, released.arrivals, reached)
         except NOT_OURS:
             kept = [place for place, item in enumerate(released.items) if self._readable(item)]
@@ -143,8 +161,8 @@ class Fold:
     def _readable(self, item: Item) -> bool:
         """Tell whether a record is an accepted one; park it when it is not: it was not ingestion that wrote it."""
         try:
+            check_places([item])
             self._reading.batch([item], np.array([FIRST_INSTANT]), FIRST_INSTANT)
-            runs([item])
         except NOT_OURS as fault:
             self.parked.append(Parked(item[0], f"this is no accepted record: {fault}; fix its writer"))
             return False
@@ -196,3 +214,8 @@ class Fold:
         self._reader.restore(places)
         self.journal = Journal(number, applied, reached, [tuple(run) for run in order])
         self._following = self._reader.offsets()
+
+
+def _last(topic: str, partition: int, number: int) -> tuple[Partition, Origin]:
+    """Return where the last record of a journalled run is read, and under which origin it is known there."""
+    return (f"evt.data.{topic.removeprefix('src.')}", partition), (f"{topic}/{partition}", number)

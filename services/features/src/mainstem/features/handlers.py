@@ -1,21 +1,26 @@
 """From accepted records to published rows, and now and then to the store."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from mainstem.bus import Publisher
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Message
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import Unavailable, Undecodable
 from mainstem.events.features import OrderJournalled
 from mainstem.features.engine import Applied, Fold
 from mainstem.features.ports import Gap, Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
-from mainstem.runtime import Resources, steadily
+from mainstem.runtime import steadily
+from mainstem.runtime.health import Health
 from mainstem.runtime.ordered import Item
 from mainstem.telemetry import Tracer, logger, metrics
+
+#: How long who is told to stop waits for the broker to acknowledge what it was given.
+PATIENCE_S: Final = 10
 
 _log = logger(__name__)
 
@@ -23,8 +28,9 @@ _log = logger(__name__)
 class Computing:
     """Runs one feature set: folds, publishes, and stores what was published together with the state it left."""
 
-    def __init__(self, fold: Fold, partitions: int, tracer: Tracer) -> None:
+    def __init__(self, fold: Fold, partitions: int, tracer: Tracer, patience_s: float = PATIENCE_S) -> None:
         self._fold = fold
+        self._patience_s = patience_s
         self._partitions = partitions
         self._writer = RowWriter(fold.compiled, tracer)
         self._tallies: dict[int, RowTally] = {}
@@ -47,12 +53,9 @@ class Computing:
             self._fold.drained(lag)
             applied = self._fold.advance()
             entries, messages = self._messages(applied)
-            if self._fold.live:
-                # What was applied is known before what follows from it: a process after this one repeats this order.
-                await publisher.publish(entries)
-                await publisher.publish(messages)
-            else:
-                await publisher.publish([*messages, *entries])
+            # Of live sources what was applied is known before what follows from it: who comes after repeats this order.
+            batches = [entries, messages] if self._fold.live else [[*messages, *entries]]
+            await _to_the_end(_publish(publisher, batches), self._patience_s)
             self._moved = self._moved or bool(fresh or messages or entries)
 
     def _messages(self, applied: Applied) -> tuple[list[Message], list[Message]]:
@@ -109,16 +112,41 @@ class Computing:
             self._tallies, self._journal, self._moved = {}, [], False
 
 
-async def stand_still(resources: Resources, writer: RowWriter, gap: Gap) -> None:
+async def _publish(publisher: Publisher, batches: Sequence[Sequence[Message]]) -> None:
+    for batch in batches:
+        await publisher.publish(batch)
+
+
+async def _to_the_end(publishing: Coroutine[object, None, None], patience_s: float) -> None:
+    """Publish, and if cancelled meanwhile end only when all of it is acknowledged.
+
+    The client sends what it was given though nobody waits any more. Whoever follows the journal next must find it
+    there, or it would apply another order under the numbers of entries that are still on their way.
+    Raises Unavailable, upon which the process ends, when that takes too long.
+    """
+    task = asyncio.ensure_future(publishing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            async with asyncio.timeout(patience_s):
+                await task
+        except TimeoutError as fault:
+            waited = f"Kafka did not acknowledge within {patience_s} s what was to be published last"
+            raise Unavailable(f"{waited}; start the service again when it does") from fault
+        raise
+
+
+async def stand_still(publisher: Publisher, health: Health, writer: RowWriter, gap: Gap) -> None:
     """Tell of a gap, by an event and by not being ready, and do nothing more: what would follow would be wrong."""
     known_as = f"feature set {writer.label}"
-    resources.health.require(known_as, lambda: str(gap))
+    health.require(known_as, lambda: str(gap))
     _log.error("stopped: %s", gap, extra={"action": "fold_stopped", "feature_set": writer.label})
     try:
-        await steadily(lambda: resources.bus.publisher.publish([writer.stopped(gap)]))
+        await steadily(lambda: publisher.publish([writer.stopped(gap)]))
         await asyncio.Event().wait()
     finally:
-        resources.health.forget(known_as)
+        health.forget(known_as)
 
 
 def leaves(group: BaseExceptionGroup[Gap]) -> list[Gap]:

@@ -44,7 +44,8 @@ class Gap(Exception):
         place = f"{record.topic}/{record.partition}"
         super().__init__(
             f"{place} goes on at offset {record.offset}, {expected} is due: records between are gone; "
-            "bring them back, or declare a new version of the feature set, which begins with what is there"
+            "bring them back, or declare a new version of the feature set, which begins with what is there; "
+            "nothing is read meanwhile: once they are back, restart the feature service"
         )
         self.topic, self.partition, self.expected, self.found = record.topic, record.partition, expected, record.offset
         #: When the broker took the record behind the gap, in µs since 1970.
@@ -95,4 +96,14 @@ class Checks(Protocol):
         """Store a VectorsChecked, and have it published: both or neither. Once more changes nothing.
 
         Raises Unavailable.
+        """
+
+
+class Turns(Checks, Protocol):
+    """Keeps also which process checks a feature set: one at a time, while there may be several."""
+
+    async def turn(self, definition: str, instance: str) -> str:
+        """Return the instance whose turn it is to check the feature set of this identity.
+
+        It is this one for ten seconds from now if no other has said so within the last ten. Raises Unavailable.
         """

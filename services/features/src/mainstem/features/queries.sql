@@ -20,9 +20,12 @@ select part, version, next from shard where name = $1;
 -- name: shard
 select state from shard where name = $1 and part = $2 and version = $3;
 
--- name: begun_otherwise
-select substr(name, length($1) + 1) as rest from shard
- where starts_with(name, $1) and not starts_with(name, $2) limit 1;
+-- name: begin_set
+-- Of two that do so at once the second waits for the first, and changes nothing.
+insert into begun values ($1, $2) on conflict do nothing;
+
+-- name: begun
+select shards from begun where definition = $1;
 
 -- name: save_shard
 insert into shard as there values ($1, $2, $3 + 1, $4, $5)
@@ -35,3 +38,12 @@ insert into vector_check values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)
 
 -- name: last_check
 select number, entry from vector_check where definition = $1 order by number desc limit 1;
+
+-- name: claim_check
+insert into checker as there values ($1, $2, now() + interval '10 seconds')
+on conflict (definition) do update set instance = excluded.instance, until = excluded.until
+ where there.instance = excluded.instance or there.until < now()
+returning instance;
+
+-- name: checker
+select instance from checker where definition = $1;

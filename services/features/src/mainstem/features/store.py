@@ -29,11 +29,10 @@ class PostgresStore:
         self._database = database
 
     async def save(self, progress: Progress) -> None:
-        """Store state, positions, tallies and journal in one transaction."""
+        """Store state, tallies and journal in one transaction."""
         async with self._database.transaction() as tx:
             if not await tx.save_snapshot(progress.definition, progress.state):
                 return
-            await tx.save_positions(progress.positions)
             await add_rows(tx, {(progress.feature_set, part): tally for part, tally in progress.tallies.items()})
             await add_journal(tx, progress.journal)
             for parked in progress.parked:
@@ -59,6 +58,13 @@ class PostgresStore:
         async with self._database.transaction() as tx:
             await tx.append([event])
             await add_check(tx, event)
+
+    async def turn(self, definition: str, instance: str) -> str:
+        """Return the instance whose turn it is to check the feature set of this identity: this one if it can be."""
+        async with self._database.transaction() as tx:
+            claimed = await tx.fetch(SQL["claim_check"], definition, instance)
+            (found,) = claimed or await tx.fetch(SQL["checker"], definition)
+        return str(found["instance"])
 
 
 async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:

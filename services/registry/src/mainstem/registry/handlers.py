@@ -54,7 +54,7 @@ async def apply_project(
     """Put a definition in force, its topics created first; nothing happens when it is in force already.
 
     What would change a feature set under a version that pins it is refused, and each such version has it on record.
-    Raises Problem 409 when a name or a topic is not the project's to take.
+    Raises Problem 409 when a name or a topic is not the project's to take, and Rejected when a label cannot be joined.
     """
     await book.lock("projects")
     name = definition.charter.name
@@ -64,6 +64,7 @@ async def apply_project(
     in_force = {project.name: project.definition_id for project in await book.projects()}
     if in_force.get(name) == definition.id:
         return Application(name, definition.id, unchanged=True)
+    _labels_can_be_joined(definition)
     known = await book.definitions()
     others = [other for other in known if other.project != name and other.definition_id in in_force.values()]
     _names_are_free(definition, others)
@@ -121,7 +122,9 @@ async def _refuse(
             proposed=pin.proposed,
             versions=[PinnedBy(model=v.model, version=v.number, stage=v.stage) for v in pin.versions],
             datasets=await book.datasets(pin.pinned),
-            consumer_groups=[ReadBy(group=name, platform=_is_ours(name)) for name in groups[topics[pin.label]]],
+            consumer_groups=[
+                ReadBy(group=name, platform=_is_ours(name, pin.label)) for name in groups[topics[pin.label]]
+            ],
             remedy=domain.remedy(pin, labels),
         )
         for pin in broken
@@ -150,9 +153,16 @@ async def _put_on_record(book: Book, refused: Command, pin: BrokenPin, impact: I
         await book.record(Event(replace(event.envelope, correlation=found.correlation), fact))
 
 
-def _is_ours(group: str) -> bool:
-    """Tell whether a consumer group is one of a service of the platform: they are called after it."""
-    return any(group == name or group.startswith(f"{name}-") for row in TOPICS for name in (row.writer, *row.readers))
+def _is_ours(group: str, label: str) -> bool:
+    """Tell whether a consumer group of a set's rows is a service of the platform: under its own name, or the check."""
+    (rows,) = [topic for topic in TOPICS if topic.pattern == RowComputed.TOPIC]
+    return group in rows.readers or group == f"{rows.writer}-check-{label}"
+
+
+def _labels_can_be_joined(definition: ProjectDefinition) -> None:
+    """Refuse what the loader of a project folder refuses, in its words: a definition need not come from a folder."""
+    for fault in definition.unjoined():
+        raise Rejected(f"{fault.found}; {fault.fix}")
 
 
 def _names_are_free(definition: ProjectDefinition, others: Sequence[Definition]) -> None:

@@ -155,7 +155,7 @@ class Steps:
     def _table(self, before: dict[str, str]) -> tuple[Floats, Ints, Ints, NDArray[np.bool_]]:
         """Return features, labels, recorded times and which rows are held out."""
         table = from_parquet(self._artifacts.get(before["table"]))
-        if missing := {"recorded_time", "y", "held_out"} - set(table.column_names):
+        if missing := {"spine_id", "recorded_time", "y", "held_out"} - set(table.column_names):
             raise ValueError(
                 f"{before['table']} has no {', '.join(sorted(missing))}: an earlier release wrote it; run anew"
             )
@@ -163,12 +163,14 @@ class Steps:
         return features(table), table["y"].to_numpy(), recorded_us, table["held_out"].to_numpy()
 
 
-def _by_record(table: pa.Table) -> tuple[list[tuple[object, ...]], list[int]]:
-    """Return what tells the records of the rows apart, sorted, and the row of each; the id of a row is of its set."""
-    columns = [table[name].to_pylist() for name in ("recorded_time", "event_time", "entity", "id")]
-    keys = list(zip(*columns, strict=True))
-    rows = sorted(range(len(keys)), key=keys.__getitem__)
-    return [keys[row][:-1] for row in rows], rows
+def _by_record(table: pa.Table) -> tuple[list[str], list[int]]:
+    """Return the ids of the spine records, sorted, and the row of each.
+
+    Records to which their source gave one id stay as they stand in the table, which is the same in every set.
+    """
+    records: list[str] = table["spine_id"].to_pylist()
+    rows = sorted(range(len(records)), key=records.__getitem__)
+    return [records[row] for row in rows], rows
 
 
 def _json(value: object) -> bytes:

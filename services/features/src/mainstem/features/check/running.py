@@ -1,7 +1,8 @@
 """The check as a task beside the fold: it reads in consumer groups of its own and gives way all the time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from mainstem.bus import Subscription
@@ -10,7 +11,7 @@ from mainstem.events.envelope import Event
 from mainstem.events.features import VectorsChecked
 from mainstem.features.check.checker import Checker, Subject
 from mainstem.features.check.log import Choice
-from mainstem.features.ports import Checks
+from mainstem.features.ports import Checks, Turns
 from mainstem.project.definition import ProjectDefinition
 from mainstem.runtime import Resources, steadily
 from mainstem.telemetry import logger, metrics
@@ -21,7 +22,8 @@ _SLICE_S = 0.005
 MOST_WAITING = 20_000
 #: A reader that takes nothing for minutes is no member of its group any more: then some more records have to wait.
 _PATIENCE_S = 60.0
-_FIRST = "0"
+#: So often a process says that it checks, or asks whether another still does.
+_CLAIM_EVERY_S = 2.0
 
 _log = logger(__name__)
 
@@ -37,15 +39,55 @@ def subject(definition: ProjectDefinition, label: str, fraction: float) -> Subje
 
 
 async def check_rows(
-    resources: Resources, checks: Checks, definition: ProjectDefinition, label: str, fraction: float
+    resources: Resources, checks: Turns, definition: ProjectDefinition, label: str, fraction: float
 ) -> None:
     """Check the rows of one feature set for ever, from the beginning of the log; return at once if there is nothing to.
 
-    Of several processes of the service the first does it: it needs all partitions, and a group shares them out.
+    Of several processes of the service one does it, since it needs all partitions and a group shares them out. Another
+    takes over when that one has not been heard of for ten seconds.
     """
     of = subject(definition, label, fraction)
-    if of is None or resources.settings.instance != _FIRST:
+    if of is None:
+        _log.info("%s is not checked by this process: its fraction is 0", label, extra={"action": "check_off"})
         return
+    turn = _Turn(checks, of, resources.settings.instance)
+    while True:
+        await turn.comes()
+        async with asyncio.TaskGroup() as tasks:
+            checking = tasks.create_task(_check(resources, checks, of))
+            await turn.goes()
+            checking.cancel()
+
+
+class _Turn:
+    """A process among those that may check a feature set; tells in the log whose turn it is, each time that changes."""
+
+    def __init__(self, checks: Turns, of: Subject, instance: str) -> None:
+        self._checks, self._of, self._instance = checks, of, instance
+        self._told: str | None = None
+
+    async def comes(self) -> None:
+        """Return when it is the turn of this process."""
+        while not await self._is_mine():  # noqa: ASYNC110  # others say so in the database
+            await asyncio.sleep(_CLAIM_EVERY_S)
+
+    async def goes(self) -> None:
+        """Return when it is the turn of another process; while this one says that it goes on, it is not."""
+        while await self._is_mine():  # noqa: ASYNC110  # others say so in the database
+            await asyncio.sleep(_CLAIM_EVERY_S)
+
+    async def _is_mine(self) -> bool:
+        whose = await steadily(lambda: self._checks.turn(self._of.definition, self._instance))
+        if whose != self._told:
+            self._told = whose
+            which = "this process" if whose == self._instance else "another process"
+            about = {"action": "check_turn", "set": self._of.label, "instance": whose}
+            _log.info("%s is checked by instance %s, %s", self._of.label, whose, which, extra=about)
+        return whose == self._instance
+
+
+async def _check(resources: Resources, checks: Checks, of: Subject) -> None:
+    label = of.label
     checker = Checker(of, await steadily(lambda: checks.last_check(of.definition)))
     checking = Checking(checker, checks)
 
@@ -69,13 +111,20 @@ async def check_rows(
 class Checking:
     """Runs a checker: hands it records, stores what it tells, and shows how far it is.
 
-    No more than about `most_waiting` accepted records wait for the journal.
+    No more than about `most_waiting` accepted records wait for the journal. `clock` tells seconds.
     """
 
-    def __init__(self, checker: Checker, checks: Checks, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        checks: Checks,
+        most_waiting: int = MOST_WAITING,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._checker = checker
         self._checks = checks
         self._most_waiting = most_waiting
+        self._clock = clock
         self._label = checker.subject.label
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._shown = (0, 0)
@@ -105,16 +154,15 @@ class Checking:
 
     async def advance(self) -> None:
         """Do the work that is possible now, a few milliseconds at a time."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = self._clock()
         for event in self._checker.work():
             if event is not None:
                 await self._tell(event)
             self._reached_us = self._checker.reached_us
-            if clock() - began > _SLICE_S:
+            if self._clock() - began > _SLICE_S:
                 self._judge_room()
                 await asyncio.sleep(_SLICE_S)
-                began = clock()
+                began = self._clock()
         self._judge_room()
 
     def _judge_room(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Outcome
 from mainstem.features.store import SQL, add_journal, add_rows
-from mainstem.storage import Database, load_snapshot
+from mainstem.storage import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class ShardStore:
                 await tx.park(parked.record, parked.reason)
         return Place(saved.instead_of + 1, saved.next_offset)
 
-    async def begun_otherwise(self, plan: Plan) -> int | None:
-        """Return with how many shards the set was begun when it is not as many as planned."""
-        if plan.shards > 1 and await load_snapshot(self._database, plan.compiled.id) is not None:
-            return 1
-        every = plan.name.removesuffix(f"{plan.shards}")
+    async def begin(self, plan: Plan) -> int | None:
+        """Begin the set with as many shards as planned, unless it was begun before.
+
+        Return None, or another number with which it was begun; of several that begin it at once the first decides.
+        """
         async with self._database.transaction() as tx:
-            for row in await tx.fetch(SQL["begun_otherwise"], every, f"{plan.name}."):
-                return int(row["rest"].partition(".")[0])
-        return None
+            await tx.execute(SQL["begin_set"], plan.compiled.id, plan.shards)
+            (begun,) = await tx.fetch(SQL["begun"], plan.compiled.id)
+        return None if begun["shards"] == plan.shards else int(begun["shards"])

@@ -126,14 +126,17 @@ async def share_out(resources: Resources, plan: Plan) -> None:
 
 
 async def agreed(plan: Plan, store: ShardStore, resources: Resources) -> list[Stage]:
-    """Return the stages, with their topics made; raise Rejected for a set that cannot be shared out as planned."""
-    begun = await store.begun_otherwise(plan)
+    """Begin the set, and return the stages, with their topics made.
+
+    Raises Rejected for a set that cannot be shared out, or was begun with another number of shards.
+    """
+    found = stages(plan, resources.tracer)
+    begun = await store.begin(plan)
     if begun is not None:
         raise Rejected(
             f"feature set {plan.compiled.label!r} was begun with {begun} shards and cannot go on with {plan.shards}: "
             f"set MAINSTEM_FEATURES_SHARDS={begun}, or declare a new version of the set"
         )
-    found = stages(plan, resources.tracer)
     await resources.bus.create(plan.topics)
     return found
 

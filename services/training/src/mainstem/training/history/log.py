@@ -102,6 +102,8 @@ class _Read:
 
     stamps: list[Stamps] = field(default_factory=list)
     entities: list[list[str]] = field(default_factory=list)
+    #: Of rows alone.
+    spine_ids: list[list[str]] = field(default_factory=list)
     values: list[NDArray[np.float64]] = field(default_factory=list)
 
     def ints(self, name: str) -> Ints:
@@ -127,6 +129,8 @@ class Dataset:
     """Rows recorded in a span whose label came in time and before the cut; sorted by recorded time, then id."""
 
     ids: list[str]
+    #: Ids of the accepted records that the rows are of: the same in every feature set with that spine.
+    spine_ids: list[str]
     entities: list[str]
     recorded_us: Ints
     time_us: Ints
@@ -234,6 +238,7 @@ class History:
         if stamps.ids:
             self._rows.stamps.append(stamps)
             self._rows.entities.append([row.entity for row in found])
+            self._rows.spine_ids.append([row.spine_id for row in found])
             self._rows.values.append(np.array([row.values for row in found], np.float64))
 
     def _keep_labels(self, pairs: list[Pair]) -> None:
@@ -258,6 +263,7 @@ class History:
         ends = {topic: self._ends(topic, cut_us) for topic in (self.subject.rows_topic, self.subject.label_topic)}
         labels = self._labels_before(cut_us, ends[self.subject.label_topic])
         ids = list(chain.from_iterable(stamps.ids for stamps in self._rows.stamps))
+        spine_ids = list(chain.from_iterable(self._rows.spine_ids))
         entities = list(chain.from_iterable(self._rows.entities))
         recorded = self._rows.ints("recorded")
         inside = self._rows.before(cut_us, ends[self.subject.rows_topic]) & (recorded >= ranges.fit.start_us)
@@ -271,6 +277,7 @@ class History:
         width = len(self.subject.feature_set.names)
         return Dataset(
             ids=[ids[i] for i in known],
+            spine_ids=[spine_ids[i] for i in known],
             entities=[entities[i] for i in known],
             recorded_us=recorded[known],
             time_us=times[known],

@@ -29,9 +29,10 @@ _KINDS: Final[dict[object, tuple[str, str]]] = {
 
 
 def table_of(dataset: Dataset, features: Sequence[str], held_out_from_us: int) -> pa.Table:
-    """Return the rows as a table: id, entity, times, a column a feature (null = unknown), label, held out or not."""
+    """Return the rows as a table, a column a feature (null = unknown) between what names a row and what is learnt."""
     columns = {
         "id": pa.array(dataset.ids, pa.string()),
+        "spine_id": pa.array(dataset.spine_ids, pa.string()),
         "entity": pa.array(dataset.entities, pa.string()),
         "recorded_time": pa.array(dataset.recorded_us, _INSTANT),
         "event_time": pa.array(dataset.time_us, _INSTANT),

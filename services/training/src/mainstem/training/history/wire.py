@@ -27,6 +27,7 @@ class Row(msgspec.Struct):
     """What of a feature row is learnt from; a value that is unknown is None."""
 
     entity: str
+    spine_id: str
     values: list[float | None]
 
 
