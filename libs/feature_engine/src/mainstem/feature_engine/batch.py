@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,17 @@ class Rows:
     values: NDArray[np.float64]  #: (row, feature) in declaration order; null is numpy's NaN, with its one bit pattern
     too_late: NDArray[np.int64]  #: positions of the events, of any stream, that were too late and have not been applied
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, Self]]) -> Self:
+        """Return the rows of a batch from those of its parts, each with the position where it begins."""
+        if len(parts) == 1:
+            return parts[0][1]
+        return cls(
+            np.concatenate([first + found.index for first, found in parts]),
+            np.concatenate([found.values for _, found in parts]),
+            np.concatenate([first + found.too_late for first, found in parts]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Aggregates:
@@ -44,6 +56,28 @@ class Aggregates:
     index: NDArray[np.int64]  #: position of the spine event in the batch
     values: NDArray[np.float64]  #: (spine event, aggregate) in the order of `Definition.aggregates`
     owned: NDArray[np.bool_]  #: of the same shape: whether this shard owns the key that the aggregate was asked for
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[int, Self]]) -> Self:
+        """Return what is known of a batch from what is known of its parts, each with the position where it begins."""
+        if len(parts) == 1:
+            return parts[0][1]
+        return cls(
+            np.concatenate([first + found.index for first, found in parts]),
+            np.concatenate([found.values for _, found in parts]),
+            np.concatenate([found.owned for _, found in parts]),
+        )
+
+
+def part(batch: Batch, streams: Sequence[str], first: int, last: int) -> Batch:
+    """Return the events of a batch from one position and before another."""
+    stream = np.asarray(batch.stream)
+    columns = {}
+    for number, name in enumerate(streams):
+        of_stream = stream == number
+        start, end = int(of_stream[:first].sum()), int(of_stream[:last].sum())
+        columns[name] = {column: values[start:end] for column, values in batch.columns.get(name, {}).items()}
+    return Batch(stream[first:last], batch.event_time[first:last], batch.arrival[first:last], columns)
 
 
 def check_lengths(batch: Batch, streams: Mapping[str, Mapping[str, ColumnType]]) -> None:

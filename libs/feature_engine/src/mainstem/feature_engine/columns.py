@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mainstem.feature_engine.batch import Values
 from mainstem.feature_engine.column_types import EXACT, NULL, ColumnType, Kind
@@ -34,6 +35,16 @@ class Dictionary:
         self._numbers = {None: NULL}
         self._learn(sorted(old))
         return self._look_up(old)
+
+    def keep(self, kept: NDArray[np.bool_]) -> Ints:
+        """Forget the texts whose numbers are not `kept`; return the new number of each old one, NULL if there is none.
+
+        The order stays.
+        """
+        texts = self.texts
+        self._numbers = {None: NULL}
+        self._learn(text for text, stays in zip(texts, kept.tolist(), strict=True) if stays)
+        return np.where(kept, np.cumsum(kept) - 1, NULL)
 
     def encode(self, values: Values) -> Ints:
         """Return the number of each text, NULL for None; new texts get the next numbers."""

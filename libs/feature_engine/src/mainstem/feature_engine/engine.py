@@ -1,12 +1,13 @@
 """The engine: a batch of events in, one row of feature values for each spine event out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.feature_engine import snapshot
-from mainstem.feature_engine.batch import Aggregates, Batch, Rows, Values, check_columns, check_lengths
+from mainstem.feature_engine.batch import Aggregates, Batch, Rows, Values, check_columns, check_lengths, part
 from mainstem.feature_engine.clocks import Clocks
 from mainstem.feature_engine.column_types import NULL
 from mainstem.feature_engine.columns import Dictionary, instants_of, write_table
@@ -23,6 +24,8 @@ from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.programs import compile_exact
 from mainstem.feature_engine.rows import RowProgram
 from mainstem.feature_engine.sharding import Shard, index_name
+
+_DAY = 86_400_000_000
 
 _WRONG = {
     kernel.NO_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
@@ -51,6 +54,7 @@ class Engine:
         self._domains = domains(compiled.definition)
         self._dictionaries = {name: Dictionary() for name in sorted(set(self._domains.values()))}
         self._indices = _indices(compiled)
+        self._period = _period(self._indices, compiled.definition.lateness)
         zones: list[str] = []
         self._terms = [compile_exact(i.terms, self._streams[i.key.stream][1], zones) for i in self._indices]
         self._aggregates = compiled.definition.aggregates
@@ -64,6 +68,9 @@ class Engine:
 
     def process(self, batch: Batch) -> Rows:
         """Answer and apply the events of a batch; raise ValueError, with nothing applied, if its form is wrong."""
+        return Rows.joined([(first, self._process(part)) for first, part in self._periods(batch)])
+
+    def _process(self, batch: Batch) -> Rows:
         order, tables = self._take(batch)
         aggregates, _ = self._fold(order, tables, applied=True)
         values = self._rows.values(self._clocks, tables[0], aggregates)
@@ -71,11 +78,59 @@ class Engine:
 
     def aggregate(self, batch: Batch) -> Aggregates:
         """Answer and apply as `process` does, up to the aggregates; an `Assembler` makes the rows."""
+        return Aggregates.joined([(first, self._aggregate(part)) for first, part in self._periods(batch)])
+
+    def _aggregate(self, batch: Batch) -> Aggregates:
         order, tables = self._take(batch)
         values, owned = self._fold(order, tables, applied=True)
         return Aggregates(
             np.flatnonzero(order[0] == 0), values, owned if self._shard else np.ones(values.shape, np.bool_)
         )
+
+    def _periods(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
+        """Yield the parts of a batch, each with the place where it begins, and forget old keys between two periods.
+
+        What is forgotten must not hang on where batches are cut, so it is when the arrival passes an instant.
+        """
+        arrivals = np.asarray(batch.arrival)
+        if self._period is None or not len(arrivals) or self._newest(arrivals) == arrivals[-1] // self._period:
+            yield 0, batch
+            return
+        check_lengths(batch, self.compiled.streams)
+        self._deal(batch)
+        numbers = np.concatenate([[self._newest(arrivals)], arrivals // self._period])
+        cuts = np.flatnonzero(np.diff(numbers)).tolist()
+        for first, last in pairwise([0, *cuts, len(arrivals)]):
+            if first in cuts:
+                self._forget(int(arrivals[first] // self._period * self._period))
+            if first < last:
+                yield first, part(batch, list(self.compiled.streams), first, last)
+
+    def _newest(self, arrivals: Ints) -> int:
+        """Return the number of the period that the engine is in, or of that in which a batch begins it."""
+        return int(arrivals[0] if self.reached == NEVER else self.reached) // (self._period or 1)
+
+    def _forget(self, instant: int) -> None:
+        """Forget keys and texts of which nothing can be asked any more, now that no query lies before an instant."""
+        self._sort()
+        for index in self._indices:
+            index.forget(instant - self.compiled.definition.lateness)
+        kept = {name: np.zeros(len(dictionary), np.bool_) for name, dictionary in self._dictionaries.items()}
+        for index in self._indices:
+            keys, categories = index.known()
+            for column, numbers in [(index.by, keys), *categories.items()]:
+                kept[self._domains[column]][numbers] = True
+        self._renumber({name: dictionary.keep(kept[name]) for name, dictionary in self._dictionaries.items()})
+
+    def _sort(self) -> None:
+        """Give the texts numbers in their own order, whatever the order in which they came."""
+        self._renumber({name: dictionary.sort() for name, dictionary in self._dictionaries.items()})
+
+    def _renumber(self, numbers: Mapping[str, Ints]) -> None:
+        by_column = {column: numbers[domain] for column, domain in self._domains.items()}
+        for index in self._indices:
+            index.renumber(by_column[index.by], len(self._numbers(index.by)), by_column)
+        self._bind()
 
     def _take(self, batch: Batch) -> tuple[Order, list[Ints]]:
         """Return order and tables of a batch, counted."""
@@ -109,11 +164,7 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches."""
-        numbers = {name: dictionary.sort() for name, dictionary in self._dictionaries.items()}
-        by_column = {column: numbers[domain] for column, domain in self._domains.items()}
-        for index in self._indices:
-            index.renumber(by_column[index.by], by_column)
-        self._bind()
+        self._sort()
         header: snapshot.Header = {
             "feature_set": self.compiled.id,
             "applied": self.applied,
@@ -213,6 +264,12 @@ class Engine:
         self._owned = [np.empty(0, np.bool_) for _ in self._indices]
         for code in (*self._terms, self._rows.code):
             code.bind(lambda column, text: int(self._numbers(column).encode([text])[0]))
+
+
+def _period(indices: Sequence[Index], lateness: int) -> int | None:
+    """Return how often old keys are forgotten, in µs: not so often that it costs; None when none ever are."""
+    reaches = [index.reach for index in indices if index.reach is not None]
+    return max(_DAY, 2 * (max(reaches) + lateness)) if reaches else None
 
 
 def _indices(compiled: CompiledSet) -> list[Index]:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mainstem.feature_engine.column_types import NULL, ColumnType
+from mainstem.feature_engine import retention
+from mainstem.feature_engine.column_types import NULL, ColumnType, Kind
 from mainstem.feature_engine.definition import Aggregate, Column, Expression
 from mainstem.feature_engine.kernel import fields
 from mainstem.feature_engine.kernel import fold as kernel
 from mainstem.feature_engine.kernel.counts import EMPTY
-from mainstem.feature_engine.kernel.fields import Floats, Ints
+from mainstem.feature_engine.kernel.fields import NEVER, Floats, Ints
 from mainstem.feature_engine.kernel.fold import Order
 from mainstem.feature_engine.kernel.machine import Program
 from mainstem.feature_engine.layout import Key, Layout
@@ -42,6 +43,16 @@ class Index:
         layout = Layout(key, aggregates, columns)
         self.terms: list[Expression] = layout.terms
         self._plan, self._template, self._counting = layout.plan, layout.template, layout.counted
+        #: How far a value looks back, in µs; None when one looks back without end.
+        self.reach = layout.reach
+        #: Which terms hold categories, and of which column.
+        self.categories = {
+            number: term.name
+            for number, term in enumerate(self.terms)
+            if isinstance(term, Column) and columns[term.name].kind is Kind.CATEGORY
+        }
+        self._floors = int(layout.plan[0][fields.FLOORS])
+        self._sets = int(layout.plan[0][fields.POSITIVE] + layout.plan[0][fields.NEGATIVE])
         reading = layout.plan[0].copy()
         reading[fields.STREAM] = _NO_STREAM
         self._reading = (reading, *layout.plan[1:])
@@ -50,6 +61,7 @@ class Index:
         self._told: Ints = np.empty((1, 1 + len(self.terms)), np.int64)
         self._registers: Ints = np.empty(0, np.int64)
         self._cursor = np.zeros(fields.CURSOR, np.int64)
+        self._counts: Ints
         self._count_anew(_FIRST_COUNTS)
 
     def grow(self, keys: int) -> None:
@@ -73,17 +85,34 @@ class Index:
                 case _:
                     return
 
-    def renumber(self, keys: Ints, categories: Mapping[str, Ints]) -> None:
-        """Give keys and categories other numbers: each array holds the new number of every old one, by column."""
-        known = min(len(keys), len(self._keys))
-        self._keys = self._rows(len(keys), keys[:known])
-        first = int(self._plan[0][fields.FLOORS]) + fields.VALUE
-        for number, term in enumerate(self.terms):
-            if isinstance(term, Column) and term.name in categories:
-                for values in (self._keys[:, first + fields.FLOOR * number], self._pool[:, number + 1]):
-                    there = values != NULL
-                    values[there] = categories[term.name][values[there]]
+    def renumber(self, keys: Ints, count: int, categories: Mapping[str, Ints]) -> None:
+        """Give keys and categories other numbers: each array holds the new number of every old one, by column.
+
+        There are `count` keys then; of one whose new number is NULL nothing may be kept.
+        """
+        known = keys[: len(self._keys)]
+        self._keys = self._keys[: len(known)][known != NULL]
+        self._keys = self._rows(count, known[known != NULL])
+        numbers = [(term, categories[column]) for term, column in self.categories.items()]
+        retention.renumber(self._keys, self._pool, self._floors, self._sets, numbers)
         self._count_anew(len(self._counts))
+
+    def forget(self, instant: int) -> None:
+        """Forget the keys of which nothing can be asked any more when no query lies before an instant."""
+        horizon = NEVER if self.reach is None else instant - self.reach
+        self._keys[~retention.living(self._keys, self._pool, self._floors, horizon)] = self._template
+        self._keys[:, fields.KEY] = np.arange(len(self._keys))
+        self._pool = retention.together(self._keys, self._pool, self._sets)
+        self._counts = self._counts[: self._places()]
+        self._cursor[fields.USED], self._cursor[fields.FREE :] = len(self._pool), 0
+
+    def known(self) -> tuple[Ints, dict[str, Ints]]:
+        """Return the keys of which something is kept, and the categories that are, by column."""
+        kept = {
+            column: retention.categories(self._keys, self._pool, self._floors, term)
+            for term, column in self.categories.items()
+        }
+        return np.flatnonzero(self._keys[:, fields.CAPACITY]), kept
 
     def arrays(self) -> list[Ints]:
         """Return the state: the rows of the keys, the pool, and which rings in it are free."""
@@ -93,12 +122,16 @@ class Index:
         """Take over a state that `arrays` returned."""
         self._keys, self._pool = keys, pool
         self._cursor[fields.USED], self._cursor[fields.FREE :] = len(pool), free
-        inside = keys[:, fields.TAIL] - keys[:, fields.FIRST]
-        self._count_anew(max(_FIRST_COUNTS, 1 << (2 * self._counting * int(inside.sum())).bit_length()))
+        self._count_anew(self._places())
 
     def state_bytes(self) -> int:
         """Return the size of the state."""
         return sum(array.nbytes for array in self.arrays()) + (self._counts.nbytes if self._counting else 0)
+
+    def _places(self) -> int:
+        """Return how many places a table needs for the different values there may be."""
+        inside = int((self._keys[:, fields.TAIL] - self._keys[:, fields.FIRST]).sum())
+        return max(_FIRST_COUNTS, 1 << (2 * self._counting * inside).bit_length())
 
     def _count_anew(self, places: int) -> None:
         """Count the different values into a table of that many places."""

@@ -56,6 +56,7 @@ class Layout:
         #: What the columns of the pool after the time hold; behind them, the running sums of the decayed terms.
         self.terms: list[Expression] = list(dict.fromkeys(a.value for a in found if a.value is not None))
         self._types = [infer(term, columns) for term in self.terms]
+        self._spans = {_window(a) for a in found}
         self._windows = sorted({_window(a) for a in found if a.op not in AS_OF})
         self._decayed = list(dict.fromkeys(self._term(a) for a in found if a.op == DECAY))
         self._kinds = self._kinds_of_parts(found)
@@ -71,6 +72,12 @@ class Layout:
             self._feature_table(aggregates),
             _table(list(chain.from_iterable(map(_weights, found)))),
         )
+
+    @property
+    def reach(self) -> int | None:
+        """How far the values look back, in µs; None when one of them looks back without end."""
+        reach = max(span + hop for span, hop in self._spans)
+        return None if reach >= FOR_EVER else reach
 
     @property
     def counted(self) -> int:
