@@ -70,20 +70,37 @@ abandoned = model(
 }
 
 
+SALE = """\
+sale = source("sale", key="basket", columns={
+    "basket": category("the basket"),
+    "chain": category("whose"),
+    "worth": fixed("what was paid", unit="EUR", lo=0, hi=1000, scale=100),
+})
+"""
+LABEL = 'Label(source="basket", key="basket", column="worth", above=10, wait="1d")'
+
+
+def targeted(folder: Path, by: str = "basket") -> Path:
+    """Give the set of a folder the target `big`, in its second line: whether a sale is worth more than 10."""
+    sources, features = folder / "sources.py", folder / "features.py"
+    sources.write_text(sources.read_text() + SALE)
+    text = features.read_text().replace("import feature_set", "import feature_set, target")
+    text = text.replace("from .sources import basket", "from .sources import basket, sale")
+    target = f'    big = target(sale.stream().worth > 10, on="{by}", wait="1d")\n'
+    features.write_text(text.replace("    worth = baskets.worth\n", f"    worth = baskets.worth\n{target}"))
+    return folder
+
+
+def labelled(folder: Path) -> Path:
+    """Write a folder whose model takes its label from the target of its set."""
+    model = targeted(write(folder)) / "model.py"
+    model.write_text(f"from .features import BasketNow\n{model.read_text().replace(LABEL, 'Label.of(BasketNow)')}")
+    return folder
+
+
 def test_a_model_takes_its_label_from_the_target_of_its_set(tmp_path: Path) -> None:
-    target = (
-        "worth = baskets.worth",
-        'worth = baskets.worth\n    big = target(baskets.worth > 10, on="basket", wait="1d")',
-    )
-    imported = ("import feature_set", "import feature_set, target")
-    folder = write(tmp_path, features_py=target)
-    features = (folder / "features.py").read_text().replace(*imported)
-    (folder / "features.py").write_text(features)
-    label = 'Label(source="basket", key="basket", column="worth", above=10, wait="1d")'
-    model = (folder / "model.py").read_text().replace(label, "Label.of(BasketNow)")
-    (folder / "model.py").write_text(f"from .features import BasketNow\n{model}")
-    found = load_folder(folder).models["abandoned"].label
-    assert found == Label(source="basket", key="basket", column="worth", above=10, wait="1d")
+    found = load_folder(labelled(tmp_path)).models["abandoned"].label
+    assert found == Label(source="sale", key="basket", column="worth", above=10, wait="1d")
 
 
 def test_a_set_without_a_target_gives_no_label(tmp_path: Path) -> None:
@@ -213,14 +230,57 @@ def test_a_broken_file_is_named_with_its_line(
 def chained(folder: Path, *, model_by: str = "basket", target_by: str = "basket") -> Path:
     """Write a folder whose baskets belong to a chain; the model's label and a target are joined by these columns."""
     chain = ('"basket": category("the basket"),', '"basket": category("the basket"), "chain": category("whose"),')
-    target = ("    worth = baskets.worth\n", f"    worth = baskets.worth\n    big = {TARGET.format(target_by)}\n")
-    write(folder, sources_py=chain, features_py=target, model_py=('key="basket"', f'key="{model_by}"'))
-    features = (folder / "features.py").read_text()
-    (folder / "features.py").write_text(features.replace("import feature_set", "import feature_set, target"))
-    return folder
+    return targeted(write(folder, sources_py=chain, model_py=('key="basket"', f'key="{model_by}"')), target_by)
 
 
-TARGET = 'target(baskets.worth > 10, on="{}", wait="1d")'
+def test_a_feature_that_cannot_be_compiled_is_named_where_it_stands_though_the_model_asks_for_it(
+    tmp_path: Path,
+) -> None:
+    folder = labelled(tmp_path)
+    file = folder / "features.py"
+    file.write_text(file.read_text().replace('by("basket")', 'by("baskt")'))
+    with pytest.raises(ProjectError, match=r"features\.py:11: mean_1h: key baskt is not a column of basket; add"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(("second", "line"), [("baskets.weight", 15), ("baskets.worth", 16)])
+def test_of_two_versions_with_features_of_the_same_names_the_broken_one_is_named(
+    tmp_path: Path, second: str, line: int
+) -> None:
+    file = declared(tmp_path, '"basket_now"', '"basket_now", version=2') / "features.py"
+    first, again, body = file.read_text().rpartition("    worth = ")
+    broken = body.replace("baskets.worth", second, 1).replace('mean("worth"', 'mean("weight"')
+    file.write_text(f"{first}{again}{broken}")
+    with pytest.raises(ProjectError, match=rf"features\.py:{line}: \w+: basket has no column weight") as error:
+        load_folder(tmp_path)
+    assert error.value.line == line
+
+
+def test_a_fault_of_a_whole_set_is_named_at_its_beginning(tmp_path: Path) -> None:
+    file = declared(tmp_path, '"basket_now"', '"basket_now", version=2') / "features.py"
+    first, again, second = file.read_text().rpartition("@")
+    file.write_text(f"{first}{again}{second.replace('1h', '-1h', 1)}")
+    with pytest.raises(ProjectError, match=r"features\.py:13: basket_now: '-1h' is not a duration"):
+        load_folder(tmp_path)
+
+
+def test_a_set_from_another_file_of_the_folder_is_named_there(tmp_path: Path) -> None:
+    file = write(tmp_path, features_py=("baskets.worth", "baskets.weight")) / "features.py"
+    file.rename(file.with_name("baskets.py"))
+    file.write_text("from .baskets import BasketNow\n")
+    with pytest.raises(ProjectError, match=r"baskets\.py:9: worth: basket has no column weight"):
+        load_folder(tmp_path)
+
+
+def test_a_set_that_is_no_class_is_named_by_its_first_such_feature(tmp_path: Path) -> None:
+    file = write(tmp_path) / "features.py"
+    head, _, _ = file.read_text().partition("@")
+    made = "features = dict(\n    worth=baskets.weight,\n)\n"
+    file.write_text(
+        f'{head}{made}Made = feature_set("basket_now", spine=baskets, lateness="1h")(type("M", (), features))\n'
+    )
+    with pytest.raises(ProjectError, match=r"features\.py:8: worth: basket has no column weight"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +296,28 @@ def test_a_label_that_is_not_joined_by_the_key_of_the_spine_is_refused(
     known = r"rows of 'basket_now' are known by 'basket', the key of their spine; join it by 'basket', or take a spine"
     with pytest.raises(ProjectError, match=rf"{said}, but {known}"):
         load_folder(chained(tmp_path, **joined))
+
+
+def test_a_label_whose_key_is_a_number_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, model_py=('source="basket"', 'source="till"')) / "sources.py"
+    till = (
+        'till = source("till", key="till", columns={"till": category("the till"),\n'
+        '    "basket": fixed("its number", unit="1", lo=0, hi=99, integer=True),\n'
+        '    "worth": fixed("what was paid", unit="EUR", lo=0, hi=1000)})\n'
+    )
+    file.write_text(file.read_text() + till)
+    found = r"joined by 'basket', a fixed column of 'till', which is never what a row is known by"
+    with pytest.raises(ProjectError, match=rf"model\.py:4: the label of model 'abandoned' is {found}; make 'basket'"):
+        load_folder(tmp_path)
+
+
+def test_a_target_of_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    file = targeted(write(tmp_path)) / "features.py"
+    other = 'other = stream("other", key="basket", columns={"worth": fixed("EUR", lo=0, hi=99)})\n\n@feature_set('
+    features = file.read_text().replace("import feature_set, target", "import feature_set, fixed, stream, target")
+    file.write_text(features.replace("@feature_set(", other).replace("sale.stream().worth", "other.worth"))
+    with pytest.raises(ProjectError, match=r"features\.py:12: the target 'big' comes from 'other', which is no source"):
+        load_folder(tmp_path)
 
 
 def test_a_definition_whose_label_was_joined_otherwise_can_still_be_read(tmp_path: Path) -> None:

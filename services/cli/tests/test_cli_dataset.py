@@ -87,6 +87,35 @@ def test_whoever_waits_for_a_request_that_fails_is_told_which_and_why(services):
     assert f"request {REQUEST} for a dataset of 'arrival_delay' failed: no rows" in done.stderr
 
 
+def again(services, dataset):
+    """Ask for the dataset again where this one comes out, and return the outcome."""
+    asked = ASKED | {"status": "built", "dataset": dataset}
+    services.on("POST /v1/datasets", {"request": REQUEST, "cut": CUT, "again": ADDRESS}, 202)
+    built = {"dataset": BUILT | {"dataset": dataset}, "manifest": MANIFEST, "request": asked}
+    services.on(f"GET /v1/datasets/{REQUEST}", built)
+    return services.run("dataset", "build", "--again", "abab", "--wait")
+
+
+def test_a_dataset_is_built_again_by_its_id_alone(services):
+    assert again(services, ADDRESS).exit_code == 0
+    (_, body), *_ = services.asked
+    assert (body.pop("command_id") != "", body) == (True, {"again": "abab"})
+
+
+def test_another_dataset_in_place_of_the_one_that_was_to_be_built_again_is_told(services):
+    other = f"sha256:{'cd' * 32}"
+    done = again(services, other)
+    assert (done.exit_code, "cdcdcdcdcdcd" in done.stdout) == (1, True)
+    assert f"{ADDRESS} was to be built again, and {other} came out: the code that builds datasets" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("m", "--again", "abab"), ("--again", "abab", "--at", CUT)])
+def test_what_to_build_is_said_once(services, arguments):
+    done = services.run("dataset", "build", *arguments)
+    assert (done.exit_code, services.asked) == (2, [])
+    assert "name a model, with --at if you like, or a dataset" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("stands", "note"),
     [({"waiting": "nothing announced"}, "nothing announced"), ({"status": "failed", "reason": "no rows"}, "no rows")],
@@ -128,7 +157,7 @@ def test_a_dataset_that_is_gone_or_changed_is_told_with_what_to_do(services, out
     done = shown(services, gone, manifest=None).run("dataset", "show", "ab", "-o", output)
     assert done.exit_code == 1
     assert f"no artifact {ADDRESS}" in done.stdout
-    assert done.stderr == f"build it again: mainstem dataset build arrival_delay --at {CUT}\n"
+    assert done.stderr == "build it again: mainstem dataset build --again abababababab\n"
 
 
 def test_a_request_that_led_to_no_dataset_yet_is_shown(services):

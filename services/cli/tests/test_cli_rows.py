@@ -14,7 +14,7 @@ from mainstem.cli.row_files import RowFile, by_topic, recorded_within
 from mainstem.events.data import ProgressReached
 from mainstem.events.errors import Rejected
 from mainstem.events.instants import NEVER, render
-from mainstem.feature_engine import feature_set, target
+from mainstem.feature_engine import feature_set, load, target
 from mainstem.project import Label, ProjectDefinition
 from mainstem.testkit.clock import HOUR
 from mainstem.testkit.projects import shop, storms
@@ -87,6 +87,15 @@ def test_the_file_says_of_which_set_it_is_and_what_was_read(tmp_path):
     assert pq.read_schema(tmp_path / "rows.parquet").metadata[b"mainstem.feature_set"] == b"buying"
 
 
+def test_a_file_in_a_folder_that_is_not_there_is_refused_by_name(tmp_path):
+    file = tmp_path / "nowhere" / "rows.parquet"
+    with (
+        pytest.raises(Rejected, match=rf"{file} cannot be written \(.+\); name a file in a folder"),
+        RowFile(file, COMPILED),
+    ):
+        pass
+
+
 def test_a_file_that_was_not_finished_is_not_there(tmp_path):
     with pytest.raises(ArithmeticError), RowFile(tmp_path / "rows.parquet", COMPILED):
         raise ArithmeticError
@@ -101,8 +110,9 @@ def test_a_span_holds_its_first_instant_and_not_its_last():
 
 @pytest.mark.parametrize("name", ["position", "label"])
 def test_a_feature_with_the_name_of_another_column_is_refused(tmp_path, name):
-    orders = shop().sources["orders"].stream()
-    compiled = feature_set("named", spine=orders, lateness="1h")(type("Named", (), {name: orders.amount})).compile()
+    spec = json.loads(json.dumps(COMPILED.spec))
+    spec["features"][0]["name"] = name  # as it could be written once
+    compiled = load(spec)
     with pytest.raises(Rejected, match=f"feature '{name}' has the name of another column"):
         RowFile(tmp_path / "rows.parquet", compiled, labels())
 
@@ -209,6 +219,20 @@ def test_an_event_of_another_type_is_no_label():
     assert labels(replace(paid(50, 5), headers=headers)).of("s", 0) is None
 
 
+def test_a_label_that_is_joined_by_a_number_is_refused():
+    document = shop().model_dump(mode="json")
+    columns = document["sources"]["payments"]["columns"]
+    document["sources"]["refunds"] = document["sources"]["payments"] | {
+        "name": "refunds",
+        "key": "till",
+        "columns": {"till": columns["shop"], "shop": columns["paid"], "paid": columns["paid"]},
+    }
+    with pytest.raises(
+        Rejected, match="joined by 'shop', a fixed column of 'refunds', which is never what a row is known"
+    ):
+        Labels(RULE.model_copy(update={"source": "refunds"}), ProjectDefinition.model_validate(document), "buying")
+
+
 def test_the_models_of_a_set_say_what_its_label_is():
     (label,) = declared_labels(storms(), "gusts")
     assert worded(label) == "outcome.loss > 10 within 6h, joined by sensor"
@@ -228,10 +252,10 @@ def test_the_target_of_a_set_goes_before_the_labels_of_its_models():
 @pytest.mark.parametrize(
     ("otherwise", "why"),
     [
-        ({"source": "refunds"}, "'refunds', which is no source of the project"),
+        ({"source": "refunds"}, "'refunds', which is no source; declare it in sources.py, and apply the project again"),
         (
             {"key": "till"},
-            "joined by 'till', but its rows are known by 'shop', the key of their spine; join it by 'shop'",
+            "joined by 'till', but rows of 'buying' are known by 'shop', the key of their spine; join it by 'shop', or",
         ),
     ],
 )

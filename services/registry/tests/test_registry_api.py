@@ -9,11 +9,13 @@ import pytest
 from mainstem.auth import Principal
 from mainstem.events.envelope import Event
 from mainstem.events.topics import ConcreteTopic
+from mainstem.feature_engine import feature_set, fixed, stream, target
 from mainstem.registry.api import Api
 from mainstem.registry.handlers import on_run
 from mainstem.registry.memory import MemoryStore
 from mainstem.registry.ports import Broker
 from mainstem.testkit.callers import Caller, bearer, calling, principals
+from mainstem.testkit.projects import storms
 
 
 class Registry(Caller):
@@ -99,6 +101,72 @@ async def test_what_is_no_definition_is_refused_with_every_fault(registry, docum
     assert answer.status_code == 422
     assert "monitoring: Field required; apply" in answer.json()["detail"]
     assert "serving: Field required" in answer.json()["detail"]
+
+
+def joined_otherwise(document):
+    """Let the label of the model be joined by the station of a sensor, a column that both sources have."""
+    for name in ("reading", "outcome"):
+        columns = document["sources"][name]["columns"]
+        columns["station"] = columns["sensor"]
+    document["models"]["storm"]["label"]["key"] = "station"
+
+
+def joined_by_a_number(document):
+    """Let the source of the label have a number where the readings have the sensor."""
+    outcome = document["sources"]["outcome"]
+    outcome["columns"] |= {"event": outcome["columns"]["sensor"], "sensor": outcome["columns"]["loss"]}
+    outcome["key"] = "event"
+
+
+def with_a_target_elsewhere(document):
+    """Declare a set that no model reads, with a target from what is no source."""
+    reading = storms().sources["reading"].stream()
+    tide = stream("tide", key="sensor", columns={"level": fixed("m", lo=0, hi=9)})
+    declared = {"wind": reading.wind, "high": target(tide.level > 2, on="sensor", wait="3h")}
+    add(document, feature_set("unread", spine=reading, lateness="1h")(type("Unread", (), declared)))
+
+
+def with_names_of_one_topic(document):
+    """Declare sets that no model reads, whose topics the broker takes for one."""
+    reading = storms().sources["reading"].stream()
+    for name, version in (("unread_v2", 1), ("unread", 2)):
+        collect = feature_set(name, spine=reading, lateness="1h", version=version)
+        add(document, collect(type("Unread", (), {"wind": reading.wind})))
+
+
+def with_a_name_that_is_none(document):
+    """File a set that no model reads under a name that no topic may have."""
+    document["feature_sets"]["Un/read"] = document["feature_sets"]["gusts"]
+
+
+def add(document, declared):
+    compiled = declared.compile()
+    document["feature_sets"][compiled.label] = {"id": compiled.id, "spec": compiled.spec}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            joined_otherwise,
+            "the label of model 'storm' is joined by 'station', but rows of 'gusts' are known by 'sensor', the key of "
+            "their spine; join it by 'sensor', or take a spine that is keyed by 'station'",
+        ),
+        (
+            joined_by_a_number,
+            "the label of model 'storm' is joined by 'sensor', a fixed column of 'outcome', which is never what a row "
+            "is known by; make 'sensor' of 'outcome' a category",
+        ),
+        (with_a_target_elsewhere, "the target 'high' comes from 'tide', which is no source; declare it in sources.py"),
+        (with_names_of_one_topic, "feature sets 'unread.v2' and 'unread_v2' would have one topic"),
+        (with_a_name_that_is_none, "feature_sets.Un/read.[key]: String should match pattern"),
+    ],
+)
+async def test_what_no_folder_may_say_is_refused_in_the_same_words(registry, document, spoil, said):
+    spoil(document)
+    answer = await registry.post("/v1/projects", "dana", definition=document)
+    assert (answer.status_code, said in answer.json()["detail"]) == (422, True), answer.json()
+    assert (await registry.get("/v1/projects")).json() == {"projects": []}
 
 
 @pytest.mark.parametrize(("by", "status"), [(None, 401), ("ann", 403), ("olga", 403)])

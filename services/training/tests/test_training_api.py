@@ -9,6 +9,8 @@ from services.training.tests.training_log import CUT
 from services.training.tests.training_parts import Parts
 
 from mainstem.events.instants import render
+from mainstem.feature_engine import feature_set
+from mainstem.project import ProjectDefinition
 from mainstem.testkit.callers import Caller, calling, principals
 from mainstem.testkit.clock import DAY
 from mainstem.training.api import Api
@@ -93,6 +95,51 @@ async def test_a_dataset_is_checked_against_its_manifest(training: Caller, parts
     assert (shown["dataset"], shown["manifest"]) == (row, None)
 
 
+def second(definition: ProjectDefinition) -> ProjectDefinition:
+    """Return the definition with a second version of the set beside the first, and the model reading that one."""
+    document = definition.model_dump(mode="json")
+    ((name, first),) = definition.feature_sets.items()
+    spine = definition.sources[first.compiled.spine].stream()
+    declared = {"wind": spine.wind, "twice": spine.wind * 2}
+    compiled = feature_set(name, spine=spine, lateness="1h", version=2)(type("Gusts", (), declared)).compile()
+    document["feature_sets"][compiled.label] = {"id": compiled.id, "spec": compiled.spec}
+    document["models"][next(iter(definition.models))]["feature_set"] = compiled.label
+    return ProjectDefinition.model_validate(document)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "lost"])
+async def test_a_dataset_is_built_again_though_its_model_reads_another_set_by_now(
+    training: Caller, parts: Parts, performer: Performer, lost: bool
+):
+    row = await parts.build("one")
+    await parts.apply(second(parts.definition))
+    for address in (row["dataset"], row["parquet"]):
+        (file,) = parts.folder.rglob(str(address).removeprefix("sha256:"))
+        file.unlink() if lost else file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert (await training.get(f"/v1/datasets/{row['dataset']}/check")).json()["verdict"] != "holds"
+    answer = await training.post("/v1/datasets", "dana", again=str(row["dataset"])[:20])
+    asked = answer.json()
+    assert (answer.status_code, asked["again"], asked["cut"]) == (202, row["dataset"], render(CUT))
+    assert await performer.advance()
+    assert await parts.built(asked["request"]) == row
+    assert (await training.get(f"/v1/datasets/{row['dataset']}/check")).json()["verdict"] == "holds"
+
+
+async def test_only_a_builder_has_a_dataset_built_again(training: Caller, parts: Parts):
+    row = await parts.build("one")
+    answers = [await training.post("/v1/datasets", by, again=row["dataset"]) for by in (None, "olga")]
+    assert [answer.status_code for answer in answers] == [401, 403]
+
+
+async def test_what_is_no_dataset_is_not_built_again(training: Caller, parts: Parts):
+    request = await asked(training, parts)
+    answers = [await training.post("/v1/datasets", "dana", again=wanted) for wanted in ("zzz", request)]
+    assert [(answer.status_code, answer.json()["detail"]) for answer in answers] == [
+        (404, "no dataset and no request begins with 'zzz'; list them with `mainstem dataset list`"),
+        (404, f"request {request!r} has led to no dataset; ask for its model anew"),
+    ]
+
+
 async def test_a_request_without_a_dataset_cannot_be_checked(training: Caller, parts: Parts):
     request = await asked(training, parts)
     answer = await training.get(f"/v1/datasets/{request}/check")
@@ -149,6 +196,11 @@ REFUSED = {
     "no model": ({"at": None}, 400, 'send {"model": "<name>"}'),
     "an unknown model": ({"model": "tides"}, 404, "no applied project declares model 'tides'"),
     "no instant": ({"at": "noon"}, 400, "at: Invalid isoformat string: 'noon'"),
+    "again, and otherwise": (
+        {"again": "abc"},
+        400,
+        'send {"again": "<dataset>"} alone: the dataset says of which model it is, and its cut',
+    ),
     "a long id": ({"command_id": "c" * 201}, 400, "command_id has 201 characters, at most 200"),
 }
 

@@ -93,6 +93,18 @@ async def test_what_was_deleted_is_built_again_from_the_log_under_the_same_addre
     )
 
 
+@pytest.mark.parametrize("what", ["dataset", "parquet"])
+async def test_what_was_damaged_is_whole_when_it_is_built_again(parts: Parts, what: str) -> None:
+    first = await parts.build("one")
+    file = _file(parts.folder, str(first[what]))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert check(parts.artifacts, str(first["dataset"]), str(first["parquet"]))[0] == "changed"
+    assert await parts.build("two") == first
+    assert check(parts.artifacts, str(first["dataset"]), str(first["parquet"]))[0] == "holds"
+
+
 async def test_another_cut_gives_another_address(parts: Parts) -> None:
     assert (await parts.build("one"))["dataset"] != (await parts.build("two", CUT - DAY))["dataset"]
 

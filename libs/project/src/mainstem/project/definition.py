@@ -1,8 +1,8 @@
 """A project as one document: what its folder means, and all that services ever see of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -14,6 +14,9 @@ from mainstem.project.contract import Name, SetLabel, SourceContract
 from mainstem.project.model import ModelDefinition
 from mainstem.project.monitoring import Monitoring
 from mainstem.project.serving import Serving
+
+#: Kinds of columns whose values may be what a row is known by, which is a text.
+_TEXTS: Final = ("category", "text")
 
 
 class FeatureSetDefinition(BaseModel):
@@ -31,6 +34,16 @@ class FeatureSetDefinition(BaseModel):
         if compiled.id != self.id:
             raise ValueError(f"the feature set hashes to {compiled.id}, its definition says {self.id}")
         return compiled
+
+
+class Unjoined(NamedTuple):
+    """A label that cannot be joined with the rows that it is for: of a model, or else the target of a feature set."""
+
+    of_model: bool
+    name: str  #: of the model, or of the target
+    feature_set: str
+    found: str
+    fix: str
 
 
 class ProjectDefinition(BaseModel):
@@ -58,10 +71,42 @@ class ProjectDefinition(BaseModel):
     def known_by(self, feature_set: str) -> str:
         """Return the column that the rows of a set are known by, the key of its spine: labels are joined by no other.
 
-        Reading a definition does not ask for that, since one that was applied earlier may say otherwise: `load_folder`
-        refuses it, and so must whoever joins.
+        Reading a definition does not ask for that, since one that was applied earlier may say otherwise: whoever puts a
+        definition in force asks `unjoined`, and whoever joins asks `misjoined`.
         """
         return self.sources[self.feature_sets[feature_set].compiled.spine].key
+
+    def unjoined(self) -> Iterator[Unjoined]:
+        """Yield the labels that cannot be joined with the rows that they are for, the targets of sets first."""
+        for label, part in self.feature_sets.items():
+            if (target := part.compiled.target) is not None:
+                fault = self.misjoined(f"the target {target.name!r}", target.stream, target.on, label)
+                if fault is not None:
+                    yield Unjoined(of_model=False, name=target.name, feature_set=label, found=fault[0], fix=fault[1])
+        for name, model in self.models.items():
+            what, label = f"the label of model {name!r}", model.feature_set
+            fault = self.misjoined(what, model.label.source, model.label.key, label)
+            if fault is not None:
+                yield Unjoined(of_model=True, name=name, feature_set=label, found=fault[0], fix=fault[1])
+
+    def misjoined(self, what: str, source: str, key: str, feature_set: str) -> tuple[str, str] | None:
+        """Return what keeps a label of a set, called `what`, from being joined, and what to do; None if nothing does.
+
+        `source` is where it comes from, and `key` the column that it is joined by.
+        """
+        wanted = self.known_by(feature_set)
+        if key != wanted:
+            known = f"rows of {feature_set!r} are known by {wanted!r}, the key of their spine"
+            fix = f"join it by {wanted!r}, or take a spine that is keyed by {key!r}"
+            return f"{what} is joined by {key!r}, but {known}", fix
+        if source not in self.sources:
+            return f"{what} comes from {source!r}, which is no source", "declare it in sources.py"
+        column = self.sources[source].columns.get(key)
+        if column is None or column.kind not in _TEXTS:
+            there = "no column" if column is None else f"a {column.kind} column"
+            found = f"{what} is joined by {key!r}, {there} of {source!r}, which is never what a row is known by"
+            return found, f"make {key!r} of {source!r} a category"
+        return None
 
     @model_validator(mode="after")
     def _parts_are_filed_under_their_names(self) -> Self:

@@ -6,7 +6,7 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -22,6 +22,7 @@ from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition
 from mainstem.project.errors import ProjectError
 from mainstem.project.model import ModelDefinition
 from mainstem.project.monitoring import Monitoring
+from mainstem.project.places import Place, line_of, place_of, said_at
 from mainstem.project.serving import Serving
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -43,9 +44,9 @@ def load_folder(folder: Path) -> ProjectDefinition:
     monitoring = _document(folder / "monitoring.toml", Monitoring)
     with _package(folder) as package:
         sources = _parts(_evaluate(folder, package, "sources"), SourceContract)
-        declared = _parts(_evaluate(folder, package, "features"), FeatureSet)
+        declared = _declared(folder, package)
+        feature_sets = [_compiled(place, part) for part, place in declared]
         models = _parts(_evaluate(folder, package, "model"), ModelDefinition)
-    feature_sets = [_compiled(folder / "features.py", part) for part in declared]
     _once(folder / "sources.py", [part.name for part in sources])
     _once(folder / "features.py", [part.label for part in feature_sets])
     _once(folder / "model.py", [part.name for part in models])
@@ -60,7 +61,7 @@ def load_folder(folder: Path) -> ProjectDefinition:
         )
     except ValidationError as error:
         raise ProjectError(folder / "model.py", 1, faults(error), "make the files of the folder agree") from error
-    _joined(folder, project)
+    _joined(folder, project, {part.label: place for part, (_, place) in zip(feature_sets, declared, strict=True)})
     return project
 
 
@@ -78,21 +79,12 @@ def _document(file: Path, kind: type[Document]) -> Document:
         raise ProjectError(file, _line_named(str(error)), str(error), "correct the TOML") from error
     except ValidationError as error:
         place = error.errors()[0]["loc"]
-        raise ProjectError(file, _line_of(text, place), faults(error), "correct the value") from error
+        raise ProjectError(file, line_of(text, place), faults(error), "correct the value") from error
 
 
 def _line_named(message: str) -> int:
     match = re.search(r"at line (\d+)", message)
     return int(match[1]) if match else 1
-
-
-def _line_of(text: str, place: tuple[int | str, ...]) -> int:
-    """Return the line of the innermost key of `place` that the text holds; 1 when it holds none."""
-    for name in reversed(place):
-        match = re.search(rf"^\s*\[?{re.escape(str(name))}\s*[\]=]", text, re.MULTILINE)
-        if match:
-            return text.count("\n", 0, match.end()) + 1
-    return 1
 
 
 @contextmanager
@@ -124,12 +116,20 @@ def _evaluate(folder: Path, package: str, name: str) -> ModuleType:
         raise ProjectError(place, line, _said(error), "correct this line") from error
 
 
-def _compiled(file: Path, declared: FeatureSet) -> CompiledSet:
+def _declared(folder: Path, package: str) -> list[tuple[FeatureSet, Place]]:
+    """Return the feature sets of features.py, some of which it may have from other files of the folder, with places."""
+    features = _evaluate(folder, package, "features")
+    others = [module for name, module in sys.modules.items() if name.startswith(f"{package}.")]
+    files = [(Path(module.__file__), module) for module in (features, *others) if module.__file__]
+    return [(part, place_of(part, files)) for part in _parts(features, FeatureSet)]
+
+
+def _compiled(place: Place, declared: FeatureSet) -> CompiledSet:
     try:
         return declared.compile()
     except DefinitionError as error:
-        line = _line_of(file.read_text(encoding="utf-8"), (error.feature,))
-        raise ProjectError(file, line, f"{error.feature}: {error.problem}", error.fix) from error
+        line = place.line_of(error.feature)
+        raise ProjectError(place.file, line, f"{error.feature}: {error.problem}", error.fix) from error
 
 
 def _once(file: Path, names: list[str]) -> None:
@@ -137,36 +137,19 @@ def _once(file: Path, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             fix = "give one of them another name, or a feature set another version"
-            raise ProjectError(file, max(_said_at(file, name), default=1), f"{name!r} is declared twice", fix)
+            raise ProjectError(file, max(said_at(file, name), default=1), f"{name!r} is declared twice", fix)
 
 
-def _joined(folder: Path, project: ProjectDefinition) -> None:
-    """Raise ProjectError when a label is joined by another column than the rows that it labels are known by."""
-    for file, line, what, key, label in _labels(folder, project):
-        wanted = project.known_by(label)
-        if key != wanted:
-            known = f"rows of {label!r} are known by {wanted!r}, the key of their spine"
-            fix = f"join it by {wanted!r}, or take a spine that is keyed by {key!r}"
-            raise ProjectError(file, line, f"{what} is joined by {key!r}, but {known}", fix)
-
-
-def _labels(folder: Path, project: ProjectDefinition) -> Iterator[tuple[Path, int, str, str, str]]:
-    """Yield of each label file, line, what it is called, what it is joined by, and the feature set that it is for."""
-    file = folder / "features.py"
-    for label, part in project.feature_sets.items():
-        if (found := part.compiled.target) is not None:
-            line = _line_of(file.read_text(encoding="utf-8"), (found.name,))
-            yield file, line, f"the target {found.name!r}", found.on, label
-    file = folder / "model.py"
-    for name, model in project.models.items():
-        line = min(_said_at(file, name), default=1)
-        yield file, line, f"the label of model {name!r}", model.label.key, model.feature_set
-
-
-def _said_at(file: Path, label: str) -> list[int]:
-    """Return the lines of a file that say a name in quotes."""
-    text, name = file.read_text(encoding="utf-8"), rf"""["']{re.escape(label.partition(".")[0])}["']"""
-    return [text.count("\n", 0, place.start()) + 1 for place in re.finditer(name, text)]
+def _joined(folder: Path, project: ProjectDefinition, places: Mapping[str, Place]) -> None:
+    """Raise ProjectError when a label cannot be joined with the rows that it is for."""
+    fault = next(project.unjoined(), None)
+    if fault is None:
+        return
+    if fault.of_model:
+        file = folder / "model.py"
+        raise ProjectError(file, min(said_at(file, fault.name), default=1), fault.found, fault.fix)
+    place = places[fault.feature_set]
+    raise ProjectError(place.file, place.line_of(fault.name), fault.found, fault.fix)
 
 
 def _raised_at(trace: TracebackType | None, folder: Path, file: Path) -> tuple[Path, int]:

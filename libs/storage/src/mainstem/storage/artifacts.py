@@ -3,6 +3,7 @@
 import os
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from mainstem.events.errors import MainstemError
 from mainstem.events.ids import content_id
@@ -25,12 +26,16 @@ class Artifacts:
         self._folder = folder
 
     def put(self, content: bytes) -> str:
-        """Store `content` and return its address. Putting it twice is one artifact."""
+        """Store `content` and return its address. Putting it twice is one artifact.
+
+        A file that is there is read once: if it does not hold `content` any more, a whole one takes its place at once,
+        so that whoever reads meanwhile has the bytes of the one or of the other.
+        """
         address = content_id(content)
         target = self._path(address)
-        if not target.exists():
+        if not _holds(target, content):
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f"{target.name}.{os.getpid()}")
+            partial = target.with_name(f"{target.name}.{uuid4().hex}")  # others may put the same meanwhile
             with partial.open("wb") as out:
                 out.write(content)
                 out.flush()
@@ -55,6 +60,14 @@ class Artifacts:
         if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
             raise ArtifactMissing(f"{address!r} is no content address (sha256: and 64 hexadecimal digits)")
         return self._folder / digest[:2] / digest
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    """Tell whether a file has these bytes; one that cannot be read has not."""
+    try:
+        return file.stat().st_size == len(content) and file.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -71,11 +71,10 @@ class Labels:
 
     def __init__(self, rule: Label, definition: ProjectDefinition, feature_set: str) -> None:
         """Raise Rejected when the rows of the set cannot be joined with what brings the truth."""
-        if rule.source not in definition.sources:
-            raise Rejected(f"the label comes from {rule.source!r}, which is no source of the project; declare it")
-        if rule.key != (key := definition.known_by(feature_set)):
-            found = f"the label of {feature_set!r} is joined by {rule.key!r}, but its rows are known by {key!r}"
-            raise Rejected(f"{found}, the key of their spine; join it by {key!r} and apply the project again")
+        fault = definition.misjoined(f"the label of {feature_set!r}", rule.source, rule.key, feature_set)
+        if fault is not None:
+            found, fix = fault
+            raise Rejected(f"{found}; {fix}, and apply the project again")
         self.rule = rule
         self.topic = f"evt.data.{rule.source}"
         #: Records that are neither labels as ingestion accepts them nor markers: passed over.

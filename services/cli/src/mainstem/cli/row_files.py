@@ -66,9 +66,16 @@ class RowFile:
         self._ready: list[pa.Table] = []
 
     def __enter__(self) -> Self:
+        """Begin the file; raise Rejected when it cannot be written where it is to be."""
         label = [] if self._labels is None else [pa.field(_LABEL, pa.bool_())]
         schema = pa.schema([*self._schema, *label], metadata=self._schema.metadata)
-        self._writer = pq.ParquetWriter(self._partial, schema)
+        try:
+            self._writer = pq.ParquetWriter(self._partial, schema)
+        except OSError as fault:
+            why = fault.strerror or fault
+            raise Rejected(
+                f"{self._file} cannot be written ({why}); name a file in a folder that you may write"
+            ) from fault
         return self
 
     def __exit__(

@@ -23,20 +23,24 @@ from mainstem.training.history.datasets import check, read_manifest
 from mainstem.training.store import PostgresStore
 
 _LONGEST_ID = 200
+_SEND = 'send {"model": "<name>"}'
 
 _Row = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """What somebody asks for: a model of a project in force, as it was known at a time."""
+    """What somebody asks for, and when: a model, of a definition of its project, as of a cut."""
 
     id: str
     principal: Principal
     model: str
     project: str
     definition: str
+    cut: str
     recorded_us: int
+    #: The dataset that is to be built anew.
+    again: str | None = None
 
 
 class Api:
@@ -65,12 +69,12 @@ class Api:
 
     async def start(self, request: Request) -> Response:
         """Ask for a run: {"model", "command_id"?, "at"?}. Data and labels recorded before `at` are used."""
-        command = await self._command(request)
+        command = await self._command(request, *await self._asked(request))
         fact = TrainingRequested(
             run=child_id(command.id, "run")[:16],
             model=command.model,
             project=command.project,
-            cut=render(command.recorded_us),
+            cut=command.cut,
             cause="request",
             requested_by=command.principal.name,
         )
@@ -78,33 +82,66 @@ class Api:
         return JSONResponse({"run": fact.run, "cut": fact.cut}, 202)
 
     async def build(self, request: Request) -> Response:
-        """Ask for a dataset: {"model", "command_id"?, "at"?}. Data and labels recorded before `at` are in it."""
-        command = await self._command(request)
+        """Ask for a dataset: {"model", "command_id"?, "at"?}. Data and labels recorded before `at` are in it.
+
+        Or for one that is there, to be built anew: {"again", "command_id"?}, where `again` is its id or the beginning.
+        It is built by the definition that it was built by, whatever its model reads by now.
+        """
+        principal, body = await self._asked(request)
+        if body.get("again") is None:
+            command = await self._command(request, principal, body)
+        else:
+            command = await self._again(principal, body)
         fact = DatasetRequested(
             request=child_id(command.id, "dataset")[:16],
             model=command.model,
             project=command.project,
             definition=command.definition,
-            cut=render(command.recorded_us),
+            cut=command.cut,
             requested_by=command.principal.name,
         )
         await self._record(command, fact)
-        return JSONResponse({"request": fact.request, "cut": fact.cut}, 202)
+        again = {} if command.again is None else {"again": command.again}
+        return JSONResponse({"request": fact.request, "cut": fact.cut, **again}, 202)
 
-    async def _command(self, request: Request) -> _Command:
-        """Return who asks for what; raise Problem for who may not, and for what there is not."""
+    async def _asked(self, request: Request) -> tuple[Principal, Mapping[str, object]]:
+        """Return who asks, and the body; raise Problem for who may not, and for what is no object."""
         principal = authenticate(request, self._principals, Right.BUILD)
         body = await json_body(request)
-        if not isinstance(body, Mapping) or not isinstance(body.get("model"), str):
-            raise Problem(400, "model_missing", 'send {"model": "<name>"}')
-        owner = await self._store.owner(body["model"])
+        if not isinstance(body, Mapping):
+            raise Problem(400, "model_missing", _SEND)
+        return principal, body
+
+    async def _command(self, request: Request, principal: Principal, body: Mapping[str, object]) -> _Command:
+        """Return what is asked for a model; raise Problem for what there is not, and for a time one may not say."""
+        if not isinstance(body.get("model"), str):
+            raise Problem(400, "model_missing", _SEND)
+        model = str(body["model"])
+        owner = await self._store.owner(model)
         if owner is None:
-            raise Problem(404, "unknown_model", f"no applied project declares model {body['model']!r}")
+            raise Problem(404, "unknown_model", f"no applied project declares model {model!r}")
         recorded_us = self._recorded(request, body)
-        command_id = str(body.get("command_id") or uuid4().hex)
-        if len(command_id) > _LONGEST_ID:
-            raise Problem(400, "malformed_body", f"command_id has {len(command_id)} characters, at most {_LONGEST_ID}")
-        return _Command(command_id, principal, body["model"], *owner, recorded_us)
+        return _Command(_command_id(body), principal, model, *owner, render(recorded_us), recorded_us)
+
+    async def _again(self, principal: Principal, body: Mapping[str, object]) -> _Command:
+        """Return what is asked for a dataset that is to be built anew; raise Problem when there is none."""
+        if not isinstance(body["again"], str) or not body.keys() <= {"again", "command_id"}:
+            detail = 'send {"again": "<dataset>"} alone: the dataset says of which model it is, and its cut'
+            raise Problem(400, "malformed_body", detail)
+        dataset, _ = await self._find(body["again"])
+        if dataset is None:
+            wanted = body["again"]
+            raise Problem(404, "unknown_dataset", f"request {wanted!r} has led to no dataset; ask for its model anew")
+        return _Command(
+            id=_command_id(body),
+            principal=principal,
+            model=str(dataset["model"]),
+            project=str(dataset["project"]),
+            definition=str(dataset["definition"]),
+            cut=str(dataset["cut"]),
+            recorded_us=_now_us(),
+            again=str(dataset["dataset"]),
+        )
 
     async def _record(self, command: _Command, fact: Fact) -> None:
         event = begin(
@@ -115,7 +152,7 @@ class Api:
     def _recorded(self, request: Request, body: Mapping[str, object]) -> int:
         """Return now, or the time that somebody who may replay history gives."""
         if body.get("at") is None:
-            return time.time_ns() // 1000
+            return _now_us()
         authenticate(request, self._principals, Right.REPLAY)
         try:
             return parse(str(body["at"]))
@@ -177,6 +214,17 @@ class Api:
         name = str(request["request"])
         read, there = self._performer.progress.get(name, (None, None))
         return {**request, "waiting": self._performer.waiting.get(name), "read": read, "of": there}
+
+
+def _command_id(body: Mapping[str, object]) -> str:
+    command_id = str(body.get("command_id") or uuid4().hex)
+    if len(command_id) > _LONGEST_ID:
+        raise Problem(400, "malformed_body", f"command_id has {len(command_id)} characters, at most {_LONGEST_ID}")
+    return command_id
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _only(wanted: str, names: Sequence[str]) -> str:

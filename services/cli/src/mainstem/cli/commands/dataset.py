@@ -27,7 +27,10 @@ Found = dict[str, Any]
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Argument(help="Name of the model that is to learn from it.")],
+    model: Annotated[str | None, typer.Argument(help="Name of the model that is to learn from it.")] = None,
+    again: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Build this dataset anew, as its model was when it was built.")
+    ] = None,
     at: Annotated[str | None, typer.Option(help="Recorded time, RFC 3339: what is known by then is in it.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is built, or failed.")] = False,
     output: Output = Format.TABLE,
@@ -35,14 +38,28 @@ def build(
     """Ask for the rows and labels that are known now, or at a time that you give, frozen in a file.
 
     The same model, time and log give the same dataset, whoever asks and however often, a training run included.
+    A dataset whose file is lost or damaged is built `--again`, whatever its model reads by now.
     """
-    body = {"model": model, "command_id": str(uuid4()), "at": at}
-    answer = post("training", "/v1/datasets", body, by="builder")
+    if (model is None) == (again is None) or (again is not None and at is not None):
+        raise typer.BadParameter("name a model, with --at if you like, or a dataset with --again")
+    about = {"model": model, "at": at} if again is None else {"again": again}
+    answer = post("training", "/v1/datasets", {"command_id": str(uuid4()), **about}, by="builder")
     if wait:
-        show([_row(_outcome(answer["request"]), output)], output)
+        built = _outcome(answer["request"])
+        show([_row(built, output)], output)
+        _same(answer.get("again"), built["dataset"])
     else:
         typer.echo(f"asked for; follow it with `mainstem dataset show {answer['request'][:8]}`", err=True)
         show([answer], output)
+
+
+def _same(wanted: str | None, built: str) -> None:
+    """Raise CallRefused when a dataset that was built again is another one."""
+    if wanted is not None and wanted != built:
+        why = (
+            "the code that builds datasets, or the log, is not what it was; compare content, code and positions of both"
+        )
+        raise CallRefused(f"{wanted} was to be built again, and {built} came out: {why}")
 
 
 def _outcome(request: str) -> Found:
@@ -111,7 +128,7 @@ def show_(
             typer.echo()
             show(list(_positions(found["manifest"])), output)
     if verdict["verdict"] != "holds":
-        typer.echo(f"build it again: mainstem dataset build {row['model']} --at {row['cut']}", err=True)
+        typer.echo(f"build it again: mainstem dataset build --again {_short(row['dataset'])}", err=True)
         raise typer.Exit(1)
 
 
