@@ -2,9 +2,12 @@
 
 import doctest
 import math
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from fractions import Fraction
-from zoneinfo import ZoneInfo
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -21,10 +24,12 @@ from mainstem.feature_engine import (
     expressions,
     feature_set,
     fixed,
+    inference,
     layout,
     localtime,
     stream,
     time,
+    zones,
 )
 from mainstem.feature_engine.clocks import Clocks
 from mainstem.feature_engine.columns import Dictionary, write_table
@@ -33,6 +38,7 @@ from mainstem.feature_engine.kernel.exact import nearest, product, spread
 from mainstem.feature_engine.kernel.machine import local
 from mainstem.feature_engine.layout import decay_weights
 from mainstem.feature_engine.localtime import PARTS
+from mainstem.feature_engine.zones import zone_info
 
 LIMB = 2**31
 
@@ -106,11 +112,23 @@ def test_weights_are_those_of_the_formula():
     ),
 )
 def test_local_parts_are_those_of_the_calendar(second, zone):
-    at = datetime.fromtimestamp(second, UTC).astimezone(ZoneInfo(zone))
+    at = datetime.fromtimestamp(second, UTC).astimezone(zone_info(zone))
     expected = [at.hour, at.hour * 60 + at.minute, at.weekday(), at.weekday() * 24 + at.hour]
     parts = ["hour", "minute_of_day", "day_of_week", "hour_of_week"]
     assert [local_part([second * 10**6], zone, part)[0] for part in parts] == expected
     assert sorted(parts) == sorted(PARTS)
+
+
+def test_the_machine_s_own_time_zones_have_no_say(tmp_path):
+    (tmp_path / "Europe").mkdir()
+    utc = files("tzdata.zoneinfo").joinpath("UTC").read_bytes()
+    (tmp_path / "Europe" / "Berlin").write_bytes(utc)
+    program = (
+        "from mainstem.feature_engine.localtime import offsets_in_force as f; print(f('Europe/Berlin', 2013)[0, 1])"
+    )
+    environment = os.environ | {"PYTHONTZPATH": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == "3600\n"
 
 
 def test_the_hour_that_a_clock_repeats_is_the_same_hour_twice():
@@ -194,7 +212,7 @@ def test_keys_meet_across_streams_by_the_name_of_the_column():
     assert Engine(Friends.compile()).process(batch).values[:, 0].tolist() == [2, 0, 0]
 
 
-@pytest.mark.parametrize("module", [column_types, expressions, layout, localtime])
+@pytest.mark.parametrize("module", [column_types, expressions, inference, layout, localtime, zones])
 def test_the_examples_in_the_docstrings_are_true(module):
     result = doctest.testmod(module)
     assert (result.failed, result.attempted > 0) == (0, True)

@@ -222,7 +222,9 @@ def test_a_consumer_that_catches_up_applies_the_order_of_arrivals_and_not_that_o
     for number, at in polls(month, 500):
         merge.offer((names[number], 0), year.arrival[at], at, at.tolist())
         released += merge.release().items
-    released += merge.release_all().items
+    for name in names:
+        merge.drained((name, 0))
+    released += merge.release().items
     assert released == list(range(len(year)))
     order = np.concatenate([at for _, at in polls(month, 500)])
     arrival = np.maximum.accumulate(year.arrival[order])

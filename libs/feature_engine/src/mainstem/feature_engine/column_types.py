@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mainstem.feature_engine.errors import DefinitionError
+
 NULL = -(2**63)
 """The stored form of a missing value."""
 
@@ -73,13 +75,36 @@ def boolean() -> ColumnType:
 def fixed(unit: str, scale: int = 1, lo: float | None = None, hi: float | None = None) -> ColumnType:
     """Declare a number in `unit`, kept to 1/scale of it.
 
-    Outside `lo` and `hi` (inclusive, in `unit`) it is null and counted. Sums and means need both.
+    Outside `lo` and `hi` (inclusive, in `unit`) it is null and counted. Sums and means need both. Raises
+    DefinitionError, which names the unit, for what is no unit, no scale or no bound.
 
     >>> fixed("mph", scale=1000, lo=0, hi=200).hi
     200000
     """
+    name = f"fixed({unit!r})"
+    _check_kept(name, unit, scale)
+    return ColumnType(Kind.FIXED, unit, scale, _stored(name, lo, scale), _stored(name, hi, scale))
 
-    def stored(bound: float | None) -> int | None:
-        return None if bound is None else round(bound * scale)
 
-    return ColumnType(Kind.FIXED, unit, scale, stored(lo), stored(hi))
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written down: Python also has some with lone surrogates in them."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_kept(name: str, unit: object, scale: object) -> None:
+    if not isinstance(unit, str) or not unit or not is_unicode(unit):
+        raise DefinitionError(name, "it has no unit", "write the unit as a text, 'eur'; what is counted has '1'")
+    if isinstance(scale, bool) or not isinstance(scale, int):
+        raise DefinitionError(name, f"scale {scale!r} is no whole number", "write scale=100 to keep hundredths")
+
+
+def _stored(name: str, bound: float | None, scale: int) -> int | None:
+    if bound is None:
+        return None
+    try:
+        stored = round(bound * scale)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise DefinitionError(name, f"{bound!r} is no finite number", "write lo= and hi= in the unit") from exc
+    if isinstance(bound, bool):
+        raise DefinitionError(name, f"{bound!r} is a truth", "write lo= and hi= in the unit")
+    return stored

@@ -73,7 +73,7 @@ def load(spec: Json) -> CompiledSet:
     """Return the feature set of a specification, with the id it was compiled with; raise DefinitionError."""
     try:
         definition = from_spec(spec)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
         problem = f"the specification does not have the form that compile() gives ({exc!r})"
         raise DefinitionError(str(spec.get("feature_set")), problem, "compile it again from its source") from exc
     return compiled(definition)

@@ -10,7 +10,7 @@ _UNITS = {
     "d": 86_400_000_000,
     "w": 604_800_000_000,
 }
-_FORM = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+_FORM = re.compile(r"(\d+)(ms|s|m|h|d|w)", re.ASCII)
 
 
 def microseconds(text: str) -> int:

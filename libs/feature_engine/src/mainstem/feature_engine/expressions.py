@@ -6,12 +6,19 @@ Nothing is checked while a declaration is written, so that every complaint can n
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from reprlib import Repr
+from types import FunctionType
+from typing import TYPE_CHECKING, NoReturn, TypeGuard
 
 from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import Number, Text
+from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, Text
+from mainstem.feature_engine.localtime import PARTS
+from mainstem.feature_engine.misuse import Unwritten, lacks
+
+AGGREGATES = tuple(sorted(WINDOWED | AS_OF | {DECAY}))
 
 
-class Expression:
+class Expression(Unwritten):
     """A value: compare, calculate, choose. Operators make expressions; they compute nothing."""
 
     def __add__(self, other: "Operand") -> "Made":
@@ -73,6 +80,14 @@ class Expression:
 
     __hash__ = object.__hash__
 
+    if not TYPE_CHECKING:  # for a type checker what is missing is missing
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in AGGREGATES:
+                instead = f'group its stream first, like order.by("shop").{name}("amount", ...)'
+                raise AttributeError(f"{shown(self)} has no {name}: {instead}")
+            raise lacks(shown(self), name, ("clip", "is_null", "local"))
+
     def clip(self, lo: float, hi: float) -> "Made":
         """Hold the value between two numbers."""
         return Made("clip", (self, lo, hi))
@@ -116,6 +131,8 @@ class Stream:
         return Column(self, column)
 
     def __getitem__(self, column: str) -> "Column":
+        if not isinstance(column, str):
+            raise TypeError(f'{shown(column)} is no column of {self.name}: give its name, like {self.name}["amount"]')
         return Column(self, column)
 
     def by(self, key: str, *, at: str | None = None) -> "Grouped":
@@ -129,6 +146,11 @@ class Column(Expression):
 
     stream: Stream
     name: str
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Raise TypeError: what was meant is an aggregate."""
+        written = f'{self.stream.name}.by("shop").{self.name}(...)'
+        raise TypeError(f"{shown(self)} is no function: group the stream first, like {written}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +167,11 @@ class LocalTime:
 
     of: Expression
     zone: str
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise lacks(shown(self), name, PARTS)
 
     @property
     def hour(self) -> LocalPart:
@@ -204,6 +231,11 @@ class Grouped:
     by: str
     at: str
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise lacks(shown(self), name, AGGREGATES)
+
     def count(self, window: str | Window) -> Windowed:
         """Count the events."""
         return Windowed(self, "count", None, window)
@@ -248,6 +280,44 @@ class Grouped:
 Operated = str | Expression
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The label of a set: what becomes known about a spine event later. No feature may read it."""
+
+    value: Expression
+    on: str
+    wait: str
+
+
+def shown(value: object) -> str:
+    """Return what an author handed over, in a few words."""
+    match value:
+        case Column(stream, name):
+            return f"the column {stream.name}.{name}"
+        case Stream():
+            return f"the stream {value.name}"
+        case Grouped(stream):
+            return f"a group of {stream.name}"
+        case Windowed(Grouped(stream)):
+            return f"an aggregate of {stream.name}"
+        case _ if type(value) in _THINGS:
+            return _THINGS[type(value)]
+        case _:
+            return f"the function {value.__name__}" if isinstance(value, FunctionType) else _SHORT.repr(value)
+
+
+_SHORT = Repr()
+_SHORT.maxother = _SHORT.maxstring = 60
+
+_THINGS: Mapping[type, str] = {
+    Made: "an expression",
+    LocalPart: "a part of a local time",
+    LocalTime: "a local time",
+    Window: "a window with a hop",
+    Target: "the target",
+}
+
+
 def number(value: float) -> Number:
     """Return a number as written, in lowest terms of ten; raise ValueError for what is no finite number.
 
@@ -266,6 +336,9 @@ def constant(value: object) -> Number | Text | None:
     """Return a constant as data, None for what is none."""
     if isinstance(value, str):
         return Text(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return number(value)
+    return number(value) if is_number(value) else None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a constant is a number; a truth is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

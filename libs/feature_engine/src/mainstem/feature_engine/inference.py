@@ -7,14 +7,17 @@ so that nothing the machine computes leaves 64 bits.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import lcm
-from zoneinfo import ZoneInfo
 
 from mainstem.feature_engine.column_types import EXACT, MAX_SCALE, ColumnType, Kind
 from mainstem.feature_engine.definition import Aggregate, Column, Expression, Local, Number, Operation, Text
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT, PARTS
+from mainstem.feature_engine.zones import zone_info
 
 ROOM = 2**62
 """No exact intermediate is larger than this."""
+
+COUNTED = "1"
+"""The unit of what is counted."""
 
 MOST = {"hour": 23, "minute_of_day": 1439, "day_of_week": 6, "hour_of_week": 167}
 
@@ -110,8 +113,8 @@ def _local(part: str, zone: str, of: Value) -> Value:
     if part not in PARTS:
         raise Unfit(f"unknown part {part} of a local time", f"take one of {', '.join(PARTS)}")
     try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError) as exc:
+        zone_info(zone)
+    except KeyError as exc:
         raise Unfit(f"unknown zone {zone!r}", "take a name like 'Europe/Paris'") from exc
     return Value(Kind.FIXED, True, 1, 0, MOST[part])
 
@@ -191,8 +194,18 @@ def _difference(args: list[Value]) -> Value:
 def _product(args: list[Value]) -> Value:
     one, other = args
     ends = [a * b for a in (one.lo, one.hi) for b in (other.lo, other.hi)]
-    unit = "·".join(arg.unit for arg in args if arg.unit)
+    unit = product_unit(one.unit, other.unit)
     return replace(_number(args, one.scale * other.scale, min(ends), max(ends)), unit=unit)
+
+
+def product_unit(one: str, other: str) -> str:
+    """Return the unit of a product: so many pieces at a price are money.
+
+    >>> product_unit("kg", "eur"), product_unit("1", "eur"), product_unit("", "1")
+    ('kg·eur', 'eur', '1')
+    """
+    measured = [unit for unit in (one, other) if unit not in {"", COUNTED}]
+    return "·".join(measured) or one or other
 
 
 def _negative(args: list[Value]) -> Value:

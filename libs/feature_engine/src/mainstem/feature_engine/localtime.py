@@ -1,6 +1,6 @@
 """The offsets of zones, year by year, from the zones' own rules.
 
-Offsets are found by asking `zoneinfo` once a day of each year that occurs and bisecting where two days differ.
+Offsets are found by asking the zone once a day of each year that occurs and bisecting where two days differ.
 """
 
 from datetime import UTC, datetime
@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mainstem.feature_engine.zones import zone_info
 
 SECOND = 1_000_000
 FIRST_INSTANT = -62_135_510_400 * SECOND
@@ -33,7 +35,7 @@ def offsets_in_force(zone: str, year: int) -> NDArray[np.int64]:
     first = int(np.datetime64(f"{year:04d}", "s").astype(np.int64))
     end = int(np.datetime64(f"{year + 1:04d}", "s").astype(np.int64)) if year < 9999 else LAST_INSTANT // SECOND
     first = max(first, FIRST_INSTANT // SECOND)
-    tz = ZoneInfo(zone)
+    tz = zone_info(zone)
     starts, offsets = [first], [_offset(tz, first)]
     for day in range(first + _DAY, end + _DAY, _DAY):
         last = min(day, end)

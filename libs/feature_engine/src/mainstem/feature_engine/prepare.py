@@ -10,7 +10,7 @@ from mainstem.feature_engine.spec import feature_set, stream
 
 def prepare() -> None:
     """Run everything that is compiled once, on one event."""
-    event = stream("event", key="key", columns={"x": fixed("", lo=0, hi=1), "at": time(), "on": boolean()})
+    event = stream("event", key="key", columns={"x": fixed("1", lo=0, hi=1), "at": time(), "on": boolean()})
     by = event.by("key")
     features = {"x": event.x, "on": event.on, "hour": event.at.local("UTC").hour, "different": by.distinct("key", "1h")}
     engine = Engine(feature_set("prepare", spine=event, lateness="0s")(type("Prepare", (), features)).compile())

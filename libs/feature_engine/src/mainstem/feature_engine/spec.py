@@ -1,13 +1,13 @@
 """The language in which feature sets are declared, and its compilation to a definition."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mainstem.feature_engine import definition
+from mainstem.feature_engine import authored, definition
 from mainstem.feature_engine.column_types import ColumnType, Kind
 from mainstem.feature_engine.compiled import CompiledSet, compiled
-from mainstem.feature_engine.definition import Aggregate, Definition, Feature, Local, Operation, StreamSpec
-from mainstem.feature_engine.durations import microseconds
+from mainstem.feature_engine.definition import Definition, Feature, StreamSpec
 from mainstem.feature_engine.errors import DefinitionError
 from mainstem.feature_engine.expressions import (
     Column,
@@ -16,20 +16,18 @@ from mainstem.feature_engine.expressions import (
     LocalTime,
     Made,
     Stream,
-    Window,
+    Target,
     Windowed,
-    constant,
-    number,
+    shown,
 )
+from mainstem.feature_engine.resolver import Resolver, duration, label, text, twins
 
+RESERVED = frozenset({"spine_id", "entity", "event_time", "recorded_time", "position", "label"})
+"""The other columns of a file of rows."""
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The label of a set: what becomes known about a spine event later. No feature may read it."""
+MOST_VERSIONS = 9_999
 
-    value: Expression
-    on: str
-    wait: str
+_SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +42,34 @@ class FeatureSet:
 
     def compile(self) -> CompiledSet:
         """Return the checked set with its id; raise DefinitionError, which names the feature and the fix."""
+        _check_set(self.name, self.spine, self.version)
         features, targets = [], []
         for name, value in self.declared.items():
+            _check_name(name, isinstance(value, Target))
             if isinstance(value, Target):
-                targets.append(_target(name, value, self.spine))
+                targets.append(label(name, value, self.spine))
             else:
-                features.append(Feature(name, _Resolver(name, self.spine).feature(value)))
+                features.append(Feature(name, Resolver(name, self.spine).feature(value)))
         if len(targets) > 1:
             raise DefinitionError(targets[1].name, "a set has one target", "declare another set for it")
-        lateness = _duration(self.name, self.lateness)
+        lateness = duration(self.name, self.lateness)
         streams = tuple(_streams(self, features))
         target = targets[0] if targets else None
-        return compiled(Definition(self.name, self.version, lateness, streams, tuple(features), target))
+        found = compiled(Definition(self.name, self.version, lateness, streams, tuple(features), target))
+        authored.refuse(found.definition)
+        return found
 
 
 def stream(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
-    """Declare a stream: `key` names the column (a category, declared or not) of the entity its events are about."""
+    """Declare a stream: `key` names the column (a category, declared or not) of the entity its events are about.
+
+    Raises DefinitionError for a name that is no text, and for a column that has no type.
+    """
+    text("stream()", name, "the name of the stream", "order")
+    text(name, key, "the key", "order")
+    for column, kind in columns.items():
+        text(name, column, "the name of a column", "amount")
+        _check_type(f"{name}.{column}", kind)
     return Stream(name, key, {key: ColumnType(Kind.CATEGORY), **columns})
 
 
@@ -80,108 +90,54 @@ def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) ->
     """Make a class whose attributes are features, in order, a feature set with one row for each event of `spine`.
 
     An event that becomes known more than `lateness` after it happened is too late: counted, not applied.
-    A set whose models must not be disturbed is edited as its next `version`, beside it.
+    A set whose models must not be disturbed is edited as its next `version`, beside it. All features are written in the
+    class itself: DefinitionError if it inherits some.
     """
 
     def collect(cls: type) -> FeatureSet:
-        declared = {attribute: value for attribute, value in vars(cls).items() if not attribute.startswith("__")}
-        return FeatureSet(name, spine, lateness, declared, version)
+        for parent in cls.__mro__[1:]:
+            for inherited in _attributes(parent):
+                problem = f"{cls.__name__} inherits {inherited} of {parent.__name__}"
+                raise DefinitionError(shown(name), problem, "write all features of a set in its own class")
+        return FeatureSet(name, spine, lateness, _attributes(cls), version)
 
     return collect
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolver:
-    """Turns what was declared for a feature into data; `owner` is the stream whose columns may stand in it."""
-
-    feature_name: str
-    owner: Stream
-
-    def feature(self, declared: object) -> definition.Expression:
-        if not isinstance(declared, Expression):
-            fix = "assign a column, an expression or an aggregate of `by(...)`"
-            raise self._error(f"{declared!r} is not a feature", fix)
-        return self.resolve(declared)
-
-    def resolve(self, declared: object) -> definition.Expression:
-        match declared:
-            case Column():
-                return self._column(declared)
-            case LocalPart(LocalTime(of, zone), part):
-                return Local(part, zone, self.resolve(of))
-            case Windowed():
-                return self._aggregate(declared)
-            case Made(op, args):
-                return Operation(op, tuple(self.resolve(arg) for arg in args))
-            case Target():
-                raise self._error(
-                    "it reads the target, which is not known yet", "take what is known at the spine event"
-                )
-            case _:
-                return self._constant(declared)
-
-    def _constant(self, declared: object) -> definition.Expression:
-        try:
-            found = constant(declared)
-        except ValueError as exc:
-            raise self._error(str(exc), "write a finite number") from exc
-        if found is None:
-            raise self._error(f"{declared!r} is no value", "take a column, a number, a text or an aggregate")
-        return found
-
-    def _column(self, column: Column) -> definition.Column:
-        if column.stream is not self.owner:
-            problem = f"{column.stream.name}.{column.name} is not a column of {self.owner.name}"
-            raise self._error(problem, f"take a column of {self.owner.name}, or an aggregate of {column.stream.name}")
-        if column.name not in self.owner.columns:
-            problem = f"{self.owner.name} has no column {column.name}"
-            raise self._error(problem, f"declare it, or take one of {', '.join(self.owner.columns)}")
-        return definition.Column(column.name)
-
-    def _aggregate(self, declared: Windowed) -> Aggregate:
-        group, value = declared.group, declared.value
-        inside = _Resolver(self.feature_name, group.stream)
-        if isinstance(value, str):
-            value = Column(group.stream, value)
-        found = None if value is None else inside.feature(value)
-        spans = declared.span if isinstance(declared.span, Window) else Window(declared.span, "0s")
-        span = None if spans.span is None else self._duration(spans.span)
-        half_life, tick = (self._duration(text or "0s") for text in (declared.half_life, declared.tick))
-        place = group.stream.name, group.by, group.at
-        return Aggregate(declared.op, *place, found, span, self._duration(spans.hop), half_life, tick)
-
-    def _duration(self, text: str) -> int:
-        return _duration(self.feature_name, text)
-
-    def _error(self, problem: str, fix: str) -> DefinitionError:
-        return DefinitionError(self.feature_name, problem, fix)
+def _attributes(cls: type) -> dict[str, object]:
+    """Return what an author wrote in a class; what Python puts there besides begins with two underscores."""
+    found = vars(cls).items()
+    return {name: value for name, value in found if not name.startswith("__") or isinstance(value, Expression | Target)}
 
 
-def _target(name: str, declared: Target, spine: Stream) -> definition.Target:
-    match declared.value:
-        case Made("gt", (Column(stream, column), int() | float() as above)):
-            for owner in (spine, stream):
-                _has(name, owner, declared.on, Kind.CATEGORY, "join by a category that both have")
-            _has(name, stream, column, Kind.FIXED, "take a number of the later record")
-            place = name, stream.name, declared.on, column
-            return definition.Target(*place, number(above), _duration(name, declared.wait))
-        case _:
-            fix = "write target(paid.amount > 0, on='order', wait='24h')"
-            raise DefinitionError(name, "a target is a column of a later record above a number", fix)
+def _check_set(name: object, spine: object, version: object) -> None:
+    if not isinstance(name, str) or not _SET_NAME.fullmatch(name):
+        fix = "take small letters, digits and _, a letter first, 63 at most"
+        raise DefinitionError(shown(name), "it is no name of a feature set", fix)
+    if not isinstance(spine, Stream):
+        source = callable(getattr(spine, "stream", None))
+        fix = "give the stream of the source, spine=orders.stream()" if source else "give a stream, spine=order"
+        kind = f"a {type(spine).__name__}" if source else shown(spine)
+        raise DefinitionError(name, f"the spine is {kind}, no stream", fix)
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise DefinitionError(name, f"version {shown(version)} is no whole number", "count versions from 1")
+    if version > MOST_VERSIONS:
+        raise DefinitionError(name, f"version {version} is above {MOST_VERSIONS}", "count versions from 1, one by one")
 
 
-def _has(name: str, stream: Stream, column: str, kind: Kind, fix: str) -> None:
-    if column not in stream.columns:
-        raise DefinitionError(name, f"{stream.name} has no column {column}", fix)
-    if stream.columns[column].kind is not kind:
-        raise DefinitionError(name, f"{stream.name}.{column} is a {stream.columns[column].kind}", fix)
+def _check_type(column: str, kind: object) -> None:
+    if not isinstance(kind, ColumnType):
+        fix = "call category(), time(), boolean() or fixed(unit, ...)"
+        raise DefinitionError(column, f"{shown(kind)} is no column type", fix)
 
 
-def _duration(name: str, text: str) -> int:
-    try:
-        return microseconds(text)
-    except ValueError as exc:
-        raise DefinitionError(name, str(exc), "mend the duration") from exc
+def _check_name(name: str, is_target: bool) -> None:
+    if not name.isidentifier() or name.startswith("__"):
+        raise DefinitionError(
+            shown(name), "it is no name of a feature", "write a name as Python has them, like mean_1h"
+        )
+    if name in RESERVED and not is_target:
+        raise DefinitionError(name, "a file of rows has a column of this name beside the features", "take another name")
 
 
 def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSpec]:
@@ -189,9 +145,14 @@ def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSp
     streams = {declared.spine.name: declared.spine}
     for value in declared.declared.values():
         for stream in _named(value):
-            streams.setdefault(stream.name, stream)
-            if streams[stream.name] is not stream:
-                raise DefinitionError(declared.name, f"two streams are named {stream.name}", "rename one")
+            if streams.setdefault(stream.name, stream) is not stream:
+                raise twins(declared.name, stream.name)
+    for name, value in declared.declared.items():
+        match value:
+            case Target(Made(_, (Column(later, _), _))) if streams.get(later.name, later) is not later:
+                raise twins(name, later.name)
+            case _:
+                pass
     found = Definition(declared.name, declared.version, 0, (), tuple(features))
     for name, stream in streams.items():
         used = set(_columns_used(found, name, name == declared.spine.name))

@@ -11,6 +11,8 @@ from math import isfinite, lcm
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from mainstem.feature_engine.zones import zone_info
+
 Json = Mapping[str, object]
 Columns = Mapping[str, object]
 Stored = int | str | None
@@ -74,7 +76,7 @@ def exact(expression: object, types: Json) -> Exact:
         case {"text": str(text)}:
             return Exact("text", 1, lambda _: text)
         case {"local": str(part), "zone": str(zone), "of": of}:
-            return Exact("number", 1, _strict(_clock(part, ZoneInfo(zone)), exact(of, types)))
+            return Exact("number", 1, _strict(_clock(part, zone_info(zone)), exact(of, types)))
         case {"op": str(op), "args": [*args]} if op in _OPERATIONS:
             return _OPERATIONS[op](*(exact(arg, types) for arg in args))
         case {"op": str(op), "args": [left, right]} if op in COMPARISONS:

@@ -1,0 +1,41 @@
+"""What is no part of the language, and what to write instead: said at once, so that a traceback has the line."""
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+
+class Unwritten:
+    """The operators that expressions do not have; each raises TypeError with what to write instead."""
+
+    def __pow__(self, other: object) -> NoReturn:
+        _none("power", "multiply, x * x")
+
+    def __mod__(self, other: object) -> NoReturn:
+        _none("remainder", "take a part of .local(zone), or let the source send it as a column")
+
+    def __floordiv__(self, other: object) -> NoReturn:
+        _none("whole division", "divide by /, or let the source send it as a column")
+
+    def __xor__(self, other: object) -> NoReturn:
+        _none("^", "of truths write (a | b) & ~(a & b), of numbers x * x")
+
+    def __abs__(self) -> NoReturn:
+        _none("abs()", "write where(x < 0, -x, x)")
+
+    def __round__(self, digits: object = None) -> NoReturn:
+        _none("round()", "declare the column with the scale= it is to have; row expressions are not rounded")
+
+    def __float__(self) -> NoReturn:
+        raise TypeError("a feature is no number yet: write + - * /, clip() and where(), no functions of math")
+
+    __rpow__, __rmod__, __rfloordiv__, __rxor__ = __pow__, __mod__, __floordiv__, __xor__
+    __int__ = __float__
+
+
+def lacks(thing: str, name: str, there: Iterable[str]) -> AttributeError:
+    """Return the error for an attribute that a thing of the language does not have; `there` are those it has."""
+    return AttributeError(f"{thing} has no {name}: take one of {', '.join(there)}")
+
+
+def _none(what: str, instead: str) -> NoReturn:
+    raise TypeError(f"a feature has no {what}: {instead}")
