@@ -98,7 +98,7 @@ class Difference(BaseModel):
 
 
 class VectorsChecked(Fact):
-    """Published rows were evaluated again from the log, by other code, those that a hash of the spine record's id chooses."""
+    """Published rows, chosen by a hash of the spine record's id, were evaluated again from the log by other code."""
 
     TYPE: ClassVar[str] = "mainstem.feature.vectors_checked.v1"
     TOPIC: ClassVar[str] = "evt.feature.check"
