@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.events.instants import render
-from mainstem.runtime.ordered import OrderedReader
+from mainstem.events.instants import NEVER, render
+from mainstem.runtime.ordered import OrderedReader, announcements
 from mainstem.testkit.records import Taken
 
 A, B = ("a", 0), ("b", 0)
@@ -149,6 +149,12 @@ def test_what_has_another_origin_or_none_comes_with_the_record_behind_it(origin,
     assert followed(made, (A, 3)) == [("a", offset) for offset in second]
     made.drained({A: 0, B: 0})
     assert applied(made.advance()) == [("a", offset) for offset in range(5) if offset not in first + second]
+
+
+@pytest.mark.parametrize("value", [b'{"until":"\xff"}', b'{"x":' + b"[" * 100_000, b"{", b'{"until":7}', None])
+def test_a_marker_that_announces_nothing_stops_nobody(value):
+    junk = Taken(*A, 0, value)
+    assert announcements([junk, marker(A, 1, 7)]) == [NEVER, 7]
 
 
 contents = st.lists(

@@ -56,7 +56,7 @@ async def count(database: Database, table: str) -> int:
 async def test_migrations_are_applied_once_even_by_two_that_start_together(database_url: str) -> None:
     opened = await asyncio.gather(*(open_database(database_url, SCHEMA, PACKAGE) for _ in range(2)))
     again = await open_database(database_url, SCHEMA, PACKAGE)
-    assert await count(again, "migration") == 2
+    assert await count(again, "migration") == 3
     assert await count(again, "relay_cursor") == 1
     for database in (*opened, again):
         await database.close()
@@ -227,6 +227,35 @@ async def test_a_record_of_any_bytes_can_be_parked(database: Database) -> None:
         row = await connection.fetchrow("select * from parked")
     assert row is not None
     assert (row["reason"], row["payload"]) == ("no event: \ufffd", b"\x00\xff")
+
+
+async def test_a_record_with_a_header_that_is_null_can_be_parked(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.park(Taken(headers=(("ce_id", None),)), "why")  # type: ignore[arg-type]
+    async with database.connection() as connection:
+        assert await connection.fetchval("select headers from parked") == [["ce_id", ""]]
+
+
+async def test_each_that_cannot_take_a_record_keeps_its_own_reason(database: Database) -> None:
+    for taker, reason in (("one", "too late"), ("another", "too early"), ("one", "told again")):
+        async with database.transaction() as tx:
+            await tx.park(Taken(), reason, taker)
+    async with database.connection() as connection:
+        rows = await connection.fetch("select taker, reason from parked order by seq")
+    assert [tuple(row) for row in rows] == [("one", "too late"), ("another", "too early")]
+
+
+async def test_what_was_parked_before_takers_were_told_apart_is_kept(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("alter table parked drop column taker, drop column seq")
+        await connection.execute('alter table parked add primary key (topic, part, "offset")')
+        await connection.execute("insert into parked values ('evt.a', 0, 3, 'why', '[]', null)")
+        await connection.execute("delete from migration where name = 'platform/0002_parked.sql'")
+    await database.migrate(PACKAGE)
+    async with database.connection() as connection:
+        row = await connection.fetchrow('select topic, part, "offset", reason, taker from parked')
+    assert row is not None
+    assert tuple(row) == ("evt.a", 0, 3, "why", "")
 
 
 async def test_a_server_that_went_away_is_unavailable(database: Database) -> None:

@@ -13,8 +13,9 @@ from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretc
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
-from mainstem.feature_engine import boolean, category, feature_set, fixed, stream, target, time, where, window
+from mainstem.feature_engine import boolean, category, feature_set, fixed, load, stream, target, time, where, window
 from mainstem.project import load_folder
+from mainstem.testkit.projects import storms
 from mainstem.testkit.records import Taken
 
 FLIGHTS = Path(__file__).parents[3] / "projects" / "flights"
@@ -73,12 +74,13 @@ def registry(services):
 
 def test_feature_sets_are_listed_with_their_identity(registry):
     identity = load_folder(FLIGHTS).feature_sets["flight_delay"].id
-    standing = [{"definition": identity, "rows": 7, "state": "live"}, {"definition": "sha256:other", "rows": 9}]
+    here = {"definition": identity, "rows": 7, "state": "live", "late": {"flight_departed": 2, "flight_arrived": 3}}
+    standing = [here, {"definition": "sha256:other", "rows": 9}]
     registry.on("GET /v1/feature-sets", {"feature_sets": standing})
     (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
     assert row == {
         "feature_set": "flight_delay", "version": 1, "project": "flights", "spine": "flight_departed", "features": 15,
-        "id": identity, "rows": 7, "state": "live",
+        "id": identity, "rows": 7, "state": "live", "late": 5,
     }  # fmt: skip
 
 
@@ -86,21 +88,67 @@ def test_feature_sets_are_listed_while_the_feature_service_is_away(registry, mon
     monkeypatch.setenv("MAINSTEM_FEATURES_URL", "http://127.0.0.1:9")
     done = registry.run("feature", "list", "-o", "json")
     (row,) = json.loads(done.stdout)
-    assert (row["feature_set"], row["rows"], row["state"]) == ("flight_delay", None, None)
+    assert (row["feature_set"], row["rows"], row["state"], row["late"]) == ("flight_delay", None, None, None)
     assert "how far the sets are is not known: features at http://127.0.0.1:9 does not answer" in done.stderr
 
 
 def test_a_feature_set_is_shown_feature_by_feature(registry):
+    registry.on("GET /v1/feature-sets", {"feature_sets": []})
     told = registry.run("feature", "show", "flight_delay").stdout
     assert "version      1" in told
     assert "lateness     6h" in told
     assert 'flight_arrived.by("carrier").mean(flight_arrived.arr_delay > 15, "7d")' in told
 
 
+LEFT_OUT = {
+    "late": {"flight_departed": 1_200, "flight_arrived": 0},
+    "out_of_range": {},
+    "begins_at": {"evt.data.flight_arrived/1": 77},
+}
+
+
+def test_a_feature_set_is_shown_with_what_it_left_out(registry):
+    identity = load_folder(FLIGHTS).feature_sets["flight_delay"].id
+    standing = {"definition": identity, "rows": 7, "state": "live", **LEFT_OUT}
+    registry.on("GET /v1/feature-sets", {"feature_sets": [standing]})
+    lines = registry.run("feature", "show", "flight_delay").stdout.splitlines()
+    facts = dict(line.split(maxsplit=1) for line in lines if line.startswith(("late ", "out_of_range", "begins_at")))
+    assert facts == {
+        "late": "flight_departed 1,200, flight_arrived 0",
+        "out_of_range": "none",
+        "begins_at": "evt.data.flight_arrived/1 77",
+    }
+    (row,) = json.loads(registry.run("feature", "show", "flight_delay", "-o", "json").stdout)
+    assert {name: row[name] for name in LEFT_OUT} == LEFT_OUT
+
+
+def test_of_a_set_that_is_shared_out_what_is_not_known_is_said(registry):
+    identity = load_folder(FLIGHTS).feature_sets["flight_delay"].id
+    unknown = dict.fromkeys(LEFT_OUT) | {"definition": identity, "state": "shared out", "reason": "nobody has all"}
+    registry.on("GET /v1/feature-sets", {"feature_sets": [unknown]})
+    told = registry.run("feature", "show", "flight_delay").stdout
+    assert ("reason       nobody has all" in told, "\nlate " in told) == (True, False)
+    (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
+    assert (row["state"], row["late"]) == ("shared out", None)
+
+
+def test_what_was_parked_for_a_set_is_listed(registry):
+    parked = {"topic": "evt.data.flight_arrived", "partition": 1, "offset": 9, "id": "a", "reason": "too late"}
+    registry.on("GET /v1/feature-sets/flight_delay/parked", {"parked": [parked]})
+    assert json.loads(registry.run("feature", "parked", "flight_delay", "-o", "json").stdout) == [parked]
+    assert registry.asked[-1][0] == "GET /v1/feature-sets/flight_delay/parked?limit=100"
+    told = registry.run("feature", "parked", "flight_delay", "--limit", 5).stdout
+    assert ("evt.data.flight_arrived  1          9       a   too late" in told, registry.asked[-1][0][-2:]) == (
+        True,
+        "=5",
+    )
+
+
 def test_a_target_is_shown_as_it_is_declared():
-    declared = {"delay": spine.delay, "late": target(spine.delay > 2.5, on="flight", wait="36h")}
+    landed = stream("landed", key="flight", columns={"delay": fixed("min", scale=10, lo=0, hi=60)})
+    declared = {"delay": spine.delay, "late": target(landed.delay > 2.5, on="flight", wait="36h")}
     labelled = feature_set("labelled", spine=spine, lateness="1h")(type("Labelled", (), declared))
-    assert shown(labelled.compile()) == 'late = target(left.delay > 2.5, on="flight", wait="36h")'
+    assert shown(labelled.compile()) == 'late = target(landed.delay > 2.5, on="flight", wait="36h")'
     assert shown(Sample.compile()) is None
 
 
@@ -114,6 +162,39 @@ def test_a_time_without_offset_is_wrong_usage(registry):
     span = ("--from", "2013-01-01T00:00:00")
     done = registry.run("feature", "backfill", "--feature-set", "flight_delay", "--out", "x.parquet", *span)
     assert done.exit_code == 2
+
+
+BACKFILL = ("feature", "backfill", "--feature-set")
+
+
+@pytest.mark.parametrize("first", ["2013-01-02T00:00:00Z", "2013-01-03T00:00:00Z"])
+def test_a_span_that_ends_before_it_begins_is_wrong_usage(registry, tmp_path, first):
+    span = ("--from", first, "--to", "2013-01-02T00:00:00Z")
+    done = registry.run(*BACKFILL, "flight_delay", "--out", tmp_path / "x.parquet", *span)
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "--from is not before --to" in done.stderr
+    assert registry.asked == []
+
+
+def test_where_a_backfill_cannot_be_written_is_told_before_the_log_is_asked_for(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAINSTEM_KAFKA", "nobody.invalid:9")
+    done = registry.run(*BACKFILL, "flight_delay", "--out", tmp_path / "nowhere" / "x.parquet")
+    assert done.exit_code == 1
+    assert "nowhere/x.parquet cannot be written" in done.stderr
+    assert "name a file in a folder that you may write" in done.stderr
+
+
+def test_a_feature_that_is_called_like_a_column_is_told_before_the_log_is_asked_for(services, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAINSTEM_KAFKA", "nobody.invalid:9")
+    document = storms().model_dump(mode="json")
+    spec = document["feature_sets"]["gusts"]["spec"]
+    spec["features"][0]["name"] = "label"  # as it could be written once
+    document["feature_sets"]["gusts"]["id"] = load(spec).id
+    services.on("GET /v1/projects", {"projects": [{"project": "weather"}]})
+    services.on("GET /v1/projects/weather", {"definition": document})
+    done = services.run(*BACKFILL, "gusts", "--out", tmp_path / "x.parquet")
+    assert (done.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "feature 'label' has the name of another column of a row" in done.stderr
 
 
 def taken(spine_id, values, *, offset=0, partition=0, definition="sha256:now"):

@@ -327,6 +327,9 @@ async def test_of_live_sources_the_order_is_that_of_the_journal(platform, shell,
     assert "1 of the records read were never accepted by ingestion" in done.stderr
     (compared,) = json.loads(done.stdout)
     assert (compared["rows"], compared["unreadable"]) == (40, 2)
+    (parked,) = await shell.until(bool, "feature", "parked", "buying")
+    assert (parked["topic"], parked["id"]) == ("evt.data.orders", "junk")
+    assert "this is no accepted record" in parked["reason"]
     (found,) = await shell.answer("feature", "trace", last.spine_id, "paid")
     assert (found["equal"], found["order"], found["served"]) == (True, "journal", last.values[2])
 

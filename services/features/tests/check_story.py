@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.envelope import Envelope, Event, Fact
 from mainstem.events.features import OrderJournalled, RowComputed, VectorsChecked
-from mainstem.events.instants import render
+from mainstem.events.instants import parse, render
 from mainstem.features.check.checker import Checker, Subject
 from mainstem.features.check.log import Choice
 from mainstem.features.ports import Since
@@ -157,8 +157,8 @@ class Kept:
 
     async def last_check(self, definition: str) -> Since:
         """Return how far the last one tells."""
-        facts = [(e.fact.number, e.fact.entry) for e in self.events if isinstance(e.fact, VectorsChecked)]
-        return Since(*facts[-1]) if facts else Since()
+        facts = [event.fact for event in self.events if isinstance(event.fact, VectorsChecked)]
+        return Since(facts[-1].number, facts[-1].entry, parse(facts[-1].until)) if facts else Since()
 
     async def add_check(self, event: Event) -> None:
         """Keep it."""

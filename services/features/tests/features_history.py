@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from hypothesis import strategies as st
 
-from mainstem.events.catalogue import decode
+from mainstem.events.catalogue import decode, header
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.envelope import Envelope
 from mainstem.events.features import OrderJournalled
@@ -15,7 +15,7 @@ from mainstem.events.fence import Fence
 from mainstem.events.instants import render
 from mainstem.features.engine import Fold
 from mainstem.features.handlers import PATIENCE_S, Computing
-from mainstem.features.ports import Partition, Progress, RowTally, Store
+from mainstem.features.ports import Left, Parked, Partition, Progress, RowTally, Store
 from mainstem.project import ProjectDefinition
 from mainstem.telemetry import Tracer
 from mainstem.testkit.projects import shop
@@ -117,9 +117,19 @@ class Kept:
         """Return the state kept."""
         return self.states[definition].state if definition in self.states else None
 
+    async def parked(self, definition: str, limit: int) -> list[Left]:
+        """Return the last of what was parked."""
+        kept = reversed(self.states[definition].parked if definition in self.states else ())
+        return [_left(parked) for parked in kept][:limit]
+
     async def definitions(self) -> list[ProjectDefinition]:
         """Return none: who is tested knows its own."""
         return []
+
+
+def _left(parked: Parked) -> Left:
+    record, known_as = parked.record, header(parked.record, "ce_id")
+    return Left(record.topic, record.partition, record.offset, known_as and known_as.decode(), parked.reason)
 
 
 def _added(one: Mapping[int, RowTally], other: Mapping[int, RowTally]) -> dict[int, RowTally]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import pytest
-from services.features.tests.features_history import ANNOUNCED, SECOND, Process
+from services.features.tests.features_history import ANNOUNCED, SECOND, Kept, Process
 from typing_extensions import override
 
 from mainstem.bus.port import OnBatch, Partition
@@ -101,7 +101,7 @@ async def asking(
     spine = process.definition.sources["orders"]
     subscription = Read(dict.fromkeys(process.fold.positions, behind))
     with answers.of(process.fold, spine, subscription, lock or asyncio.Lock()):
-        async with calling(Api(answers, principals({"ann": []})).routes()) as caller:
+        async with calling(Api(answers, principals({"ann": []}), Kept()).routes()) as caller:
             yield caller
 
 
@@ -230,7 +230,7 @@ async def test_a_read_behind_one_that_the_broker_does_not_answer_waits_no_longer
     broker, spine = Slow(), process.definition.sources["orders"]
     answers = Answers(broker, patience_s=0.05)
     with answers.of(process.fold, spine, Read({}), asyncio.Lock()):
-        async with calling(Api(answers, principals({})).routes()) as caller:
+        async with calling(Api(answers, principals({}), Kept()).routes()) as caller:
             first = asyncio.create_task(caller.post(READ, entities=ENTITIES))
             await broker.asked.wait()
             async with asyncio.timeout(15):
@@ -305,15 +305,25 @@ async def test_feature_sets_are_listed_with_how_far_they_are(process: Process, b
     facts = [decode(record).fact for record in process.log.of("evt.feature.buying")]
     rows = [fact for fact in facts if isinstance(fact, RowComputed)]
     assert (row["feature_set"], row["rows"], row["state"], row["behind"]) == ("buying", len(rows), state, 4 * behind)
+    assert (row["late"], row["out_of_range"], row["begins_at"]) == ({"orders": 0, "payments": 0}, {}, {})
 
 
 async def test_a_set_that_is_shared_out_is_not_answered_and_the_refusal_says_what_to_take(log: Log) -> None:
     answers = Answers(log)
-    with answers.none_of("buying"):
-        async with calling(Api(answers, principals({})).routes()) as caller:
+    with answers.none_of("buying", "sha256:b"):
+        async with calling(Api(answers, principals({}), Kept()).routes()) as caller:
             refused = await caller.post(READ, entities=ENTITIES)
     assert (refused.status_code, refused.json()["type"]) == (501, "mainstem:shared_out")
     assert "take its rows, or `mainstem feature backfill`" in refused.json()["detail"]
+
+
+async def test_a_set_that_is_shared_out_is_listed_with_what_is_not_known_of_it(log: Log) -> None:
+    answers = Answers(log)
+    with answers.none_of("buying", "sha256:b"):
+        (row,) = answers.sets()
+    assert (row["feature_set"], row["definition"], row["state"]) == ("buying", "sha256:b", "shared out")
+    assert [row[name] for name in ("rows", "late", "out_of_range", "begins_at")] == [None] * 4
+    assert "how many there were in all is not known" in str(row["reason"])
 
 
 async def test_a_set_that_is_computed_no_more_is_not_answered(process: Process, log: Log) -> None:
@@ -326,7 +336,7 @@ async def test_a_set_that_is_computed_no_more_is_not_answered(process: Process, 
 async def test_a_set_that_stands_still_is_listed_and_not_answered_with_the_reason(process: Process, log: Log) -> None:
     answers, identity = Answers(log), process.fold.compiled.id
     with answers.stopped("buying", identity, "records are gone; bring them back"):
-        async with calling(Api(answers, principals({})).routes()) as caller:
+        async with calling(Api(answers, principals({}), Kept()).routes()) as caller:
             refused = await caller.post(READ, entities=ENTITIES)
             listed = (await caller.get("/v1/feature-sets")).json()["feature_sets"]
     reason = "records are gone; bring them back"
@@ -334,6 +344,6 @@ async def test_a_set_that_stands_still_is_listed_and_not_answered_with_the_reaso
     assert refused.json()["detail"] == f"feature set 'buying' stands still: {reason}"
     assert listed == [
         {"feature_set": "buying", "definition": identity, "rows": None, "behind": None, "state": "stopped",
-         "position": None, "reason": reason}
+         "position": None, "late": None, "out_of_range": None, "begins_at": None, "reason": reason}
     ]  # fmt: skip
     assert (answers.sets(), log.records) == ([], [])

@@ -21,15 +21,17 @@ from services.features.tests.check_story import (
     shopping,
     told,
 )
+from services.features.tests.features_history import renamed
 
 from mainstem.events.data import ProgressReached
 from mainstem.events.features import Difference, Evidence
 from mainstem.events.instants import render
 from mainstem.feature_engine.spec import feature_set
-from mainstem.features.check.checker import ROWS_AN_EVENT, Checker
+from mainstem.features.check.checker import AN_EVENT_US, ROWS_AN_EVENT, Checker
 from mainstem.features.check.log import Choice
 from mainstem.testkit.clock import DAY, HOUR, MINUTE
 from mainstem.testkit.projects import orders, payments
+from mainstem.testkit.records import Taken
 
 
 def difference(story: Story) -> Difference:
@@ -239,13 +241,60 @@ JUNK: list[Callable[[dict[str, bytes]], dict[str, bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize("topic", [ORDERS, PAYMENTS, JOURNAL])
-@pytest.mark.parametrize("value", [b"", b"{", b"{}", None, b'{"record":{"shop":7}}'])
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("topic", [ORDERS, PAYMENTS, JOURNAL, ROWS])
+@pytest.mark.parametrize(
+    "value", [b"", b"{", b"{}", None, b'{"record":{"shop":7}}', b'{"definition":"\xff"}', b'{"record":' + DEEP]
+)
 def test_what_is_no_event_stops_nothing(topic: str, value: bytes | None) -> None:
     story = shopping()
     first = story.of(topic)[0]
     junk = [replace(first, value=value, headers=tuple(make(dict(first.headers)).items())) for make in JUNK]
     checker, facts = checked([*junk, *story.records])
+    assert (checker.seen.rows, checker.seen.differing, facts) == (2, 0, [])
+
+
+@pytest.mark.parametrize("topic", [ORDERS, PAYMENTS])
+def test_a_record_that_says_to_come_from_elsewhere_hides_nothing_there(topic: str) -> None:
+    story = shopping()
+    first = story.of(topic)[0]
+    origin = f"src.{topic.removeprefix('evt.data.')}/0/99".encode()
+    junk = replace(first, partition=1, headers=tuple({**dict(first.headers), "ce_origin": origin}.items()))
+    checker, facts = checked([junk, *story.records])
+    assert (checker.seen.rows, checker.seen.differing, facts) == (2, 0, [])
+
+
+def with_one_parked(change: Callable[[Taken], Taken]) -> list[Taken]:
+    """Tell of three payments of which the fold has parked the second, for what a change makes of it."""
+    story = Story()
+    for minute in range(1, 4):
+        story.paid(minute * MINUTE, 10.0)
+    story.close(5 * MINUTE, applied=2, runs=[(0, 0, 0, 2)])
+    odd = story.of(PAYMENTS)[1]
+    return [change(odd) if record is odd else record for record in story.records]
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("ce_id", b"x/abc"), ("ce_correlationid", b"\xff"), ("ce_correlationid", None), ("ce_recordedtime", b"\xff")],
+)
+def test_a_record_that_the_fold_parks_for_its_headers_is_not_counted(name: str, held: bytes | None) -> None:
+    assert checked(with_one_parked(lambda record: renamed(record, **{name: held})))[1] == []
+
+
+@pytest.mark.parametrize("value", [b"{", b'{"record":' + DEEP, b'{"x":' + DEEP, b'{"record":{"shop":"\xff"}}'])
+def test_a_record_that_the_fold_parks_for_its_payload_is_not_counted(value: bytes) -> None:
+    assert checked(with_one_parked(lambda record: replace(record, value=value)))[1] == []
+
+
+@pytest.mark.parametrize("value", [b'{"until":"\xff"}', b'{"x":' + DEEP])
+def test_a_marker_that_announces_nothing_stops_nothing(value: bytes) -> None:
+    story = shopping()
+    junk = story.add(PAYMENTS, event(ProgressReached(until=render(MINUTE)), "m", "ingestion@payments#progress/0", 0))
+    story.records[-1] = replace(junk, value=value)
+    checker, facts = checked(story.records)
     assert (checker.seen.rows, checker.seen.differing, facts) == (2, 0, [])
 
 
@@ -302,6 +351,38 @@ def test_an_event_is_told_at_the_entry_that_makes_enough_rows() -> None:
 def test_a_difference_is_told_at_the_entry_in_which_it_is_found() -> None:
     _, facts = checked(hours(4, wrong=20).records)
     assert [(fact.number, fact.rows, fact.differing) for fact in facts] == [(0, 150, 1), (1, 300, 0)]
+
+
+def a_day(*rows: int) -> Story:
+    """Tell of entries twelve hours apart, each with so many rows, the last of them a second before its end."""
+    story = Story()
+    for half_day, count in enumerate(rows, start=1):
+        until_us = half_day * 12 * HOUR
+        for place in range(count):
+            story.ordered(until_us - (count - place + 1) * SECOND, 1.0, [1.0, float(place), 0.0, None])
+        story.close(until_us)
+    return story
+
+
+def test_a_few_rows_are_told_a_day_after_the_first_and_then_once_a_day() -> None:
+    _, facts = checked(a_day(1, 1, 1, 1, 1, 1, 1, 1).records)
+    assert AN_EVENT_US == DAY
+    told = [(fact.rows, fact.until) for fact in facts]
+    assert told == [(3, render(36 * HOUR)), (2, render(60 * HOUR)), (2, render(84 * HOUR))]
+
+
+def test_days_without_a_row_are_not_told_and_the_next_row_is_at_once() -> None:
+    _, facts = checked(a_day(1, 0, 0, 0, 0, 0, 1, 1, 1).records)
+    assert [(fact.number, fact.rows, fact.until) for fact in facts] == [
+        (0, 1, render(36 * HOUR)),
+        (1, 1, render(84 * HOUR)),
+        (2, 2, render(108 * HOUR)),
+    ]
+
+
+def test_an_event_for_many_rows_puts_off_that_of_the_day() -> None:
+    _, facts = checked(a_day(1, 200, 1, 1, 1).records)
+    assert [(fact.rows, fact.until) for fact in facts] == [(201, render(24 * HOUR)), (2, render(48 * HOUR))]
 
 
 def test_an_event_follows_from_the_entry_that_closes_it() -> None:

@@ -22,7 +22,6 @@ from mainstem.events.features import OrderJournalled, VectorsChecked
 from mainstem.features.check.checker import Checker
 from mainstem.features.check.decoding import Payloads, specification
 from mainstem.features.check.running import Checking, subject
-from mainstem.features.ports import Since
 from mainstem.project import category, fixed, source, time
 from mainstem.project.records import Decoder
 from mainstem.telemetry import metrics
@@ -49,7 +48,17 @@ def long_story() -> Story:
     return story
 
 
-STORY = long_story()
+def slow_story() -> Story:
+    """Tell of ten days with an order every six hours."""
+    story = Story()
+    for number in range(40):
+        at_us = (6 * number + 1) * HOUR
+        story.ordered(at_us, 1.0, [1.0, 0.0, 0.0, None])
+        story.close(at_us + HOUR)
+    return story
+
+
+STORY, SLOW = long_story(), slow_story()
 
 
 def polls(records: Sequence[Taken], chance: random.Random) -> list[list[Taken]]:
@@ -68,9 +77,9 @@ def _place(record: Taken) -> tuple[str, int, int]:
     return record.topic, record.partition, record.offset
 
 
-def undisturbed() -> list[Event]:
+def undisturbed(story: Story = STORY) -> list[Event]:
     checker = Checker(SUBJECT)
-    checker.take(STORY.records)
+    checker.take(story.records)
     return [event for event in checker.work() if event is not None]
 
 
@@ -79,19 +88,23 @@ def test_the_story_has_events_with_and_without_a_difference() -> None:
     assert [fact.differing for fact in facts if isinstance(fact, VectorsChecked)] == [0, 1, 0, 1]
 
 
+def test_a_story_of_few_rows_has_an_event_a_day() -> None:
+    facts = [event.fact for event in undisturbed(SLOW)]
+    assert [fact.rows for fact in facts if isinstance(fact, VectorsChecked)] == [5, *[4] * 8]
+
+
+@pytest.mark.parametrize("story", [STORY, SLOW], ids=["many rows", "few rows"])
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_the_polls_and_wherever_it_is_killed_the_events_are_the_same(seed: int) -> None:
-    chance, stored = random.Random(seed), list[Event]()
+async def test_whatever_the_polls_and_wherever_it_is_killed_the_events_are_the_same(seed: int, story: Story) -> None:
+    chance, kept = random.Random(seed), Kept()
     for life in range(3):
-        since = stored[-1].fact if stored else None
-        assert since is None or isinstance(since, VectorsChecked)
-        checker = Checker(SUBJECT, Since(since.number, since.entry) if since else Since())
-        for batch in polls(STORY.records, chance):
+        checker = Checker(SUBJECT, await kept.last_check(SUBJECT.definition))
+        for batch in polls(story.records, chance):
             checker.take(batch)
-            stored += [event for event in checker.work() if event is not None]
+            kept.events += [event for event in checker.work() if event is not None]
             if life < 2 and chance.random() < 0.1:
                 break
-    assert stored == undisturbed()
+    assert kept.events == undisturbed(story)
 
 
 POLL = st.tuples(st.sampled_from(sorted(ANNOUNCED)), st.integers(1, 6))
@@ -246,10 +259,29 @@ async def test_metrics_show_what_was_checked_and_how_far_it_is_behind() -> None:
     await checking.take(by_topic("evt.feature."))
     await checking.advance()
     checking.show(Ahead())
-    assert shown("mainstem_rows_checked_total") == before[0] + 12 * 90
+    assert shown("mainstem_rows_checked_total") == before[0] + 10 * 90  # no event tells of the last two hours yet
     assert shown("mainstem_cells_differing_total") == before[1] + 2
     assert (shown("mainstem_check_behind_records"), shown("mainstem_checks_told")) == (5, 4)
     assert shown("mainstem_check_time_seconds") == 23 * 3600
+
+
+@pytest.mark.parametrize("story", [STORY, SLOW], ids=["many rows", "few rows"])
+async def test_a_check_that_begins_anew_after_every_event_tells_the_same(story: Story) -> None:
+    kept, lives = Kept(), 0
+    while lives <= len(kept.events):
+        checker, lives = Checker(SUBJECT, await kept.last_check(SUBJECT.definition)), lives + 1
+        checker.take(story.records)
+        kept.events += [event for event in checker.work() if event is not None][:1]
+    assert kept.events == undisturbed(story)
+
+
+async def test_rows_that_are_compared_once_more_after_a_restart_are_counted_once() -> None:
+    before, kept = shown("mainstem_rows_checked_total") or 0.0, Kept()
+    for _ in range(3):
+        checking = Checking(Checker(SUBJECT, await kept.last_check(SUBJECT.definition)), kept)
+        await checking.take(STORY.records)
+        await checking.advance()
+    assert shown("mainstem_rows_checked_total") == before + 10 * 90
 
 
 # --- values

@@ -167,7 +167,10 @@ def with_one_more(change: Callable[[Taken], Taken]) -> History:
     return {**ANNOUNCED, PLACES[0]: [*records[:-1], order, replace(closing, offset=number + 1)]}
 
 
-@pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":{"shop":"s00"}}'])
+DEEP = b'{"record":' + b"[" * 100_000
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":{"shop":"s00"}}', b'{"record":"\xff"}', DEEP])
 async def test_a_record_that_was_never_accepted_is_parked_and_changes_nothing(
     calm: Process, value: bytes | None
 ) -> None:
@@ -195,7 +198,7 @@ async def test_a_record_that_says_to_come_from_elsewhere_is_parked_and_changes_n
     [
         *(("ce_id", held) for held in (None, b"\xff", b"x/abc")),
         *(("ce_time", held) for held in (None, b"\xff", b"x/abc", b"x")),
-        ("ce_correlationid", None),
+        *((name, held) for name in ("ce_correlationid", "ce_recordedtime") for held in (None, b"\xff")),
     ],
 )
 async def test_a_record_with_headers_that_ingestion_never_writes_is_parked_and_changes_nothing(
@@ -206,8 +209,22 @@ async def test_a_record_with_headers_that_ingestion_never_writes_is_parked_and_c
     assert [parked.record.offset for parked in process.stored.parked] == [CLOSING.offset]
 
 
+async def test_a_record_with_a_key_that_is_no_text_is_parked_and_changes_nothing(calm: Process) -> None:
+    process = await after(with_one_more(lambda order: replace(order, key=b"\xff")))
+    assert process.published() == calm.published()
+    assert [parked.record.offset for parked in process.stored.parked] == [CLOSING.offset]
+
+
+@pytest.mark.parametrize("value", [b'{"until":"\xff"}', DEEP])
+async def test_a_marker_that_announces_nothing_changes_nothing(calm: Process, value: bytes) -> None:
+    process = await after(
+        with_junk(ANNOUNCED, PLACES[0], 1, replace(CLOSING, value=value, headers=CLOSING.headers[:1]))
+    )
+    assert (process.published(), process.stored.parked) == (calm.published(), ())
+
+
 @pytest.mark.parametrize(
-    ("name", "held"), [("ce_id", b"x"), *(("ce_correlationid", held) for held in (b"\xff", b"x/abc", b"x"))]
+    ("name", "held"), [("ce_id", b"x"), *(("ce_correlationid", held) for held in (b"x/abc", b"x"))]
 )
 async def test_a_record_with_an_odd_name_or_correlation_is_one_like_others(
     calm: Process, name: str, held: bytes

@@ -1,5 +1,6 @@
 """Accepted records in the order of the journal, read back from the log: what was applied, and when it was known."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.features.tests.features_history import ANNOUNCED, SECOND, SILENT, Process, accepted, marker
+from services.features.tests.features_history import ANNOUNCED, SECOND, SILENT, Process, accepted, marker, renamed
 
 from mainstem.events.catalogue import decode
+from mainstem.events.data import ProgressReached
 from mainstem.events.errors import Rejected
 from mainstem.events.features import OrderJournalled, RowComputed
+from mainstem.feature_engine import category, feature_set, stream, time
 from mainstem.feature_engine.reference import Applied, Reference
 from mainstem.features.history import History, Origin
 from mainstem.features.ports import Partition
@@ -115,14 +118,56 @@ def test_what_stands_twice_is_given_once(calm: Process) -> None:
     assert told(doubled)[1] == told(log)[1]
 
 
-@pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":7}'])
+DEEP = b'{"record":' + b"[" * 100_000
+GOOD = ANNOUNCED[ORDERS][0]
+
+
+def behind(junk: Sequence[Taken]) -> dict[Partition, list[Taken]]:
+    """Return the records with junk before those of one partition."""
+    records = [replace(record, offset=offset) for offset, record in enumerate([*junk, *ANNOUNCED[ORDERS]])]
+    return {**ANNOUNCED, ORDERS: records}
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}", None, b'{"record":7}', DEEP, GOOD.value])
 def test_what_ingestion_did_not_write_is_no_part_of_it(calm: Process, value: bytes | None) -> None:
-    good = dict(ANNOUNCED[ORDERS][0].headers)
-    alien = tuple((good | {"ce_origin": b"src.else/9/0"}).items())
-    junk = [Taken(ORDERS[0], 0, 0, value, b"k", headers) for headers in ((), alien)]
-    moved = [replace(record, offset=record.offset + 2) for record in ANNOUNCED[ORDERS]]
-    log = log_of(calm) | {ORDERS: [junk[0], replace(junk[1], offset=1), *moved]}
+    aliens = [renamed(GOOD, ce_origin=origin) for origin in (None, b"src.else/9/0", b"src.orders/1/99")]
+    log = log_of(calm) | behind([replace(alien, value=value) for alien in aliens])
     assert origins(told(log)[1]) == origins(told(log_of(calm))[1])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        renamed(GOOD, ce_id=b"\xff"),
+        renamed(GOOD, ce_correlationid=b"\xff"),
+        renamed(GOOD, ce_recordedtime=None),
+        replace(GOOD, key=b"\xff"),
+        replace(GOOD, value=DEEP),
+        replace(GOOD, value=b'{"record":{"shop":"s00","amount":"much"}}'),
+    ],
+)
+def test_a_record_that_the_service_parks_is_no_part_of_it(odd: Taken) -> None:
+    last = renamed(odd, ce_origin=b"src.orders/0/99")
+    history = told({**ANNOUNCED, ORDERS: [*ANNOUNCED[ORDERS], replace(last, offset=99)]})[0]
+    assert len(history.rest()) == sum(bool(r.key) for records in ANNOUNCED.values() for r in records)
+
+
+@pytest.mark.parametrize("value", [b'{"until":"\xff"}', b'{"x":' + DEEP, b"{"])
+def test_a_marker_that_announces_nothing_is_no_part_of_it(calm: Process, value: bytes) -> None:
+    junk = replace(GOOD, value=value, headers=(("ce_type", ProgressReached.TYPE.encode()),))
+    assert origins(told(log_of(calm) | behind([junk]))[1]) == origins(told(log_of(calm))[1])
+
+
+@pytest.mark.parametrize("due", ["soon", 7, "2013-05-01T00:00:00", ["2013"]])
+def test_a_record_with_a_time_that_is_none_is_no_part_of_it(due: object) -> None:
+    bills = stream("orders", key="shop", columns={"shop": category(), "due": time()})
+    compiled = feature_set("bills", spine=bills, lateness="1d")(
+        type("Bills", (), {"hour": bills.due.local("UTC").hour})
+    ).compile()
+    history = History(compiled)
+    value = json.dumps({"record": {"shop": "s", "due": due}}).encode()
+    history.offer([replace(GOOD, value=value)])
+    assert history.rest() == []
 
 
 def test_entries_of_another_set_are_passed_over(calm: Process) -> None:

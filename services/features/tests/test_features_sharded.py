@@ -1,20 +1,34 @@
 """A set that is shared out publishes what one worker publishes, whoever works on what and whoever is killed."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from services.features.tests.features_history import ANNOUNCED, Process, accepted, marker
+from services.features.tests.features_history import (
+    ANNOUNCED,
+    PLACES,
+    History,
+    Process,
+    accepted,
+    marker,
+    renamed,
+    with_junk,
+)
 from services.features.tests.sharded_cluster import Cluster, Topics
 
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
+from mainstem.events.instants import render
 from mainstem.features.ports import Gap
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.store import Place, TakenOver
 from mainstem.features.sharded.work import Worker
+from mainstem.telemetry import metrics
+from mainstem.testkit.clock import DAY
 from mainstem.testkit.projects import shop
+from mainstem.testkit.records import Taken
 
 SHOP = shop()
 BUYING = SHOP.feature_sets["buying"].compiled
@@ -43,9 +57,9 @@ async def alone() -> Process:
     return await one_worker()
 
 
-def cluster(shards: int, workers: int) -> Cluster:
+def cluster(shards: int, workers: int, history: History = ANNOUNCED) -> Cluster:
     topics = Topics()
-    for records in ANNOUNCED.values():
+    for records in history.values():
         topics.append(records)
     return Cluster(Plan(BUYING, SHOP.sources, shards), workers, topics)
 
@@ -170,6 +184,60 @@ async def test_what_is_no_accepted_record_or_too_late_is_parked_and_its_neighbou
     await worker.checkpoint()
     reasons = [parked.reason for outcome in shared.store.outcomes for parked in outcome.parked]
     assert ["this is no accepted record" in reasons[0], "it became known more than" in reasons[1]] == [True, True]
+
+
+FIRST = ANNOUNCED[PLACES[0]][0]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *(renamed(FIRST, ce_origin=origin) for origin in (None, b"x/abc", b"src.else/9/0", b"src.orders/1/7")),
+        renamed(FIRST, ce_origin=None, ce_correlationid=b"\xff"),
+        replace(renamed(FIRST, ce_origin=None), value=b'{"record":' + b"[" * 100_000),
+    ],
+)
+async def test_a_record_that_ingestion_never_put_there_is_parked_as_one_worker_parks_it(junk: Taken) -> None:
+    history = with_junk(ANNOUNCED, PLACES[0], 0, junk)
+    one, shared = Process(history), cluster(2, 2, history)
+    await one.finish()
+    await shared.share_out(0)
+    await shared.finish()
+    assert shared.published() == one.published()
+    parked = [parked for outcome in shared.store.outcomes for parked in outcome.parked]
+    assert parked == list(one.stored.parked)
+    assert [each.record.offset for each in parked] == [0]
+
+
+async def test_late_records_of_a_set_that_is_shared_out_are_counted_and_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def counted() -> float:
+        labels = {"feature_set": "buying", "stream": "payments"}
+        return metrics.REGISTRY.get_sample_value("mainstem_feature_late_total", labels) or 0.0
+
+    before, place = counted(), PLACES[2]
+    end = len(ANNOUNCED[place])
+    late = renamed(accepted("payments", 0, end, 7 * DAY, 1.0), ce_time=render(0).encode())
+    shared = cluster(2, 1, {**ANNOUNCED, place: [*ANNOUNCED[place], late]})
+    await shared.share_out(0)
+    await shared.finish()
+    assert counted() == before + 1
+    assert f"buying parked evt.data.payments/0/{end} (payments-0-{end}): it became known more than" in caplog.text
+
+
+async def test_a_set_that_is_shared_out_and_begins_without_the_first_records_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moved = [replace(record, offset=record.offset + 2) for record in ANNOUNCED[PLACES[0]]]
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    for records in (moved[:1], moved[1:]):
+        await shared.worker(shared.stages[0], 0).on_records(records)
+    begun = [
+        message for message in caplog.messages if message.startswith("buying begins at offset 2 of evt.data.orders/0")
+    ]
+    assert len(begun) == 1
 
 
 def test_a_set_of_sources_that_announce_nothing_cannot_be_shared_out() -> None:

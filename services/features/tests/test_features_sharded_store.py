@@ -48,7 +48,7 @@ def store(request: pytest.FixtureRequest, database: Database) -> Store:
 
 
 def saved(instead_of: int, state: bytes, outcome: Outcome | None = None) -> Saved:
-    return Saved(instead_of, 7, state, outcome or Outcome())
+    return Saved(instead_of, 7, state, outcome or Outcome(), FOUR.compiled.id)
 
 
 async def test_a_state_is_found_with_its_version_and_where_to_read_on(store: Store) -> None:

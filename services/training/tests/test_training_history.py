@@ -214,6 +214,7 @@ def test_rows_of_a_set_that_reads_one_announcing_source_have_markers_to_wait_for
 
 NOT_OURS = {
     "no JSON": {"value": b"{"},
+    "too deep": {"value": b'{"x":' + b"[" * 100_000},
     "no row": {"value": b"{}"},
     "too many values": {"value": b'{"entity":"a","spine_id":"s","values":[1,2]}'},
     "no spine record": {"value": b'{"entity":"a","values":[1]}'},

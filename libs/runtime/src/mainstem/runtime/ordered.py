@@ -174,5 +174,5 @@ def _until(record: Record) -> bytes:
     """Return what a marker announces; nothing when it is no marker after all."""
     try:
         return _UNTIL.decode(record.value or b"").until.encode()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return b""

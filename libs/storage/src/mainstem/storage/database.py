@@ -98,9 +98,9 @@ def _misused(fault: Exception) -> bool:
 
 
 def _migrations(package: str) -> list[tuple[str, str]]:
-    platform = files(_PLATFORM).joinpath("sql/0001_platform.sql")
+    platform = [entry for entry in files(_PLATFORM).joinpath("sql").iterdir() if entry.name[0].isdecimal()]
     own = [entry for entry in files(package).joinpath("migrations").iterdir() if entry.name.endswith(".sql")]
-    named = [(f"platform/{platform.name}", platform.read_text())]
+    named = sorted((f"platform/{entry.name}", entry.read_text()) for entry in platform)
     return named + sorted((entry.name, entry.read_text()) for entry in own)
 
 

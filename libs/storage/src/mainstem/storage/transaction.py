@@ -81,12 +81,15 @@ class Transaction:
                 raise Rejected(f"PostgreSQL cannot keep this: {fault}") from fault
             raise
 
-    async def park(self, record: Record, reason: str) -> None:
-        """Keep a record that no handler can take, with the reason, and let the next ones pass."""
-        headers = [[_storable(name), _storable(value.decode(errors="replace"))] for name, value in record.headers]
-        await self.connection.execute(
-            SQL["park"], record.topic, record.partition, record.offset, _storable(reason), headers, record.value
-        )
+    async def park(self, record: Record, reason: str, taker: str = "") -> None:
+        """Keep a record that cannot be taken, with the reason, and let the next ones pass.
+
+        Where several read the same record, `taker` says which of them cannot: each keeps its reason, once.
+        """
+        pairs = ((name, (value or b"").decode(errors="replace")) for name, value in record.headers)
+        headers = [[_storable(name), _storable(value)] for name, value in pairs]
+        place = record.topic, record.partition, record.offset
+        await self.connection.execute(SQL["park"], *place, _storable(reason), headers, record.value, taker)
 
     async def save_positions(
         self, positions: Mapping[tuple[str, int], Position], states: Mapping[tuple[str, int], bytes] | None = None

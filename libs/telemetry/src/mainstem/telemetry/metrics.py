@@ -22,11 +22,17 @@ BATCH_SECONDS: Final = Histogram("mainstem_batch_seconds", "Time to apply a batc
 QUARANTINED: Final = Counter("mainstem_quarantined", "Records quarantined", ["source", "reason"], registry=REGISTRY)
 #: Records that no handler could take. Any: read the `parked` table and fix their writer.
 PARKED: Final = Counter("mainstem_records_parked", "Records parked", ["topic"], registry=REGISTRY)
+#: Records that a feature set did not apply since they were too late. Grows: `mainstem feature parked SET` has them.
+FEATURE_LATE: Final = Counter("mainstem_feature_late", "Late records", ["feature_set", "stream"], registry=REGISTRY)
+#: Values outside the range of `stream.column`, unknown of a set that is shared out. Any: the contract is wider.
+FEATURE_OUT_OF_RANGE: Final = Counter(
+    "mainstem_feature_out_of_range", "Values out of range", ["feature_set", "column"], registry=REGISTRY
+)
 #: Log time reached, seconds since 1970. Stands still: a source stopped announcing progress.
 LOG_TIME: Final = Gauge("mainstem_log_time_seconds", "Recorded time reached", registry=REGISTRY)
 #: Predictions that came after their window was closed. Grows: the label's `wait` is shorter than the way to monitoring.
 LATE: Final = Counter("mainstem_predictions_late", "Predictions after their window", ["model"], registry=REGISTRY)
-#: Feature rows that were evaluated again by other code. Flat while rows are published: the check is off or stuck.
+#: Feature rows evaluated again by other code, counted when told. Flat for a day of log time: the check is off or stuck.
 ROWS_CHECKED: Final = Counter("mainstem_rows_checked", "Rows evaluated again", ["feature_set"], registry=REGISTRY)
 #: Values among them that follow otherwise from the log. Any: `mainstem alert list`; do not trust the set meanwhile.
 CELLS_DIFFERING: Final = Counter("mainstem_cells_differing", "Values differing", ["feature_set"], registry=REGISTRY)
@@ -34,7 +40,7 @@ CELLS_DIFFERING: Final = Counter("mainstem_cells_differing", "Values differing",
 CHECK_BEHIND: Final = Gauge("mainstem_check_behind_records", "Records unchecked", ["feature_set"], registry=REGISTRY)
 #: Recorded time up to which rows were checked, seconds since 1970. Stands still: no journal, or see the log.
 CHECK_TIME: Final = Gauge("mainstem_check_time_seconds", "Recorded time checked", ["feature_set"], registry=REGISTRY)
-#: VectorsChecked told so far of a set; the log has as many. Stands still while rows are checked: fewer than 200 so far.
+#: VectorsChecked told so far of a set; the log has as many. Stands still: neither 200 rows nor a day since the last.
 CHECKS_TOLD: Final = Gauge("mainstem_checks_told", "VectorsChecked told", ["feature_set"], registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
 PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)

@@ -1,7 +1,7 @@
 """The records behind one published value, found by reading the log again in the order of the journal."""
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -10,13 +10,14 @@ from mainstem.bus.reader import LogReader
 from mainstem.cli.recomputation import Published, check_whole
 from mainstem.events.catalogue import Record, header
 from mainstem.events.data import RecordAccepted
+from mainstem.events.envelope import named
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
 from mainstem.feature_engine import CompiledSet
 from mainstem.feature_engine.reference import Applied, Contribution, Reference
 from mainstem.feature_engine.reference.wording import wording
-from mainstem.features.history import History, Origin
+from mainstem.features.history import History, Origin, placed
 from mainstem.runtime.ordered import Partition
 
 _ACCEPTED = RecordAccepted.TYPE.encode()
@@ -43,6 +44,44 @@ class Trace:
         if self.served is None or self.recomputed is None:
             return self.served is self.recomputed
         return struct.pack("<d", self.served) == struct.pack("<d", self.recomputed)
+
+
+class Sought:
+    """The accepted record of a topic that is meant by an id, its own or its source's, or by the beginning of either.
+
+    Its own goes before its source's, and a whole id before the beginning of one. What ingestion did not write is no
+    such record, whatever it says.
+    """
+
+    def __init__(self, wanted: str, topic: str) -> None:
+        self._wanted, self._topic, self._read = wanted, topic, 0
+        #: The ids that fit so far and what of them does: the whole of one's own, that of the source, a beginning.
+        self._own, self._caused, self._begun = dict[str, str](), dict[str, str](), dict[str, str]()
+
+    def take(self, records: Sequence[Record]) -> bool:
+        """Look through records; return whether nothing can fit better any more."""
+        self._read += len(records)
+        for event_id, cause in _ids(records):
+            if event_id == self._wanted:
+                self._own[event_id] = event_id
+            elif cause == self._wanted:
+                self._caused[event_id] = cause
+            elif event_id.startswith(self._wanted) or cause.startswith(self._wanted):
+                self._begun[event_id] = event_id if event_id.startswith(self._wanted) else cause
+        return bool(self._own)
+
+    def found(self) -> str:
+        """Return the id of the record; raise Rejected when none or several fit."""
+        found = self._own or self._caused or self._begun
+        if len(found) == 1:
+            return next(iter(found))
+        if not found:
+            looked = f"none of the {self._read} records of {self._topic} has an id that begins with {self._wanted!r}"
+            show = f"`mainstem event tail {self._topic}` shows some"
+            raise Rejected(f"{looked}, neither its own nor its source's; {show}")
+        several = ", ".join(sorted(found.values())[:_SHOWN])
+        many = f"{len(found)} records of {self._topic} have an id that begins with {self._wanted!r}"
+        raise Rejected(f"{many}: {several}; give more")
 
 
 class Tracer:
@@ -77,24 +116,15 @@ class Tracer:
 
     async def _resolve(self, wanted: str) -> str:
         """Return the id of the accepted spine record that is meant."""
-        topic, found, read = f"evt.data.{self._compiled.spine}", dict[str, str](), 0
+        topic = f"evt.data.{self._compiled.spine}"
+        sought = Sought(wanted, topic)
         async with LogReader(self._kafka, [topic]) as reader:
             await reader.start()
             async for records in reader.to_end():
-                read += len(records)
                 self._told(len(records))
-                for event_id, cause in _ids(records):
-                    if wanted in (event_id, cause):
-                        return event_id
-                    if event_id.startswith(wanted) or cause.startswith(wanted):
-                        found[event_id] = event_id if event_id.startswith(wanted) else cause
-        if len(found) == 1:
-            return next(iter(found))
-        if not found:
-            looked = f"none of the {read} records of {topic} has an id that begins with {wanted!r}"
-            raise Rejected(f"{looked}, neither its own nor its source's; `mainstem event tail {topic}` shows some")
-        several = ", ".join(sorted(found.values())[:_SHOWN])
-        raise Rejected(f"{len(found)} records of {topic} have an id that begins with {wanted!r}: {several}; give more")
+                if sought.take(records):
+                    break
+        return sought.found()
 
     async def _published(self, spine_id: str, feature: str) -> tuple[str, float | None]:
         """Return where the row of a spine record stands, and its value."""
@@ -183,12 +213,12 @@ def _apply_until(reference: Reference, records: list[Applied], spine_id: str) ->
     return None
 
 
-def _ids(records: list[Record]) -> Iterator[tuple[str, str]]:
-    """Yield of each accepted record its id, and the one by which its source knows it."""
+def _ids(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Yield of each accepted record its id, and the one by which its source knows it; what ingestion wrote alone."""
     for record in records:
-        if header(record, "ce_type") == _ACCEPTED:
-            event_id, cause = (header(record, name) or b"" for name in ("ce_id", "ce_causationid"))
-            yield event_id.decode(errors="replace"), cause.decode(errors="replace")
+        headers = named(record.headers)
+        if headers.get("ce_type") == _ACCEPTED and placed(record, headers) is not None:
+            yield headers["ce_id"].decode(), headers.get("ce_causationid", b"").decode(errors="replace")
 
 
 def _times(compiled: CompiledSet, feature: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ Micros = npt.NDArray[np.int64]
 Placed = tuple[object, Mapping[str, bytes]]
 
 #: What reading a record that ingestion never accepted may raise.
-NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
+NOT_OURS = (KeyError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 class _Accepted(msgspec.Struct):
@@ -59,6 +59,8 @@ def payload(value: bytes | None, headers: Mapping[str, bytes]) -> bytes:
     """Return the source's own record within an accepted one; raise one of NOT_OURS when it is none."""
     if not (_ASKED_HEADERS.issubset(headers) and _ID.fullmatch(headers["ce_id"])):
         raise ValueError("its headers are not those of an accepted record")
+    for name in _TEXTS:
+        headers[name].decode()
     return _ACCEPTED.decode(value or b"").record
 
 
@@ -88,6 +90,8 @@ def runs(items: Sequence[Placed]) -> list[Run]:
 
 _ACCEPTED = msgspec.json.Decoder(_Accepted)
 _ASKED_HEADERS = frozenset(("ce_id", "ce_time", "ce_recordedtime", "ce_correlationid", "ce_origin"))
+#: Those among them that stand in a row as they came; what else of them does is read, or tried by a pattern.
+_TEXTS = ("ce_recordedtime", "ce_correlationid")
 _ID = re.compile(rb"[\w-]{1,64}")
 
 

@@ -21,6 +21,7 @@ from mainstem.events.topics import TOPICS
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.batch import Values
 from mainstem.features.engine import Fold
+from mainstem.features.ports import Partition
 from mainstem.features.rows import SOURCE
 from mainstem.project.columns import Column
 from mainstem.project.contract import SourceContract
@@ -45,11 +46,19 @@ class _Live:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stopped:
-    """A feature set that stands still: its identity, and why."""
+class _Silent:
+    """A feature set that no process answers: its identity, and why."""
 
     definition: str
     reason: str
+    state: str = "stopped"
+
+
+#: What is known of a set that is shared out, by whom.
+_SHARED_OUT: Final = (
+    "each process has a part of it: late records are logged, counted and parked, "
+    "how many there were in all is not known, nor how many values out of range"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +82,7 @@ class Answers:
         self._publisher = publisher
         self._patience_s = patience_s
         self._live: dict[str, _Live] = {}
-        self._shared_out: set[str] = set()
-        self._stopped: dict[str, _Stopped] = {}
+        self._silent: dict[str, _Silent] = {}
         # A stream that no other process continues, so that it never begins again at zero (ADR 1).
         self._origin = f"features@{uuid4().hex}#read"
         self._number = 0
@@ -93,28 +101,40 @@ class Answers:
             del self._live[label]
 
     @contextmanager
-    def none_of(self, label: str) -> Iterator[None]:
+    def none_of(self, label: str, definition: str) -> Iterator[None]:
         """Refuse reads of a set that is shared out for as long as the block runs: no process has all its values."""
-        self._shared_out.add(label)
-        try:
+        with self._not(label, _Silent(definition, _SHARED_OUT, "shared out")):
             yield
-        finally:
-            self._shared_out.discard(label)
 
     @contextmanager
     def stopped(self, label: str, definition: str, reason: str) -> Iterator[None]:
         """Refuse reads of a set that stands still for as long as the block runs, and say why."""
-        self._stopped[label] = _Stopped(definition, reason)
+        with self._not(label, _Silent(definition, reason)):
+            yield
+
+    @contextmanager
+    def _not(self, label: str, why: _Silent) -> Iterator[None]:
+        self._silent[label] = why
         try:
             yield
         finally:
-            del self._stopped[label]
+            del self._silent[label]
 
     def sets(self) -> list[dict[str, object]]:
-        """Return how far each feature set is, and why where it stands still."""
+        """Return how far each feature set is, what it left out, and why where that is not known.
+
+        `late` counts records by stream, `out_of_range` values by `stream.column` where there were some, and
+        `begins_at` has by partition the first offset where the records before were gone.
+        """
         found = {label: _standing(live) for label, live in self._live.items()}
-        found |= {label: _standing_still(label, stopped) for label, stopped in self._stopped.items()}
+        found |= {label: _unknown(label, why) for label, why in self._silent.items()}
         return [found[label] for label in sorted(found)]
+
+    def identity(self, label: str) -> str:
+        """Return the identity of the set of a label; raise Problem when there is none here."""
+        if label in self._silent:
+            return self._silent[label].definition
+        return self._computed(label).fold.compiled.id
 
     async def read(self, question: Question) -> dict[str, object]:
         """Return the values with the position at which they were read, from which the log gives them again.
@@ -139,11 +159,12 @@ class Answers:
 
     def _computed(self, label: str) -> _Live:
         """Return the set of a label; raise Problem, with the reason, when it is not computed here."""
-        if label in self._shared_out:
+        silent = self._silent.get(label)
+        if silent is not None and silent.state == "stopped":
+            raise Problem(503, "stopped", f"feature set {label!r} stands still: {silent.reason}")
+        if silent is not None:
             detail = f"feature set {label!r} is shared out, so no process has all its values"
             raise Problem(501, "shared_out", f"{detail}; take its rows, or `mainstem feature backfill`")
-        if label in self._stopped:
-            raise Problem(503, "stopped", f"feature set {label!r} stands still: {self._stopped[label].reason}")
         if label not in self._live:
             there = ", ".join(sorted(self._live)) or "none yet: a project must be applied, and its sets loaded"
             detail = f"no feature set {label!r} is computed here; there are: {there}"
@@ -196,28 +217,27 @@ def _standing(live: _Live) -> dict[str, object]:
         "behind": behind,
         "state": "live" if behind == 0 else "catching up",
         "position": _position(live.fold),
+        "late": live.fold.late,
+        "out_of_range": live.fold.out_of_range,
+        "begins_at": _by_place(live.fold.begins_at),
     }
 
 
-def _standing_still(label: str, stopped: _Stopped) -> dict[str, object]:
-    return {
-        "feature_set": label,
-        "definition": stopped.definition,
-        "rows": None,
-        "behind": None,
-        "state": "stopped",
-        "position": None,
-        "reason": stopped.reason,
-    }
+def _unknown(label: str, why: _Silent) -> dict[str, object]:
+    unknown = ("rows", "behind", "position", "late", "out_of_range", "begins_at")
+    known = {"feature_set": label, "definition": why.definition, "state": why.state, "reason": why.reason}
+    return known | dict.fromkeys(unknown)
+
+
+def _by_place(offsets: Mapping[Partition, int]) -> dict[str, int]:
+    return {f"{topic}/{part}": offset for (topic, part), offset in sorted(offsets.items())}
 
 
 def _position(fold: Fold) -> dict[str, object]:
     return {
         "applied": fold.applied,
         "reached": None if fold.reached is None else render(fold.reached),
-        "partitions": {
-            f"{topic}/{part}": position.next_offset for (topic, part), position in sorted(fold.positions.items())
-        },
+        "partitions": _by_place({place: position.next_offset for place, position in fold.positions.items()}),
     }
 
 

@@ -1,6 +1,7 @@
-"""HTTP: how far the feature sets are, and values read without an event."""
+"""HTTP: how far the feature sets are, what was parked for them, and values read without an event."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -12,10 +13,13 @@ from mainstem.auth import Principals
 from mainstem.events.errors import faults
 from mainstem.events.instants import parse
 from mainstem.features.answers import Answers, Question
+from mainstem.features.ports import Parking
 from mainstem.runtime import Problem, identify, json_body
 
 #: A read may ask about this many entities.
 MAX_ENTITIES = 1_000
+#: So many parked records are listed at most.
+_MOST_LISTED = 1_000
 
 
 class _Read(BaseModel):
@@ -28,20 +32,31 @@ class _Read(BaseModel):
 class Api:
     """The routes, and what answers them."""
 
-    def __init__(self, answers: Answers, principals: Principals) -> None:
+    def __init__(self, answers: Answers, principals: Principals, parking: Parking) -> None:
         self._answers = answers
+        self._parking = parking
         self._principals = principals
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         return [
             Route("/v1/feature-sets", self.sets),
+            Route("/v1/feature-sets/{feature_set}/parked", self.parked),
             Route("/v1/feature-sets/{feature_set}/read", self.read, methods=["POST"]),
         ]
 
     async def sets(self, _: Request) -> Response:
         """List the feature sets that are computed here, with how far each is."""
         return JSONResponse({"feature_sets": self._answers.sets()})
+
+    async def parked(self, request: Request) -> Response:
+        """List the records that a set could not apply, newest first: `?limit=`, 100 if it is not said."""
+        definition = self._answers.identity(request.path_params["feature_set"])
+        limit = request.query_params.get("limit", "100")
+        if not limit.isdecimal():
+            raise Problem(400, "bad_limit", f"limit {limit!r} is no number; send one from 0 to {_MOST_LISTED}")
+        found = await self._parking.parked(definition, min(int(limit[:9]), _MOST_LISTED))
+        return JSONResponse({"parked": [asdict(each) for each in found]})
 
     async def read(self, request: Request) -> Response:
         """Read values: {"at"?, "entities": [{column: value, ...}, ...]}. Nobody has to say who asks."""

@@ -54,7 +54,7 @@ async def main() -> None:
                 lambda: keep_running(changed, wanted),
                 lambda: follow(store, taken, changed),
             ],
-            routes=Api(answers, resources.principals).routes(),
+            routes=Api(answers, resources.principals, store).routes(),
         )
 
 
@@ -86,7 +86,7 @@ async def work(
     gaps: list[Gap] = []
     try:
         if shards > 1 or await steadily(lambda: ShardStore(resources.database).begin(plan)) is not None:
-            with answers.none_of(compiled.label):
+            with answers.none_of(compiled.label, compiled.id):
                 await share_out(resources, plan)
         else:
             await compute(resources, store, definition, name, answers)

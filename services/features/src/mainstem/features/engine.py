@@ -50,11 +50,13 @@ def announced(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) ->
 
 
 def check_places(items: Sequence[Item]) -> None:
-    """Raise ValueError when one stands elsewhere than its origin says: ingestion never put it there.
+    """Raise ValueError when one stands elsewhere than its origin says, or under a key that is no text.
 
-    So the journal names a record by its place in the source, and whoever follows it knows where to look.
+    Ingestion never put it there. So the journal names a record by its place in the source, and whoever follows it knows
+    where to look.
     """
     for record, headers in items:
+        (record.key or b"").decode()
         known = read_origin(headers.get("ce_origin", b""))
         if known is None or known[0] != _home(record.topic, record.partition):
             raise ValueError("its ce_origin is not its place in the source")
@@ -94,6 +96,8 @@ class Fold:
         self._ahead: deque[OrderJournalled] = deque()
         #: By partition the offset that must be read next; one that was never read may begin anywhere.
         self._following: dict[Partition, int] = {}
+        #: By partition the offset that was read first.
+        self._began: dict[Partition, int] = {}
 
     @property
     def topics(self) -> list[str]:
@@ -116,8 +120,15 @@ class Fold:
             if record.offset > expected:
                 raise Gap(record, expected)
             following[record.topic, record.partition] = max(expected, record.offset + 1)
+        for record in records:
+            self._began.setdefault((record.topic, record.partition), record.offset)
         self._following = following
         return self._reader.offer(records)
+
+    @property
+    def begins_at(self) -> dict[Partition, int]:
+        """Return where the partitions begin whose first records were gone before they were read."""
+        return {place: offset for place, offset in sorted(self._began.items()) if offset > 0}
 
     def drained(self, lag: Mapping[Partition, int]) -> None:
         """Note which live partitions were read to their end."""
@@ -176,7 +187,8 @@ class Fold:
             return Applied([], empty, np.empty(0, np.int64), [(at, 0) for at, _ in reached], order)
         first = self.applied
         rows = self._engine.process(self._reading.batch(items, arrivals, self._engine.reached))
-        self.parked += [Parked(items[place][0], too_late(self.compiled)) for place in rows.too_late.tolist()]
+        late = too_late(self.compiled)
+        self.parked += [Parked(items[place][0], late, late=True) for place in rows.too_late.tolist()]
         before = np.searchsorted(rows.index, cuts).tolist()
         instants = [at for at, _ in reached]
         spine, places = [items[i] for i in rows.index], list(zip(instants, before, strict=True))
@@ -198,6 +210,16 @@ class Fold:
         spine = self.compiled.spine
         return self._engine.applied[spine] + self._engine.too_late[spine]
 
+    @property
+    def late(self) -> dict[str, int]:
+        """Return by stream how many records were too late."""
+        return dict(self._engine.too_late)
+
+    @property
+    def out_of_range(self) -> dict[str, int]:
+        """Return by `stream.column` how many values lay outside the declared range, where some did."""
+        return {column: found for column, found in self._engine.out_of_range.items() if found}
+
     def read(self, columns: Mapping[str, Values], moments: Micros) -> npt.NDArray[np.float64]:
         """Return the features of entities at moments, without an event; see `Engine.read`."""
         return self._engine.read(columns, moments)
@@ -205,15 +227,19 @@ class Fold:
     def snapshot(self) -> bytes:
         """Return everything the fold knows of what was applied."""
         journal = (self.journal.number, self.journal.applied, self.journal.reached_us, self.journal.open)
-        return msgspec.msgpack.encode((self._engine.snapshot(), self._reader.snapshot(), journal))
+        began = [(*place, offset) for place, offset in sorted(self._began.items())]
+        return msgspec.msgpack.encode((self._engine.snapshot(), self._reader.snapshot(), journal, began))
 
     def restore(self, state: bytes) -> None:
         """Become the fold that wrote `state`; raises SnapshotError when it is of another feature set."""
-        engine, places, (number, applied, reached, order) = msgspec.msgpack.decode(state)
+        engine, places, (number, applied, reached, order), *began = msgspec.msgpack.decode(state)
         self._engine.restore(engine)
         self._reader.restore(places)
         self.journal = Journal(number, applied, reached, [tuple(run) for run in order])
         self._following = self._reader.offsets()
+        if began:  # in older states it was not noted
+            self._began = {(topic, part): offset for topic, part, offset in began[0]}
+            self._following = {place: max(self._following[place], at) for place, at in self._began.items()}
 
 
 def _last(topic: str, partition: int, number: int) -> tuple[Partition, Origin]:

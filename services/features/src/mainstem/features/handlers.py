@@ -1,18 +1,20 @@
 """From accepted records to published rows, and now and then to the store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Final
 
 from mainstem.bus import Publisher
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record, decode
+from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable, Undecodable
 from mainstem.events.features import OrderJournalled
 from mainstem.features.engine import Applied, Fold
-from mainstem.features.ports import Gap, Partition, Progress, RowTally, Store
+from mainstem.features.ports import Gap, Parked, Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
 from mainstem.runtime import steadily
 from mainstem.runtime.health import Health
@@ -36,6 +38,8 @@ class Computing:
         self._tallies: dict[int, RowTally] = {}
         self._journal: list[OrderJournalled] = []
         self._moved = False
+        #: What metrics and log say of the fold already.
+        self._begun, self._counted = fold.begins_at, fold.out_of_range
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -50,6 +54,7 @@ class Computing:
         async with self._one_at_a_time:
             fresh = self._fold.offer(records)
             metrics.FENCED.inc(len(records) - fresh)
+            self._tell_beginnings()
             self._fold.drained(lag)
             applied = self._fold.advance()
             entries, messages = self._messages(applied)
@@ -99,17 +104,57 @@ class Computing:
                 feature_set=self._writer.label,
                 definition=self._fold.compiled.id,
                 state=self._fold.snapshot(),
-                positions=self._fold.positions,
                 tallies=self._tallies,
                 journal=self._journal,
                 parked=tuple(self._fold.parked),
             )
             await steadily(lambda: store.save(progress))
             self._fold.parked.clear()
-            for parked in progress.parked:
-                metrics.PARKED.labels(parked.record.topic).inc()
-                _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
+            tell_parked(self._writer.label, progress.parked)
+            self._count_values()
             self._tallies, self._journal, self._moved = {}, [], False
+
+    def _tell_beginnings(self) -> None:
+        """Tell, once each, of partitions whose first records were gone before the set began."""
+        begins_at = self._fold.begins_at
+        for place in begins_at.keys() - self._begun.keys():
+            tell_beginning(self._writer.label, place, begins_at[place])
+        self._begun = begins_at
+
+    def _count_values(self) -> None:
+        """Count the values out of range among what was stored, each once."""
+        found = self._fold.out_of_range
+        for column, count in found.items():
+            metrics.FEATURE_OUT_OF_RANGE.labels(self._writer.label, column).inc(count - self._counted.get(column, 0))
+        self._counted = found
+
+
+def tell_beginning(label: str, place: Partition, offset: int) -> None:
+    """Warn that a set begins where the first records of a partition are gone already."""
+    topic, part = place
+    about = {"action": "begun_late", "feature_set": label, "topic": topic, "partition": part, "offset": offset}
+    gone = f"{label} begins at offset {offset} of {topic}/{part}: the records before are gone"
+    _log.warning("%s, so values that look back beyond it are computed without them", gone, extra=about)
+
+
+def tell_parked(label: str, parked: Sequence[Parked]) -> None:
+    """Count the records that a set could not apply, and warn of them: a line for each topic and reason."""
+    for (topic, late), count in Counter((each.record.topic, each.late) for each in parked).items():
+        metrics.PARKED.labels(topic).inc(count)
+        if late:
+            metrics.FEATURE_LATE.labels(label, topic.removeprefix("evt.data.")).inc(count)
+    for (topic, reason), group in groupby(sorted(parked, key=_cause), key=_cause):
+        first, *others = group
+        place = {"topic": topic, "partition": first.record.partition, "offset": first.record.offset}
+        known_as = (header(first.record, "ce_id") or b"").decode(errors="replace")
+        about = {"action": "parked", "feature_set": label, **place, "ce_id": known_as, "records": 1 + len(others)}
+        more = f" and {len(others)} more, see `mainstem feature parked {label}`" if others else ""
+        where = f"{topic}/{place['partition']}/{place['offset']} ({known_as or 'without an id'}){more}"
+        _log.warning("%s parked %s: %s", label, where, reason, extra=about)
+
+
+def _cause(parked: Parked) -> tuple[str, str]:
+    return parked.record.topic, parked.reason
 
 
 async def _publish(publisher: Publisher, batches: Sequence[Sequence[Message]]) -> None:

@@ -4,10 +4,12 @@ Nothing here is shared with the fold: it is for whoever evaluates values a secon
 """
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import ValidationError
@@ -22,6 +24,15 @@ from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, CompiledSet, Ki
 from mainstem.feature_engine.reference import Applied
 
 _PROGRESS = ProgressReached.TYPE.encode()
+_ID = re.compile(rb"[\w-]{1,64}")
+_TEXTS = ("ce_recordedtime", "ce_correlationid")
+#: What a column holds in JSON; `None` besides.
+_WIRE: Mapping[Kind, object] = {
+    Kind.TIME: Annotated[datetime, msgspec.Meta(tz=True)] | None,
+    Kind.FIXED: int | float | None,
+    Kind.CATEGORY: str | None,
+    Kind.BOOLEAN: bool | None,
+}
 _EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -59,7 +70,7 @@ class History:
     def __init__(self, compiled: CompiledSet) -> None:
         self._definition = compiled.id
         self._columns = {
-            name: {column: kind.kind is Kind.TIME for column, kind in columns.items()}
+            name: {column: _WIRE[kind.kind] for column, kind in columns.items()}
             for name, columns in compiled.streams.items()
         }
         self._fence = Fence()
@@ -135,8 +146,8 @@ class History:
         return self._floors[place]
 
     def _hold(self, record: Record, headers: Mapping[str, bytes], time_us: int, arrival_us: int) -> None:
-        origin = read_origin(headers.get("ce_origin", b""))
-        if origin is None or "ce_id" not in headers or not FIRST_INSTANT <= time_us <= LAST_INSTANT:
+        origin = placed(record, headers)
+        if origin is None or not FIRST_INSTANT <= time_us <= LAST_INSTANT:
             return
         stream, number = origin
         self._held.setdefault(stream, deque()).append(_Held(number, record, headers, time_us, arrival_us))
@@ -158,11 +169,22 @@ class History:
 
     def _give(self, held: Sequence[_Held]) -> Iterator[Applied]:
         for one in held:
-            fields = _fields(one.record)
-            if fields is not None:
-                yield self._applied(one, fields)
+            columns = self._columns_of(one.record)
+            if columns is not None:
+                yield self._applied(one, columns)
 
-    def _applied(self, held: _Held, fields: Mapping[str, object]) -> Applied:
+    def _columns_of(self, record: Record) -> dict[str, object] | None:
+        """Return the columns that the set reads of an accepted record; None when it has no such ones."""
+        fields = _fields(record)
+        if fields is None:
+            return None
+        wanted = self._columns[record.topic.removeprefix("evt.data.")]
+        try:
+            return {name: _micros(msgspec.convert(fields.get(name), kind)) for name, kind in wanted.items()}
+        except msgspec.ValidationError:
+            return None
+
+    def _applied(self, held: _Held, columns: Mapping[str, object]) -> Applied:
         self._newest_us = min(max(self._newest_us, held.arrival_us), LAST_INSTANT)
         source = held.record.topic.removeprefix("evt.data.")
         stream, headers = held.headers["ce_origin"].decode().rpartition("/")[0], held.headers
@@ -170,10 +192,6 @@ class History:
         event_id, cause = headers["ce_id"].decode(), headers.get("ce_causationid", b"").decode(errors="replace")
         place = Origin(topic, int(partition), held.number, event_id, cause, self._newest_us, self.given)
         self.given += 1
-        columns = {
-            name: _instant(fields.get(name)) if is_time else fields.get(name)
-            for name, is_time in self._columns[source].items()
-        }
         return Applied(source, held.time_us, self._newest_us, columns, place)
 
 
@@ -194,19 +212,41 @@ def announced(marker: Record) -> int:
     """Return the instant that a marker announces; NEVER when it announces none."""
     try:
         return int(parse_all([_UNTIL.decode(marker.value or b"").until.encode()])[0])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return NEVER
+
+
+def home(record: Record) -> str:
+    """Return the stream whose records stand in the partition of an accepted record."""
+    return f"src.{record.topic.removeprefix('evt.data.')}/{record.partition}"
+
+
+def placed(record: Record, headers: Mapping[str, bytes]) -> tuple[str, int] | None:
+    """Return where an accepted record stood in its source: `src.<source>/<partition>`, and its number there.
+
+    None for a record that ingestion never put where it stands, or not under such headers.
+    """
+    origin = read_origin(headers.get("ce_origin", b""))
+    if origin is None or origin[0] != home(record):
+        return None
+    if not (_ID.fullmatch(headers.get("ce_id", b"")) and headers.keys() >= set(_TEXTS)):
+        return None
+    try:
+        _ = (record.key or b"").decode(), [headers[name].decode() for name in _TEXTS]
+    except UnicodeDecodeError:
+        return None
+    return origin
 
 
 def _fields(record: Record) -> Mapping[str, object] | None:
     """Return the source's own record in an accepted one; None when there is none."""
     try:
         found = json.loads(record.value or b"")["record"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
-def _instant(text: object) -> int | None:
-    """Return the instant as contracts read it: rounded to the µs."""
-    return None if text is None else (msgspec.convert(text, datetime) - _EPOCH) // _TICK
+def _micros(value: Any) -> object:
+    """Return an instant, which was rounded to the µs as contracts do, as µs since 1970; anything else as it is."""
+    return (value - _EPOCH) // _TICK if isinstance(value, datetime) else value

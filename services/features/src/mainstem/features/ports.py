@@ -7,7 +7,6 @@ from typing import Protocol
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled
-from mainstem.events.fence import Position
 from mainstem.events.ids import fingerprint
 from mainstem.project.definition import ProjectDefinition
 
@@ -35,6 +34,19 @@ class Parked:
 
     record: Record
     reason: str
+    #: Whether it is an accepted record that became known too late.
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A record that was parked, as it is found again: where it stands, by which id, and why; `id` None for none."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str | None
+    reason: str
 
 
 class Gap(Exception):
@@ -59,10 +71,16 @@ class Progress:
     feature_set: str
     definition: str
     state: bytes
-    positions: Mapping[Partition, Position]
     tallies: Mapping[int, RowTally]
     journal: Sequence[OrderJournalled]
     parked: Sequence[Parked] = ()
+
+
+class Parking(Protocol):
+    """Knows what was parked."""
+
+    async def parked(self, definition: str, limit: int) -> list[Left]:
+        """Return the records parked last for the feature set of this identity, newest first. Raises Unavailable."""
 
 
 class Store(Protocol):
@@ -84,6 +102,8 @@ class Since:
 
     number: int = -1
     entry: int = -1
+    #: The recorded time up to which it tells, µs since 1970; None before the first.
+    until_us: int | None = None
 
 
 class Checks(Protocol):

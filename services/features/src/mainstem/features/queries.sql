@@ -37,7 +37,10 @@ returning part;
 insert into vector_check values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb) on conflict do nothing;
 
 -- name: last_check
-select number, entry from vector_check where definition = $1 order by number desc limit 1;
+select number, entry, until from vector_check where definition = $1 order by number desc limit 1;
+
+-- name: parked
+select topic, part, "offset", headers, reason from parked where taker = $1 order by seq desc limit $2;
 
 -- name: claim_check
 insert into checker as there values ($1, $2, now() + interval '10 seconds')

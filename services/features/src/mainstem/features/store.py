@@ -6,8 +6,9 @@ from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled, RowComputed, VectorsChecked
+from mainstem.events.instants import parse as instant
 from mainstem.events.registry import ProjectApplied
-from mainstem.features.ports import Progress, RowTally, Since
+from mainstem.features.ports import Left, Progress, RowTally, Since
 from mainstem.project.definition import ProjectDefinition, parse
 from mainstem.storage import Database, Transaction, load, load_snapshot
 
@@ -36,7 +37,7 @@ class PostgresStore:
             await add_rows(tx, {(progress.feature_set, part): tally for part, tally in progress.tallies.items()})
             await add_journal(tx, progress.journal)
             for parked in progress.parked:
-                await tx.park(parked.record, parked.reason)
+                await tx.park(parked.record, parked.reason, progress.definition)
 
     async def state(self, definition: str) -> bytes | None:
         """Return the state stored last for the feature set of this identity."""
@@ -51,7 +52,16 @@ class PostgresStore:
         """Return how far the feature set of this identity was checked."""
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["last_check"], definition)
-        return Since(rows[0]["number"], rows[0]["entry"]) if rows else Since()
+        return Since(rows[0]["number"], rows[0]["entry"], instant(rows[0]["until"])) if rows else Since()
+
+    async def parked(self, definition: str, limit: int) -> list[Left]:
+        """Return the records parked last for the feature set of this identity, newest first."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["parked"], definition, limit)
+        return [
+            Left(row["topic"], row["part"], row["offset"], dict(row["headers"]).get("ce_id"), row["reason"])
+            for row in rows
+        ]
 
     async def add_check(self, event: Event) -> None:
         """Append and fold a VectorsChecked in one transaction."""

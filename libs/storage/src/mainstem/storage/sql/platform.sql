@@ -46,7 +46,8 @@ select pos, incarnation from relay_cursor;
 update relay_cursor set pos = $1 where pos < $1;
 
 -- name: park
-insert into parked values ($1, $2, $3, $4, $5::jsonb, $6) on conflict do nothing;
+insert into parked(topic, part, "offset", reason, headers, payload, taker)
+values ($1, $2, $3, $4, $5::jsonb, $6, $7) on conflict do nothing;
 
 -- name: load_snapshot
 select state from snapshot where name = $1;

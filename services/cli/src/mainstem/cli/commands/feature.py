@@ -1,4 +1,4 @@
-"""`mainstem feature list | show | trace | read | backfill | diff`: feature sets, values, and what these rest on."""
+"""`mainstem feature list | show | parked | trace | read | backfill | diff`: feature sets and what values rest on."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -51,13 +51,14 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 @app.command("list")
 def list_(output: Output = Format.TABLE) -> None:
-    """List the feature sets of all projects in force, with how far each is."""
-    standing = _standing()
-    rows = [
-        _line(definition, label) | {name: standing.get(found.id, {}).get(name) for name in ("rows", "state")}
-        for definition in in_force()
-        for label, found in definition.feature_sets.items()
-    ]
+    """List the feature sets of all projects in force, with how far each is and how many records came too late."""
+    standing, rows = _standing(), []
+    for definition in in_force():
+        for label, found in definition.feature_sets.items():
+            here = standing.get(found.id, {})
+            far = {name: here.get(name) for name in ("rows", "state")}
+            late = None if here.get("late") is None else sum(here["late"].values())
+            rows.append(_line(definition, label) | far | {"late": late})
     show(rows, output)
 
 
@@ -67,7 +68,11 @@ def show_(
     feature: Annotated[str | None, typer.Argument(help="A feature: show where it comes from and who reads it.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show a feature set, what each feature is computed from; or one feature, from its sources to its readers."""
+    """Show a feature set, what each feature is computed from; or one feature, from its sources to its readers.
+
+    Of a set: how far it is, the records that were `late` by stream, the values that lay `out_of_range` by column, and
+    where the log began if its first records were gone by then, `begins_at` by partition.
+    """
     definition = owner(feature_set)
     if feature is not None:
         _show_lineage(definition, feature_set, feature, output)
@@ -75,13 +80,27 @@ def show_(
     compiled = definition.feature_sets[feature_set].compiled
     facts = _line(definition, feature_set)
     facts |= {"lateness": duration(compiled.definition.lateness), "target": target(compiled)}
+    here = _standing().get(compiled.id, {})
+    facts |= {name: here.get(name) for name in ("rows", "state", "reason", "late", "out_of_range", "begins_at")}
     features = [{"feature": name, "expression": text} for name, text in expressions(compiled).items()]
     if output is not Format.TABLE:
         show([facts | {"features": features}], output)
         return
-    tell(facts)
+    known = {name: value for name, value in facts.items() if value is not None}
+    tell({name: _counts(value) if isinstance(value, dict) else value for name, value in known.items()})
     typer.echo()
     show(features, output)
+
+
+@app.command()
+def parked(
+    feature_set: Named,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="So many at most.")] = 100,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the records that a feature set could not apply, or that came too late for it, newest first."""
+    path = f"/v1/feature-sets/{quote(feature_set, safe='')}/parked?limit={limit}"
+    show(get("features", path)["parked"], output)
 
 
 @app.command()
@@ -154,13 +173,15 @@ def backfill(
     Beside the features a row has its position in the applied order and, where the set or its models declare one, its
     label: null if none became known within the wait after the event.
     """
+    span = (_BEGINNING if from_ is None else from_, _END if to is None else to)
+    if span[0] >= span[1]:
+        raise typer.BadParameter("--from is not before --to, so there are no rows between them; exchange the two")
     definition, label = chosen(in_force() if project is None else [load_folder(project)], feature_set)
     rule = _rule(definition, label)
     if project is not None:
         sources = [*definition.feature_sets[label].compiled.streams, *([] if rule is None else [rule.source])]
         check_sources(definition, [name for name in dict.fromkeys(sources) if name in definition.sources])
     _note_live(definition, label)
-    span = (_BEGINNING if from_ is None else from_, _END if to is None else to)
     show([asyncio.run(_backfill(definition, label, rule, span, out))], output)
 
 
@@ -213,8 +234,10 @@ async def _backfill(
     labels = None if rule is None else Labels(rule, definition, feature_set)
     again = Recomputation(kafka, Fold(compiled, definition.sources), labels)
     began, records = perf_counter(), 0
-    size = await _size(kafka, again.topics)
-    with bar(f"backfill {feature_set}", size) as advance, RowFile(out, compiled, labels) as file:
+    with (
+        RowFile(out, compiled, labels) as file,
+        bar(f"backfill {feature_set}", await _size(kafka, again.topics)) as advance,
+    ):
         async for count, stretch in again.stretches():
             file.write(recorded_within(stretch, *span))
             advance(count)
@@ -273,6 +296,10 @@ def _standing() -> dict[str, Mapping[str, Any]]:
     except (Unavailable, LocalError) as fault:
         typer.echo(f"note: how far the sets are is not known: {fault}", err=True)
         return {}
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in found.items()) or "none"
 
 
 def _line(definition: ProjectDefinition, label: str) -> dict[str, object]:

@@ -20,6 +20,8 @@ from mainstem.features.ports import Since
 SOURCE: Final = "/mainstem/features"
 #: An event says how at least so many rows turned out; a difference is told at once.
 ROWS_AN_EVENT: Final = 200
+#: Fewer rows are told after so much recorded time, µs.
+AN_EVENT_US: Final = 86_400_000_000
 #: Records behind a value that are listed.
 MOST_RECORDS: Final = 50
 
@@ -83,6 +85,8 @@ class Checker:
     _names: list[str] = field(init=False)
     _reach_us: int | None = field(init=False)
     _tally: Tally = field(default_factory=Tally)
+    #: The recorded time that the last event tells up to; before the first event, that of the first row compared.
+    _told_us: int | None = None
     _arrival_us: int = FIRST_INSTANT
     #: Records of the journal up to the last entry; None before the first, unless that is the set's first.
     _applied: int | None = None
@@ -95,6 +99,7 @@ class Checker:
         self.log = Log(subject.label, subject.definition, streams, subject.partitions, subject.choice)
         self._reference, self._payloads = Reference(subject.spec), Payloads(spec.streams)
         self._names, self._reach_us = spec.names, spec.reach_us()
+        self._told_us = self.since.until_us
 
     def take(self, records: Sequence[Record]) -> None:
         """Take records of the log's topics, each partition's in their order."""
@@ -198,12 +203,19 @@ class Checker:
             about = f"it has a row, but the journal has no such record up to {_until(entry)}, or it has two rows"
             self._count(1, len(self._names), len(self._names), Difference(spine_id=identity, about=about))
         self.reached_us = entry.envelope.recorded_us
-        if self._tally.rows < ROWS_AN_EVENT and not self._tally.differing:
+        if not self._has_to_tell(self.reached_us):
             return None
         number = self.since.number + 1
         event = follow(entry.envelope, self._fact(number, entry), source=SOURCE, name=str(number))
-        self.since, self._tally = Since(number, entry.number), Tally()
+        self.since, self._tally = Since(number, entry.number, self.reached_us), Tally()
+        self._told_us = self.reached_us
         return event
+
+    def _has_to_tell(self, until_us: int) -> bool:
+        """Tell whether an event is due: a difference, many rows, or some and a day since the event before."""
+        if self._tally.differing or self._tally.rows >= ROWS_AN_EVENT:
+            return True
+        return self._tally.rows > 0 and self._told_us is not None and until_us - self._told_us >= AN_EVENT_US
 
     def _fact(self, number: int, entry: Entry) -> VectorsChecked:
         return VectorsChecked(
@@ -222,6 +234,8 @@ class Checker:
     def _count(self, rows: int, cells: int, differing: int, first: Difference | None) -> None:
         for tally in (self.seen, self._tally):
             tally.count(rows, cells, differing, first)
+        if rows and self._told_us is None:
+            self._told_us = self._arrival_us
 
 
 def _until(entry: Entry) -> str:
@@ -231,7 +245,7 @@ def _until(entry: Entry) -> str:
 def _values(served: msgspec.Raw) -> list[float | None] | None:
     try:
         return _read_values(served)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

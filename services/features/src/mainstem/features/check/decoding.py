@@ -90,7 +90,7 @@ class Payloads:
             columns: dict[str, object] = msgspec.structs.asdict(self._decode[stream](payload).record)
             for name in self._times[stream]:
                 columns[name] = _micros(columns[name])
-        except (msgspec.MsgspecError, ValueError, IndexError):
+        except (msgspec.MsgspecError, ValueError, IndexError, RecursionError):
             return None
         return columns
 

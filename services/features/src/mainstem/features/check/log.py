@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Envelope, read_envelope
+from mainstem.events.envelope import Envelope, named, read_envelope
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import NEVER, parse
 from mainstem.feature_engine.reference.exact import FIRST_INSTANT, LAST_INSTANT
-from mainstem.features.history import announced
+from mainstem.features.history import announced, home, placed
 
 Partition = tuple[str, int]
 Headers = dict[str, bytes]
@@ -26,6 +26,8 @@ _PROGRESS: Final = ProgressReached.TYPE.encode()
 _ROW: Final = RowComputed.TYPE.encode()
 _ENTRY: Final = OrderJournalled.TYPE.encode()
 _ACCEPTED: Final = "evt.data."
+#: What reading a document may raise that is none, or no text, or too deep.
+_NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Accepted(msgspec.Struct, gc=False):
@@ -188,7 +190,7 @@ class Log:
             if place not in self.positions and record.offset > 0:
                 self._begin_late(record)
             self.positions[place] = record.offset + 1
-            self._takers[record.topic](record, dict(record.headers))
+            self._takers[record.topic](record, named(record.headers))
 
     def _begin_late(self, record: Record) -> None:
         """Note that a partition has lost its beginning."""
@@ -203,8 +205,8 @@ class Log:
         if headers.get("ce_type") == _PROGRESS:
             self._floors[place] = max(floor_us, announced(record) + 1)
             return
-        known = read_origin(headers.get("ce_origin") or b"")
-        if known is None:
+        known = read_origin(headers.get("ce_origin", b""))
+        if known is None or known[0] != home(record):
             return
         stream, number = known
         if number > self._highest.get(stream, -1):
@@ -217,13 +219,13 @@ class Log:
         marked, kind = self._marked.get(record.partition), headers.get("ce_type")
         if marked is None:
             return  # nothing is announced there, so nothing there is ever due
-        known = read_origin(headers.get("ce_origin") or b"")
+        known = read_origin(headers.get("ce_origin", b""))
         if kind == _PROGRESS and known is not None and known[0] == f"{self._origin}#progress":
             self._dues.setdefault(known[1], []).extend(marked.pass_(known[1]))
         elif kind == _ROW:
             try:
                 row = _read_row(record.value or b"")
-            except msgspec.MsgspecError:
+            except _NO_JSON:
                 return
             if row.definition == self.definition and self._is_new(known):
                 self._hold(Row(row.spine_id, record.partition, row.values), marked)
@@ -249,7 +251,7 @@ class Log:
         try:
             found, envelope = _read_entry(record.value or b""), read_envelope(record.headers)
             runs = np.array(found.runs, np.int64).reshape(-1, 4)
-        except (msgspec.MsgspecError, KeyError, ValueError, OverflowError):
+        except (*_NO_JSON, KeyError, OverflowError):
             return
         known = ((runs[:, 0] >= 0) & (runs[:, 0] < len(found.topics))).all()
         if known and found.definition == self.definition and found.number > self._last_entry:
@@ -312,15 +314,12 @@ class Log:
 
 def _accepted(record: Record, headers: Headers, number: int, floor_us: int) -> Accepted | None:
     """Return a record as it waits, never before what its partition announced; or None for what is not ingestion's."""
-    identity, known = headers.get("ce_id"), headers.get("ce_recordedtime")
-    time_us = _instant(headers.get("ce_time") or b"")
-    if identity is None or known is None or headers.get("ce_correlationid") is None or record.value is None:
-        return None
-    if not FIRST_INSTANT <= time_us <= LAST_INSTANT:
+    time_us = _instant(headers.get("ce_time", b""))
+    if placed(record, headers) is None or record.value is None or not FIRST_INSTANT <= time_us <= LAST_INSTANT:
         return None
     stream = record.topic[len(_ACCEPTED) :]
-    arrival_us = max(floor_us, _instant(known))
-    return Accepted(number, stream, identity.decode(errors="replace"), time_us, arrival_us, record.value)
+    arrival_us = max(floor_us, _instant(headers["ce_recordedtime"]))
+    return Accepted(number, stream, headers["ce_id"].decode(), time_us, arrival_us, record.value)
 
 
 def _instant(text: bytes) -> int:

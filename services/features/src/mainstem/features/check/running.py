@@ -8,7 +8,7 @@ from contextlib import suppress
 from mainstem.bus import Subscription
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
-from mainstem.events.features import VectorsChecked
+from mainstem.events.features import Difference, VectorsChecked
 from mainstem.features.check.checker import Checker, Subject
 from mainstem.features.check.log import Choice
 from mainstem.features.ports import Checks, Turns
@@ -126,8 +126,9 @@ class Checking:
         self._most_waiting = most_waiting
         self._clock = clock
         self._label = checker.subject.label
+        self._rows = metrics.ROWS_CHECKED.labels(self._label)
+        self._differing = metrics.CELLS_DIFFERING.labels(self._label)
         self._news, self._room = asyncio.Event(), asyncio.Event()
-        self._shown = (0, 0)
         self._told = checker.since.number + 1
         #: Up to where rows were checked and everything about them told.
         self._reached_us: int | None = None
@@ -175,17 +176,19 @@ class Checking:
     async def _tell(self, event: Event) -> None:
         await steadily(lambda: self._checks.add_check(event))
         self._told += 1
-        if isinstance(event.fact, VectorsChecked) and event.fact.first_difference is not None:
-            first = event.fact.first_difference
+        if isinstance(event.fact, VectorsChecked):
+            # What was told is not compared again; what was not is, by who begins anew.
+            self._rows.inc(event.fact.rows)
+            self._differing.inc(event.fact.differing)
+            self._complain(event.fact.first_difference)
+
+    def _complain(self, first: Difference | None) -> None:
+        if first is not None:
             record, feature = first.spine_id or "no single record", first.feature or "the row"
             _log.error("%s of %s: %s", feature, record, first.about, extra={"action": "mismatch", "set": self._label})
 
     def show(self, accepted: Subscription) -> None:
         """Bring the metrics up to date; `accepted` knows how much of its input lies ahead."""
-        seen, (rows, differing) = self._checker.seen, self._shown
-        metrics.ROWS_CHECKED.labels(self._label).inc(seen.rows - rows)
-        metrics.CELLS_DIFFERING.labels(self._label).inc(seen.differing - differing)
-        self._shown = (seen.rows, seen.differing)
         metrics.CHECK_BEHIND.labels(self._label).set(len(self._checker.log) + sum(accepted.lag().values()))
         metrics.CHECKS_TOLD.labels(self._label).set(self._told)
         if self._reached_us is not None:

@@ -11,8 +11,8 @@ from mainstem.events.envelope import Message
 from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.feature_engine import FIRST_INSTANT, shard_of
-from mainstem.features.accepted import NOT_OURS, Reading, event_times, payload, runs
-from mainstem.features.engine import too_late
+from mainstem.features.accepted import NOT_OURS, Reading, event_times, payload
+from mainstem.features.engine import check_places, too_late
 from mainstem.features.ports import Parked
 from mainstem.features.sharded.frames import Carried, dealt
 from mainstem.features.sharded.plan import Plan
@@ -151,17 +151,17 @@ class Dealer:
 
     def _records(self, items: Sequence[Item], arrivals: Sequence[int]) -> list[_Card]:
         """Return cards for records; one that is too late goes to no shard and is parked."""
+        check_places(items)
         payloads = [payload(record.value, headers) for record, headers in items]
         columns = self._reading.columns(self._source, payloads)
         times = event_times(items).tolist()
-        runs(items)
         owners = ([self._owner(index, key) for key in columns[column]] for index, column in self._asked)
         shards = [frozenset(each) for each in zip(*owners, strict=True)] or [frozenset[int]()] * len(items)
         cards = list(map(_Card, items, arrivals, shards, times, map(bytes, payloads)))
         for place, card in enumerate(cards):
             if self._plan.too_late(card.time, card.arrival):
                 cards[place] = _Card(card.item, card.arrival, frozenset(), card.time, card.payload)
-                self._parked.append(Parked(card.item[0], too_late(self._plan.compiled)))
+                self._parked.append(Parked(card.item[0], too_late(self._plan.compiled), late=True))
         return cards
 
     def _owner(self, index: str, key: object) -> int:

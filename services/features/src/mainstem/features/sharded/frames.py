@@ -108,7 +108,7 @@ def read(value: bytes | None) -> Frame | None:
     """Return the frame in a message; None when it holds none."""
     try:
         frame: Frame = _decode(value or b"")
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return frame
 

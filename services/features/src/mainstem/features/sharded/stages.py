@@ -19,6 +19,7 @@ class Stage:
 
     name: str
     topic: str
+    plan: Plan
     unit: Callable[[int], Unit]
     #: Whether the topic is the set's own, so that it begins with the set; the log of others may begin anywhere.
     internal: bool = True
@@ -28,12 +29,12 @@ def stages(plan: Plan, tracer: Tracer) -> list[Stage]:
     """Return the stages; raise Rejected for a set that cannot be shared out."""
     plan.check()
     dealing = [
-        Stage(f"{plan.name}.deal.{source}", f"evt.data.{source}", partial(Dealer, plan, source), internal=False)
+        Stage(f"{plan.name}.deal.{source}", f"evt.data.{source}", plan, partial(Dealer, plan, source), internal=False)
         for source in plan.compiled.streams
     ]
     return [
         *dealing,
-        Stage(f"{plan.name}.fold", plan.fold_topic, partial(ShardFold, plan)),
-        Stage(f"{plan.name}.join", plan.join_topic, lambda partition: Join(plan, partition, tracer)),
-        Stage(f"{plan.name}.order", plan.order_topic, lambda _: Order(plan, tracer)),
+        Stage(f"{plan.name}.fold", plan.fold_topic, plan, partial(ShardFold, plan)),
+        Stage(f"{plan.name}.join", plan.join_topic, plan, lambda partition: Join(plan, partition, tracer)),
+        Stage(f"{plan.name}.order", plan.order_topic, plan, lambda _: Order(plan, tracer)),
     ]

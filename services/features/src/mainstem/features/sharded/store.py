@@ -18,12 +18,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A state in place of that of a version, what to read after it, and what came of the work since then."""
+    """A state in place of that of a version, what to read after it, and what came of the work since then.
+
+    `definition` is the identity of the feature set.
+    """
 
     instead_of: int
     next_offset: int
     state: bytes
     outcome: Outcome
+    definition: str
 
 
 class TakenOver(Exception):
@@ -61,7 +65,7 @@ class ShardStore:
             await add_rows(tx, saved.outcome.rows)
             await add_journal(tx, saved.outcome.journal)
             for parked in saved.outcome.parked:
-                await tx.park(parked.record, parked.reason)
+                await tx.park(parked.record, parked.reason, saved.definition)
         return Place(saved.instead_of + 1, saved.next_offset)
 
     async def begin(self, plan: Plan) -> int | None:

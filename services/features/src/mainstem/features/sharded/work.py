@@ -11,6 +11,7 @@ from mainstem.bus import Publisher
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
+from mainstem.features.handlers import tell_beginning, tell_parked
 from mainstem.features.ports import Gap
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages
@@ -82,9 +83,10 @@ class Worker:
         async with self._one_at_a_time:
             for part in sorted(self._moved):
                 unit, was = self._units[part], self._places.get(part, Place())
-                saved = Saved(was.version, unit.next_offset, unit.snapshot(), unit.outcome())
+                of = self._stage.plan.compiled
+                saved = Saved(was.version, unit.next_offset, unit.snapshot(), unit.outcome(), of.id)
                 self._places[part] = await steadily(partial(self._store.save, self._stage.name, part, saved))
-                self._tell(saved)
+                tell_parked(of.label, saved.outcome.parked)
             self._moved.clear()
 
     def _check(self, part: int, records: Sequence[Record]) -> None:
@@ -92,6 +94,8 @@ class Worker:
             expected = self._due.get(part, 0 if self._stage.internal else record.offset)
             if record.offset != expected:
                 raise Gap(record, expected)
+            if part not in self._due and record.offset > 0:
+                tell_beginning(self._stage.plan.compiled.label, (record.topic, part), record.offset)
             self._due[part] = expected + 1
 
     async def _unit(self, part: int) -> Unit:
@@ -102,11 +106,6 @@ class Worker:
                 unit.restore(await steadily(lambda: self._store.state(self._stage.name, part, version)))
             self._units[part] = unit
         return self._units[part]
-
-    def _tell(self, saved: Saved) -> None:
-        for parked in saved.outcome.parked:
-            metrics.PARKED.labels(parked.record.topic).inc()
-            _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
 
 
 async def share_out(resources: Resources, plan: Plan) -> None:

@@ -19,7 +19,7 @@ Pair = tuple[Record, Headers]
 Ints = NDArray[np.int64]
 T = TypeVar("T")
 
-_NOT_OURS = (KeyError, ValueError, msgspec.MsgspecError)
+_NOT_OURS = (KeyError, ValueError, RecursionError, msgspec.MsgspecError)
 _log = logger(__name__)
 
 
