@@ -191,7 +191,10 @@ async def test_another_window_begins_after_the_change(world: Watch) -> None:
 # --- what cannot be taken
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b'{"version":1,"channel":"post","features":[1],"score":1}'])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{}", b'{"version":1,"channel":"\xff"}', b'{"version":1,"channel":"post","features":[1],"score":1}'],
+)
 async def test_a_record_that_is_no_prediction_is_parked_and_holds_nobody(world: Watch, payload: bytes) -> None:
     *head, _ = prediction("b", NOON)
     found = await verdict(world, [prediction("a", NOON), (*head, payload), *marker(DUE)])

@@ -135,8 +135,8 @@ async def test_rows_and_markers_keep_their_order_within_a_partition(service, mak
 
 @pytest.mark.parametrize(
     "values",
-    ["[1,2]", "[1,2,3,4]", '[1,"x",3]', "7", "[1,2,1e999]"],
-    ids=["too few", "too many", "text", "no list", "no float64"],
+    ["[1,2]", "[1,2,3,4]", '[1,"x",3]', "7", "[1,2,1e999]", "[" * 5000 + "]" * 5000],
+    ids=["too few", "too many", "text", "no list", "no float64", "too deep"],
 )
 async def test_a_row_that_does_not_fit_is_parked_and_its_neighbours_are_scored(service, make, values):
     await service.deploy()
@@ -149,9 +149,11 @@ async def test_a_row_that_does_not_fit_is_parked_and_its_neighbours_are_scored(s
     assert [parked.record.offset for parked in service.store.parked] == [1]
 
 
-async def test_a_record_that_is_no_row_is_parked(service, make):
+@pytest.mark.parametrize("value", [b"\xff", b"{}", b'{"definition":"\xff","entity":"a","values":[1]}'])
+async def test_a_record_that_is_no_row_is_parked(service, make, value):
     await service.deploy()
-    await service.take(make.row(0), type(make.row(0))(make.topic, 0, 1, b"\xff"), make.row(2))
+    row = make.row(1)
+    await service.take(make.row(0), type(row)(make.topic, 0, 1, value, row.key, row.headers), make.row(2))
     await service.stream.checkpoint(service.store)
     assert len(predictions(service)) == 2
     assert [parked.record.offset for parked in service.store.parked] == [1]

@@ -172,7 +172,7 @@ class Fold:
     def _row(self, record: Record, time_us: int) -> _Prediction | _Truth | None:
         try:
             row = self._decode[record.topic](record.value or b"")
-        except msgspec.MsgspecError as fault:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
             self.parked.append(Parked(record, f"the payload is no prediction or label of this model: {fault}"))
             return None
         if time_us == NEVER:

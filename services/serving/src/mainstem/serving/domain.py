@@ -22,6 +22,8 @@ from mainstem.events.instants import NEVER
 from mainstem.events.serving import Predicted
 
 SOURCE = "/mainstem/serving"
+#: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
+NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 #: Stands for "no version" in what `route` returns.
 NONE = -1
 #: Stands there for "a version that answers the record's row in another feature set".
@@ -230,7 +232,7 @@ class Tallies(defaultdict[TallyKey, Tally]):
                 found = _decode_counted(event.value or b"")
                 key = (found.model, found.version, found.channel, event.partition or 0)
                 tallies[key].count([headers["ce_id"]])
-            except (KeyError, msgspec.MsgspecError) as fault:
+            except (KeyError, *NO_JSON) as fault:
                 raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
         return tallies
 

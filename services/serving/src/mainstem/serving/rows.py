@@ -15,7 +15,7 @@ from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.events.serving import Predicted
-from mainstem.serving.domain import SOURCE, Activation, Places
+from mainstem.serving.domain import NO_JSON, SOURCE, Activation, Places
 from mainstem.serving.ports import Floats, Parked, Question
 from mainstem.telemetry import Tracer
 
@@ -77,7 +77,7 @@ def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]],
             continue
         try:
             payload = _decode_row(record.value or b"")
-        except msgspec.MsgspecError as fault:
+        except NO_JSON as fault:
             parked.append(Parked(record, f"the payload is no feature row: {fault}"))
             continue
         rows.append(Row(index, record, found, recorded_us, payload.definition, payload.entity, payload.values))
@@ -146,7 +146,7 @@ def inputs(rows: Sequence[Row], width: int, parked: list[Parked]) -> tuple[Seque
     """Return the rows whose values are `width` numbers or nulls, and these as float64 [rows, width]."""
     try:
         return rows, _matrix(_decode_values(b"[" + b",".join([row.values for row in rows]) + b"]"), width)
-    except (ValueError, msgspec.MsgspecError) as fault:
+    except NO_JSON as fault:
         if len(rows) == 1:
             parked.append(Parked(rows[0].record, f"the values are not {width} numbers or nulls: {fault}"))
             return (), np.empty((0, width))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from mainstem.serving.domain import Activation
+from mainstem.serving.domain import NO_JSON, Activation
 from mainstem.serving.engine import INPUT, OUTPUT
 from mainstem.serving.ports import Answer, BadQuestion, Floats
 
@@ -67,7 +67,7 @@ def read(body: bytes, json_length: str | None, width: int) -> Asked:
         return Asked(floats(body, (-1, width)), None, None, raw=True)
     try:
         request = _decode(body[:split])
-    except msgspec.MsgspecError as fault:
+    except NO_JSON as fault:
         raise BadQuestion(f"the request is no inference request: {fault}") from fault
     check_outputs([output.name for output in request.outputs or ()])
     raw = bool(request.parameters.get("binary_data_output", False))
@@ -200,7 +200,7 @@ def _values(tensor: _Input) -> Floats:
         if not nested:
             return np.array(_decode_flat(tensor.data), np.float64)
         lists = _decode_nested(tensor.data)
-    except msgspec.MsgspecError as fault:
+    except NO_JSON as fault:
         raise BadQuestion(f"the data of input {INPUT!r} is no list of numbers and nulls: {fault}") from fault
     if [len(lists), *{len(values) for values in lists}] != tensor.shape:
         raise BadQuestion(f"the nested data of input {INPUT!r} has not the shape {tensor.shape}")
