@@ -370,6 +370,25 @@ def test_a_target_that_labels_nothing_is_refused(value, message):
     assert said(labelled, value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    "use", [lambda t: t + 1, lambda t: 2 * t, lambda t: t > 0, lambda t: -t, lambda t: ~t, lambda t: True & t]
+)
+def test_no_value_is_made_of_a_target(use):
+    with pytest.raises(TypeError, match=r"which is not known yet: compute inside target\("):
+        use(target(refund.amount > 0, on="order", wait="1d"))
+
+
+def test_a_set_is_no_parent_of_another():
+    @feature_set("orders", spine=order, lateness="1h")
+    class Orders:
+        amount = order.amount
+
+    with pytest.raises(TypeError, match="a set cannot inherit the features of orders: write all of them in its own"):
+
+        class More(Orders):
+            pass
+
+
 def test_a_target_is_joined_by_the_name_of_a_column():
     assert said(labelled, refund.amount > 3, on=refund.order).startswith("y: on= is the column refund.order, no text")
 

@@ -111,6 +111,21 @@ def test_a_set_without_a_target_gives_no_label(tmp_path: Path) -> None:
         )
 
 
+def test_a_set_without_a_target_is_named_by_its_name(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    model = folder / "model.py"
+    text = model.read_text().replace(LABEL, "Label.of(BasketNow)")
+    model.write_text(f"from .features import BasketNow\n{text}")
+    with pytest.raises(ProjectError, match="feature set 'basket_now' has no target: declare one beside"):
+        load_folder(folder)
+
+
+def test_a_feature_that_is_written_twice_is_refused_at_the_second(tmp_path: Path) -> None:
+    again = ("    worth = baskets.worth\n", "    worth = baskets.worth\n    worth = baskets.worth * 2\n")
+    with pytest.raises(ProjectError, match=r"features\.py:10: worth: it is written twice"):
+        load(tmp_path, features_py=again)
+
+
 def write(folder: Path, **changes: tuple[str, str]) -> Path:
     for name, content in FILES.items():
         old, new = changes.get(name.replace(".", "_"), ("", ""))

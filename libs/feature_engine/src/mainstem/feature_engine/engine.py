@@ -163,7 +163,10 @@ class Engine:
         return self._rows.values(self._clocks, table, aggregates)
 
     def snapshot(self) -> bytes:
-        """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches."""
+        """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches.
+
+        A read leaves windows where it looked, so bytes may differ after one; values never do.
+        """
         self._sort()
         header: snapshot.Header = {
             "feature_set": self.compiled.id,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeGuard
 from mainstem.feature_engine.column_types import ColumnType
 from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, Text
 from mainstem.feature_engine.localtime import PARTS
-from mainstem.feature_engine.misuse import Unwritten, lacks
+from mainstem.feature_engine.misuse import Unread, Unwritten, lacks
 
 AGGREGATES = tuple(sorted(WINDOWED | AS_OF | {DECAY}))
 
@@ -281,7 +281,7 @@ Operated = str | Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(Unread):
     """The label of a set: what becomes known about a spine event later. No feature may read it."""
 
     value: Expression

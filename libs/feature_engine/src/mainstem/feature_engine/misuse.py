@@ -32,6 +32,21 @@ class Unwritten:
     __int__ = __float__
 
 
+class Unread:
+    """The operators that a target does not have: no value is made of what is not known yet."""
+
+    def __add__(self, other: object) -> NoReturn:
+        raise TypeError("no value is made of a target, which is not known yet: compute inside target(...)")
+
+    __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __and__ = __or__ = __xor__ = __add__
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rand__ = __ror__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
+
+    def __neg__(self) -> NoReturn:
+        self.__add__(None)
+
+    __invert__ = __neg__
+
+
 def lacks(thing: str, name: str, there: Iterable[str]) -> AttributeError:
     """Return the error for an attribute that a thing of the language does not have; `there` are those it has."""
     return AttributeError(f"{thing} has no {name}: take one of {', '.join(there)}")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 from mainstem.feature_engine import authored, definition
 from mainstem.feature_engine.column_types import ColumnType, Kind
@@ -39,6 +40,10 @@ class FeatureSet:
     lateness: str
     declared: Mapping[str, object]
     version: int = 1
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> NoReturn:
+        """Refuse to be a parent: all features of a set are written in its own class."""
+        raise TypeError(f"a set cannot inherit the features of {self.name}: write all of them in its own class")
 
     def compile(self) -> CompiledSet:
         """Return the checked set with its id; raise DefinitionError, which names the feature and the fix."""

@@ -125,6 +125,12 @@ def _declared(folder: Path, package: str) -> list[tuple[FeatureSet, Place]]:
 
 
 def _compiled(place: Place, declared: FeatureSet) -> CompiledSet:
+    twice = place.written_twice()
+    if twice is not None:
+        name, line = twice
+        raise ProjectError(
+            place.file, line, f"{name}: it is written twice, and only the last would count", "name it anew"
+        )
     try:
         return declared.compile()
     except DefinitionError as error:

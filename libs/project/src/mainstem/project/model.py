@@ -36,7 +36,8 @@ class Label(BaseModel):
         """
         target = feature_set.compile().target if isinstance(feature_set, FeatureSet) else None
         if target is None:
-            raise ValueError(f"{feature_set!r} has no target: declare one beside the features of a feature set")
+            known = f"feature set {feature_set.name!r}" if isinstance(feature_set, FeatureSet) else repr(feature_set)
+            raise ValueError(f"{known} has no target: declare one beside the features of a feature set")
         above = target.above.value / target.above.scale
         return cls(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)
 

@@ -29,6 +29,17 @@ class Place:
         decorators = [node.lineno for node in self.declared.decorator_list]
         return max(said, default=min(decorators, default=self.declared.lineno))
 
+    def written_twice(self) -> tuple[str, int] | None:
+        """Return a name to which the class gives two values, with the line of the second; None when there is none."""
+        seen = set[str]()
+        for statement in self.declared.body if self.declared else ():
+            targets = statement.targets if isinstance(statement, ast.Assign) else ()
+            for name in [target.id for target in targets if isinstance(target, ast.Name)]:
+                if name in seen:
+                    return name, statement.lineno
+                seen.add(name)
+        return None
+
 
 def place_of(declared: FeatureSet, modules: Iterable[tuple[Path, ModuleType]]) -> Place:
     """Return where a set is declared, of the files given; the first of them when none has a class for it.
