@@ -108,10 +108,10 @@ def test_values_and_state_are_those_of_an_engine_that_forgets_nothing_however_ba
 
 
 def seen_once(compiled: CompiledSet, rounds: int, keys: int) -> Engine:
-    """Return an engine after rounds of keys that never come again, with a month between them."""
+    """Return an engine after rounds of keys that never come again, with two months between them."""
     engine = Engine(compiled)
     for number in range(rounds):
-        times = DAY * 30 * (number + 1) + np.arange(keys)
+        times = DAY * 60 * (number + 1) + np.arange(keys)
         names = [f"{number}-{key}" for key in range(keys)]
         columns = {"order": {"shop": names, "what": names, "amount": np.ones(keys)}}
         engine.process(Batch(np.zeros(keys, np.int8), times, times, columns))
@@ -126,10 +126,10 @@ def test_the_state_does_not_grow_with_keys_that_were_seen_long_ago():
 
 @pytest.mark.parametrize("age", range(1, 25))
 def test_a_key_is_kept_as_long_as_a_window_reaches_it(age):
-    hour, week = 60 * MINUTE, 175 * 50 * 60 * MINUTE  # a multiple of the period, which is twice 25 hours
+    hour, edge = 60 * MINUTE, 300 * DAY  # where a period of 30 days begins
     engine = Engine(COMPILED)
     columns = {"order": {"shop": ["ann"] * 2, "what": ["coal"] * 2, "amount": np.array([7.0, 1.0])}}
-    times = np.array([week + hour // 2 - age * hour, week + hour // 2])
+    times = np.array([edge + hour // 2 - age * hour, edge + hour // 2])
     rows = engine.process(Batch(np.zeros(2, np.int8), times, times, columns)).values
     assert rows[1, 2] == 7
 
@@ -145,7 +145,7 @@ class Ever:
 def test_a_value_that_looks_back_without_end_keeps_its_keys():
     engine = seen_once(Ever.compile(), rounds=12, keys=50)
     asked = {"shop": ["0-7"], "what": ["0-7"], "amount": np.ones(1)}
-    assert engine.read(asked, np.array([DAY * 400])).tolist() == [[1.0, 0.0]]
+    assert engine.read(asked, np.array([DAY * 800])).tolist() == [[1.0, 0.0]]
 
 
 def test_a_snapshot_on_the_way_changes_no_byte_of_the_next_one():

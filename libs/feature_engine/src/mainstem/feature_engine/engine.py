@@ -25,7 +25,7 @@ from mainstem.feature_engine.programs import compile_exact
 from mainstem.feature_engine.rows import RowProgram
 from mainstem.feature_engine.sharding import Shard, index_name
 
-_DAY = 86_400_000_000
+_MONTH = 30 * 86_400_000_000
 
 _WRONG = {
     kernel.NO_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
@@ -272,7 +272,7 @@ class Engine:
 def _period(indices: Sequence[Index], lateness: int) -> int | None:
     """Return how often old keys are forgotten, in µs: not so often that it costs; None when none ever are."""
     reaches = [index.reach for index in indices if index.reach is not None]
-    return max(_DAY, 2 * (max(reaches) + lateness)) if reaches else None
+    return max(_MONTH, 4 * (max(reaches) + lateness)) if reaches else None
 
 
 def _indices(compiled: CompiledSet) -> list[Index]:
