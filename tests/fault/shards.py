@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import LiteralString
 
 import asyncpg
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from libs.bus.tests.bus_expiry import expire
 from projects.flights.data import DAY_US, Events
 from projects.flights.demo.player import Player
 from tests.fault.scenario import CHECKOUT, FIRST_DAY_US
@@ -70,11 +70,11 @@ class Story:
     lines: Lines = field(repr=False)
     after: Sequence[Mapping[Partition, int]]
 
-    def tallies(self) -> dict[int, tuple[int, int]]:
-        """Return rows and fingerprint by partition, as the table has them."""
+    def tallies(self, day: int = DAYS - 1) -> dict[int, tuple[int, int]]:
+        """Return rows and fingerprint by partition, as the table has them after a day."""
         found = {0: RowTally(), 1: RowTally()}
         for part, tally in found.items():
-            for _, value, headers in self.lines[ROWS, part]:
+            for _, value, headers in self.lines[ROWS, part][: self.after[day][ROWS, part]]:
                 if dict(headers)["ce_type"] == RowComputed.TYPE.encode():
                     tally.count(value or b"")
         return {part: (tally.rows, tally.fingerprint) for part, tally in found.items()}
@@ -262,6 +262,13 @@ class Run:
         for place, lines in by_partition(fresh).items():
             self.lines.setdefault(place, []).extend(lines)
 
+    async def counted(self, day: int) -> None:
+        """Return when the tables count every row of the days up to `day`."""
+        wanted = self.story.tallies(day)
+        async with asyncio.timeout(PATIENCE_S):
+            while await self._tallies() != wanted:  # noqa: ASYNC110  # the database
+                await asyncio.sleep(0.1)
+
     async def stored(self) -> None:
         """Return when the tables tell what was published."""
         wanted = self.story.tallies(), self.story.journal()
@@ -311,8 +318,7 @@ class Run:
 
     async def expire(self, topic: str) -> None:
         """Drop all that stands in a topic, as the broker does when it has stood there for long enough."""
-        ends = await read_ends(self.kafka, [topic])
-        await self.admin.delete_records({TopicPartition(*place): RecordsToDelete(end) for place, end in ends.items()})
+        await expire(self.kafka, await read_ends(self.kafka, [topic]))
 
     async def _tallies(self) -> dict[int, tuple[int, int]]:
         rows = await self._fetch("select part, rows, fingerprint from features.row_tally")

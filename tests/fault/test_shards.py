@@ -133,6 +133,28 @@ async def test_a_worker_that_was_away_until_its_frames_were_gone_stops_by_name(s
     assert "records between are gone; bring them back, or declare a new version" in event.fact.reason
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_a_set_whose_input_lost_its_last_records_stops_by_name_before_any_other_comes(
+    story: Story, tmp_path: Path, shards: int
+) -> None:
+    async with running(story, tmp_path, shards) as run:
+        await run.workers.start(0)
+        await run.play(0, 1)
+        await run.published(1)
+        await run.counted(1)
+        if shards > 1:
+            await run.settled()
+        await run.workers.kill(0)
+        await run.play(2)
+        lost = f"evt.data.{run.plan.compiled.spine}"
+        await run.expire(lost)
+        await run.workers.start(0)
+        (event, *_) = await events_once(run.kafka, ["evt.feature.check"], bool)
+    assert isinstance(event.fact, FoldStopped)
+    assert (event.fact.feature_set, event.fact.input) == (LABEL, lost)
+    assert event.fact.found_offset > event.fact.expected_offset > 0
+
+
 BESIDE = f"{LABEL}.v2"
 
 

@@ -4,17 +4,19 @@ import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from libs.bus.tests.bus_expiry import expire
 
 from mainstem.bus import Partition
 from mainstem.bus.admin import cluster_id, create_topics, topic_names
-from mainstem.bus.kafka import KafkaBus
+from mainstem.bus.kafka import KafkaBus, KafkaSubscription
 from mainstem.bus.reader import LogReader
+from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
@@ -139,6 +141,51 @@ async def test_nothing_is_handed_over_while_the_positions_are_looked_up(bus: Kaf
                 await asyncio.sleep(0.005)
         known.set()
         await until(lambda: after.values() == [b"0", b"1", b"2"])
+
+
+async def emptied(subscription: KafkaSubscription, wanted: Mapping[Partition, int]) -> None:
+    """Return when a subscription says where emptied partitions go on."""
+    async with asyncio.timeout(15):
+        while await subscription.emptied() != wanted:  # noqa: ASYNC110  # the client knows
+            await asyncio.sleep(0)
+
+
+async def test_a_partition_that_lost_what_was_due_says_where_it_goes_on(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    lost, read, topic = (topics[0], 0), (topics[0], 1), topics[0]
+    await bus.publisher.publish([*numbered(topic, 5, 0), *numbered(topic, 5, 1)])
+    await expire(kafka, {lost: 5, read: 5})
+    reader = Reader({lost: 3, read: 5})
+    subscription = bus.subscribe(topic, [topic], reader.positions)
+    async with running(subscription.run(reader.on_batch)):
+        await emptied(subscription, {lost: 5})
+        await bus.publisher.publish(numbered(topic, 1, 0, first=5))
+        await until(lambda: reader.values() == [b"5"])
+        assert await subscription.emptied() == {}
+
+
+async def test_what_goes_from_the_log_while_it_is_in_hand_is_not_lost(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    here, done = (topics[0], 0), asyncio.Event()
+
+    class Slow(Reader):
+        async def on_batch(self, records: Sequence[Record]) -> None:
+            await super().on_batch(records)
+            await done.wait()
+
+    reader = Slow()
+    await bus.publisher.publish(numbered(topics[0], 3))
+    subscription = bus.subscribe(topics[0], topics[:1], reader.positions)
+    async with running(subscription.run(reader.on_batch)):
+        await until(lambda: reader.records)
+        await expire(kafka, {here: 3})
+        assert await subscription.emptied() == {}
+        done.set()
+        await bus.publisher.publish(numbered(topics[0], 1, first=3))
+        await until(lambda: len(reader.records) == 4)
+        assert await subscription.emptied() == {}
 
 
 async def test_messages_larger_than_a_batch_keep_their_place(bus: KafkaBus, topics: list[str]) -> None:

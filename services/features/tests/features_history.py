@@ -140,6 +140,10 @@ def _added(one: Mapping[int, RowTally], other: Mapping[int, RowTally]) -> dict[i
     return found
 
 
+#: When the emptied partitions of a test were noticed.
+NOTICED_US = 1_000_000
+
+
 class Process:
     """The feature service over a history: polls what it is told, checkpoints and crashes when it is told."""
 
@@ -186,6 +190,10 @@ class Process:
         """Compute over some records."""
         lag = {place: len(self.history[place]) - offset for place, offset in self._next.items()}
         await self._computing.on_records(records, lag=lag, publisher=self.log)
+
+    async def empty(self, place: Partition, offset: int) -> None:
+        """Notice that a partition holds no record and goes on at an offset."""
+        await self._computing.on_emptied({place: offset}, NOTICED_US)
 
     async def finish(self, store: Store | None = None) -> None:
         """Read everything that is left and store it."""

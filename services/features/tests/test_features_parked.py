@@ -20,7 +20,7 @@ from typing_extensions import override
 from mainstem.events.instants import render
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api
-from mainstem.features.ports import Left, Progress
+from mainstem.features.ports import Gap, Left, Progress
 from mainstem.features.store import PostgresStore
 from mainstem.project import Column, ProjectDefinition, category, fixed, source
 from mainstem.storage import Database, open_database
@@ -200,6 +200,29 @@ async def test_a_set_that_begins_without_the_first_records_says_so_once(caplog: 
 async def test_a_set_that_begins_with_the_first_records_begins_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
     process = await after()
     assert (process.fold.begins_at, warned(caplog, "begun_late")) == ({}, [])
+
+
+async def test_a_set_that_found_a_partition_empty_begins_with_what_comes_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    process = begun_late()
+    await process.empty(PAYMENTS, 2)
+    await process.checkpoint()
+    process.restart()
+    for records in process.history.values():
+        await process.take(records)
+    assert process.fold.begins_at == {PAYMENTS: 2}
+    assert len(warned(caplog, "begun_late")) == 1
+
+
+async def test_a_set_whose_next_record_is_gone_goes_no_further() -> None:
+    process, found = begun_late(), r"^evt\.data\.payments/0 goes on at offset 4, 3 is due: records between are gone;"
+    await process.take(process.history[PAYMENTS][:1])
+    await process.empty(PAYMENTS, 3)
+    with pytest.raises(Gap, match=found):
+        await process.empty(PAYMENTS, 4)
+    with pytest.raises(Gap, match=found):
+        await process.take(process.history[PAYMENTS][2:])
 
 
 async def test_a_set_that_was_stored_before_it_applied_anything_there_goes_on_after_a_restart() -> None:

@@ -41,7 +41,7 @@ def test_rows_written_again_are_second_copies() -> None:
 def test_every_gap_is_an_event_of_its_own(later: tuple[str, int, int]) -> None:
     writer = RowWriter(shop().feature_sets["buying"].compiled, Tracer("test", None))
     places = (("evt.data.orders", 0, 1000), later)
-    gaps = [Gap(Taken(topic, partition, expected + 7), expected) for topic, partition, expected in places]
+    gaps = [Gap.before(Taken(topic, partition, expected + 7), expected) for topic, partition, expected in places]
     events = [decode(record) for record in admitted([writer.stopped(gap) for gap in gaps])]
     assert [event.fact.expected_offset for event in events if isinstance(event.fact, FoldStopped)] == [1000, later[2]]
     assert len({event.envelope.id for event in events}) == 2

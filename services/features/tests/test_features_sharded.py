@@ -139,6 +139,20 @@ async def test_records_that_are_gone_stop_the_worker_by_name() -> None:
         await worker.on_records(shared.topics.read((stage.topic, 0), 3, 1))
 
 
+async def test_records_that_are_gone_with_nothing_behind_them_stop_the_worker_by_name() -> None:
+    shared = cluster(2, 1)
+    await shared.share_out(0)
+    deal, fold = shared.stages[0], shared.stages[2]
+    worker = shared.worker(deal, 0)
+    await worker.on_emptied({(deal.topic, 1): 9}, 1)  # the log of others may begin anywhere
+    await worker.on_records(shared.topics.read((deal.topic, 0), 0, 2))
+    await worker.on_emptied({(deal.topic, 0): 2}, 1)
+    with pytest.raises(Gap, match=r"evt.data.orders/0 goes on at offset 3, 2 is due: records between are gone"):
+        await worker.on_emptied({(deal.topic, 0): 3}, 1)
+    with pytest.raises(Gap, match=r"fold/0 goes on at offset 1, 0 is due"):
+        await shared.worker(fold, 0).on_emptied({(fold.topic, 0): 1}, 1)
+
+
 async def test_a_log_made_anew_stops_the_worker_by_name() -> None:
     shared = cluster(2, 1)
     await shared.share_out(0)

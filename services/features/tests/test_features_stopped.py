@@ -14,9 +14,9 @@ from mainstem.testkit.waiting import running, until
 
 BUYING = shop().feature_sets["buying"].compiled
 WRITER = RowWriter(BUYING, Tracer("test", None))
-ORDERS = Gap(Taken("evt.data.orders", 0, 1_007), expected=1_000)
+ORDERS = Gap.before(Taken("evt.data.orders", 0, 1_007), expected=1_000)
 #: Later, and at a lower offset.
-PAYMENTS = Gap(Taken("evt.data.payments", 1, 301), expected=300)
+PAYMENTS = Gap.before(Taken("evt.data.payments", 1, 301), expected=300)
 
 
 async def told(log: Log, gap: Gap, health: Health | None = None) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import groupby
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
@@ -27,6 +27,8 @@ _FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = LARGEST_SOURCE_MESSAGE
 _COMMIT_EVERY_S = 1.0
+#: What takes longer than this in the client is no matter of its turn on the processor.
+_MOMENT_S = 0.25
 #: How long a starting process waits for the broker.
 _PATIENCE_S = 60.0
 
@@ -87,6 +89,8 @@ class KafkaSubscription:
         self._told = False
         #: For each partition that is ours the offset after the last record handed over.
         self._following: dict[Partition, int] = {}
+        #: The batch handed over last.
+        self._in_flight: Sequence[Record] = ()
         self._committed_at = 0.0
         self._subscriber: Any = broker.subscriber(
             *topics,
@@ -147,6 +151,28 @@ class KafkaSubscription:
                 found[place] = max(0, end - following)
         return found
 
+    async def emptied(self) -> dict[Partition, int]:
+        """Return where emptied partitions go on; see `Subscription.emptied`.
+
+        The client passes over what is gone; what it has read ahead of us meanwhile is handed over in a moment.
+        """
+        before = await self._ahead()
+        if before:
+            await asyncio.sleep(_MOMENT_S)
+        after = await self._ahead() if before else {}
+        return {place: position for place, position in after.items() if before.get(place) == position}
+
+    async def _ahead(self) -> dict[Partition, int]:
+        """Return where the client stands in the partitions that it has read to the end, and handed over less of."""
+        found = {}
+        for tp in [TopicPartition(*place) for place in self._following]:
+            with suppress(TimeoutError, IllegalStateError):  # it looks for its place, or the partition was given away
+                position = await asyncio.wait_for(self.consumer.position(tp), _MOMENT_S)
+                if position == self.consumer.highwater(tp):
+                    found[tp.topic, tp.partition] = position
+        known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_flight}
+        return {place: position for place, position in found.items() if position > known.get(place, position)}
+
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
         """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""
         return KafkaAckableMessage(
@@ -163,6 +189,7 @@ class KafkaSubscription:
             if self._assignment is None or message.headers["assignment"] != self._assignment:
                 return  # polled before the partitions changed hands: what is ours of it is read again
             self._handled = asyncio.get_running_loop().create_future()
+            self._in_flight = message.raw_message
             await self._handover.put(message.raw_message)
             await self._handled
             await self._acknowledge()
@@ -177,6 +204,7 @@ class KafkaSubscription:
         for tp, offset in offsets.items():
             self.consumer.seek(tp, offset)
         self._following = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
+        self._in_flight = ()
         self._assignments += 1
         self._assignment, self._told = self._assignments, True
 

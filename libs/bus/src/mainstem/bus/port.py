@@ -43,6 +43,12 @@ class Subscription(Protocol):
     def lag(self) -> dict[Partition, int]:
         """Return for each assigned partition how many records are known to lie ahead of the last one handed over."""
 
+    async def emptied(self) -> dict[Partition, int]:
+        """Return the offset at which assigned partitions go on that hold no record any more.
+
+        It is said of those alone of which something that was never handed over is gone: else the next record tells.
+        """
+
 
 class Bus(Protocol):
     """The event bus."""

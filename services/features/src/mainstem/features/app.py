@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
+from itertools import count
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
@@ -11,7 +12,7 @@ from mainstem.features.answers import Answers
 from mainstem.features.api import Api
 from mainstem.features.check import check_rows
 from mainstem.features.engine import Fold
-from mainstem.features.handlers import Computing, journalled, leaves, stand_still
+from mainstem.features.handlers import Computing, journalled, leaves, look_out, stand_still
 from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings
@@ -129,11 +130,9 @@ async def compute(
     subscription = resources.bus.subscribe(f"features-{name}", fold.topics, positions)
 
     async def tick() -> None:
-        ticks = 0
-        while True:
+        for ticks in count(1):
             await asyncio.sleep(_TICK_S)
             await computing.on_records([], lag=subscription.lag(), publisher=publisher)
-            ticks += 1
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
                 await computing.checkpoint(store)
 
@@ -144,6 +143,7 @@ async def compute(
         async with asyncio.TaskGroup() as group:
             group.create_task(subscription.run(take))
             group.create_task(tick())
+            group.create_task(look_out(subscription, computing.on_emptied))
 
 
 if __name__ == "__main__":

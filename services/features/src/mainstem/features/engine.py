@@ -118,12 +118,26 @@ class Fold:
         for record in records:
             expected = following.get((record.topic, record.partition), record.offset)
             if record.offset > expected:
-                raise Gap(record, expected)
+                raise Gap.before(record, expected)
             following[record.topic, record.partition] = max(expected, record.offset + 1)
         for record in records:
             self._began.setdefault((record.topic, record.partition), record.offset)
         self._following = following
         return self._reader.offer(records)
+
+    def emptied(self, places: Mapping[Partition, int], noticed_us: int) -> bool:
+        """Note the offsets at which partitions go on that hold no record; tell whether that was news.
+
+        Raises Gap when a record that was due is among those that are gone.
+        """
+        news = {place: offset for place, offset in places.items() if place not in self._following}
+        for place, offset in places.items():
+            expected = self._following.get(place, offset)
+            if offset > expected:
+                raise Gap(place, expected=expected, found=offset, appended_us=noticed_us)
+        self._following |= news
+        self._began |= news
+        return bool(news)
 
     @property
     def begins_at(self) -> dict[Partition, int]:

@@ -1,13 +1,14 @@
 """From accepted records to published rows, and now and then to the store."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
-from mainstem.bus import Publisher
+from mainstem.bus import Publisher, Subscription
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.envelope import Message
@@ -23,6 +24,10 @@ from mainstem.telemetry import Tracer, logger, metrics
 
 #: How long who is told to stop waits for the broker to acknowledge what it was given.
 PATIENCE_S: Final = 10
+_LOOK_EVERY_S = 2.0
+
+#: Takes the offsets at which partitions go on that hold no record, and when that was noticed (µs since 1970).
+OnEmptied = Callable[[Mapping[Partition, int], int], Awaitable[None]]
 
 _log = logger(__name__)
 
@@ -62,6 +67,12 @@ class Computing:
             batches = [entries, messages] if self._fold.live else [[*messages, *entries]]
             await _to_the_end(_publish(publisher, batches), self._patience_s)
             self._moved = self._moved or bool(fresh or messages or entries)
+
+    async def on_emptied(self, places: Mapping[Partition, int], noticed_us: int) -> None:
+        """Take notice of partitions that hold no record; see `Fold.emptied`."""
+        async with self._one_at_a_time:
+            self._moved |= self._fold.emptied(places, noticed_us)
+            self._tell_beginnings()
 
     def _messages(self, applied: Applied) -> tuple[list[Message], list[Message]]:
         """Return the journal entries of a stretch, and its rows and markers as they must stand in the log."""
@@ -180,6 +191,13 @@ async def _to_the_end(publishing: Coroutine[object, None, None], patience_s: flo
             waited = f"Kafka did not acknowledge within {patience_s} s what was to be published last"
             raise Unavailable(f"{waited}; start the service again when it does") from fault
         raise
+
+
+async def look_out(subscription: Subscription, on_emptied: OnEmptied) -> None:
+    """Look now and then for partitions that have lost all their records, for ever; `on_emptied` may raise Gap."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        await on_emptied(await subscription.emptied(), time.time_ns() // 1_000)
 
 
 async def stand_still(publisher: Publisher, health: Health, writer: RowWriter, gap: Gap) -> None:

@@ -1,7 +1,7 @@
 """A worker on one stage: takes the partitions that it is given, publishes what follows, stores where it stands."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -11,8 +11,8 @@ from mainstem.bus import Publisher
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
-from mainstem.features.handlers import tell_beginning, tell_parked
-from mainstem.features.ports import Gap
+from mainstem.features.handlers import look_out, tell_beginning, tell_parked
+from mainstem.features.ports import Gap, Partition
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages
 from mainstem.features.sharded.store import Place, Saved, ShardStore, TakenOver
@@ -78,6 +78,14 @@ class Worker:
             metrics.RECORDS.labels(self._stage.topic).inc(len(records))
             await self._publisher.publish(messages)
 
+    async def on_emptied(self, places: Mapping[Partition, int], noticed_us: int) -> None:
+        """Raise Gap when a record that is due is gone from a partition that holds no other."""
+        async with self._one_at_a_time:
+            for (topic, part), offset in places.items():
+                expected = self._due.get(part, 0 if self._stage.internal else offset)
+                if offset > expected:
+                    raise Gap((topic, part), expected=expected, found=offset, appended_us=noticed_us)
+
     async def checkpoint(self) -> None:
         """Store where each partition stands that has moved; raise TakenOver when one is somebody else's by now."""
         async with self._one_at_a_time:
@@ -93,7 +101,7 @@ class Worker:
         for record in records:
             expected = self._due.get(part, 0 if self._stage.internal else record.offset)
             if record.offset != expected:
-                raise Gap(record, expected)
+                raise Gap.before(record, expected)
             if part not in self._due and record.offset > 0:
                 tell_beginning(self._stage.plan.compiled.label, (record.topic, part), record.offset)
             self._due[part] = expected + 1
@@ -172,3 +180,4 @@ async def _work(resources: Resources, stage: Stage, store: Store) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(subscription.run(worker.on_records))
             group.create_task(store_now_and_then())
+            group.create_task(look_out(subscription, worker.on_emptied))
