@@ -165,6 +165,19 @@ async def test_a_partition_that_lost_what_was_due_says_where_it_goes_on(
         assert await subscription.emptied() == {}
 
 
+async def test_a_reader_without_a_group_knows_where_partitions_begin_and_end(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    emptied, whole = (topics[0], 0), (topics[0], 1)
+    await bus.publisher.publish([*numbered(topics[0], 5, 0), *numbered(topics[0], 3, 1)])
+    await expire(kafka, {emptied: 5})
+    async with LogReader(kafka, topics[:1]) as reader:
+        await reader.start()
+        assert await reader.begins() == {emptied: 5, whole: 0}
+        assert await reader.ends() == {emptied: 5, whole: 3}
+        assert [record.offset async for batch in reader.to_end() for record in batch] == [0, 1, 2]
+
+
 async def test_what_goes_from_the_log_while_it_is_in_hand_is_not_lost(
     kafka: str, bus: KafkaBus, topics: list[str]
 ) -> None:

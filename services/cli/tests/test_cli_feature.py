@@ -9,7 +9,15 @@ import pytest
 
 from mainstem.cli.expressions import duration, expressions
 from mainstem.cli.expressions import target as shown
-from mainstem.cli.recomputation import Difference, Published, Recomputed, Stretch, check_whole, compare
+from mainstem.cli.recomputation import (
+    Difference,
+    Published,
+    Recomputed,
+    Stretch,
+    check_beginnings,
+    check_whole,
+    compare,
+)
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
@@ -278,6 +286,12 @@ def test_what_is_called_a_row_and_is_none_is_passed_over_and_told(value):
 def test_a_log_that_is_not_whole_is_refused(records, where):
     with pytest.raises(Rejected, match=where):
         check_whole(records, {})
+
+
+def test_a_partition_that_lost_all_its_records_is_refused_too():
+    check_beginnings({("src.test", 0): 0, ("src.test", 1): 0})
+    with pytest.raises(Rejected, match=r"src\.test/1 has lost what stood at offset 0 to 6, so values cannot"):
+        check_beginnings({("src.test", 0): 0, ("src.test", 1): 7})
 
 
 def test_a_log_is_whole_whatever_the_polls():

@@ -1,6 +1,6 @@
 """Reading a stretch of the log from beginning to end, without a consumer group: backfill, datasets, audits, tests."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -50,10 +50,19 @@ class LogReader:
         for tp in partitions:
             self._consumer.seek(tp, (offsets or {}).get((tp.topic, tp.partition), 0))
 
+    async def begins(self) -> dict[Partition, int]:
+        """Return the offset of the first record that each partition still holds, or would. Raises Unavailable."""
+        return await self._offsets(self._consumer.beginning_offsets)
+
     async def ends(self) -> dict[Partition, int]:
         """Return the offset after the last record of each partition, now. Raises Unavailable."""
+        return await self._offsets(self._consumer.end_offsets)
+
+    async def _offsets(
+        self, ask: Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+    ) -> dict[Partition, int]:
         try:
-            found = await self._consumer.end_offsets(list(self._consumer.assignment()))
+            found = await ask(list(self._consumer.assignment()))
         except KafkaError as fault:
             raise Unavailable(f"Kafka does not answer: {fault!r}") from fault
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}

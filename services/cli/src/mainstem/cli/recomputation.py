@@ -1,6 +1,6 @@
 """A feature set computed anew from the log by the fold of the stream, and held against what the stream published."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from mainstem.cli.labels import Labels
 from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
-from mainstem.features.engine import Fold, too_late
+from mainstem.features.engine import Fold
 from mainstem.features.handlers import journalled
 from mainstem.project.records import UNREADABLE
 from mainstem.runtime.ordered import Item, Partition
@@ -61,6 +61,7 @@ class Recomputation:
             self._fold.follow(await journalled(self._kafka, self._fold.compiled.id))
         async with LogReader(self._kafka, self.topics) as reader:
             await reader.start()
+            check_beginnings(await reader.begins())
             async for records in reader.to_end():
                 check_whole(records, self.read)
                 self._take(records)
@@ -77,12 +78,18 @@ class Recomputation:
         parts = [self._fold.advance()]
         while self._fold.live and parts[-1].runs != [[]]:
             parts.append(self._fold.advance())  # an entry of the journal at a time
-        late = too_late(self._fold.compiled)
-        self._parked += sum(parked.reason != late for parked in self._fold.parked)
+        self._parked += sum(not parked.late for parked in self._fold.parked)
         self._fold.parked.clear()
         spine = [item for part in parts for item in part.spine]
         values, positions = ([getattr(part, name) for part in parts] for name in ("values", "positions"))
         return Stretch(spine, np.concatenate(values), np.concatenate(positions))
+
+
+def check_beginnings(begins: Mapping[Partition, int]) -> None:
+    """Raise Rejected when a partition does not begin with its first record any more, whether it has others or not."""
+    for place, offset in sorted(begins.items()):
+        if offset > 0:
+            raise _lost(place, 0, offset)
 
 
 def check_whole(records: Sequence[Record], due: dict[Partition, int]) -> None:
@@ -94,12 +101,16 @@ def check_whole(records: Sequence[Record], due: dict[Partition, int]) -> None:
         place = (record.topic, record.partition)
         expected = due.get(place, 0)
         if record.offset > expected:
-            gone = f"{expected} to {record.offset - 1}" if record.offset - expected > 1 else f"{expected}"
-            raise Rejected(
-                f"{record.topic}/{record.partition} has lost what stood at offset {gone}, so values cannot be computed "
-                "anew from it; bring back a copy of the topic that is whole, or replay its source on a fresh platform"
-            )
+            raise _lost(place, expected, record.offset)
         due[place] = max(expected, record.offset + 1)
+
+
+def _lost(place: Partition, expected: int, found: int) -> Rejected:
+    gone = f"{expected} to {found - 1}" if found - expected > 1 else f"{expected}"
+    return Rejected(
+        f"{place[0]}/{place[1]} has lost what stood at offset {gone}, so values cannot be computed "
+        "anew from it; bring back a copy of the topic that is whole, or replay its source on a fresh platform"
+    )
 
 
 class _Payload(msgspec.Struct):

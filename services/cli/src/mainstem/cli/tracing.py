@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 from mainstem.bus.reader import LogReader
-from mainstem.cli.recomputation import Published, check_whole
+from mainstem.cli.recomputation import Published, check_beginnings, check_whole
 from mainstem.events.catalogue import Record, header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import named
@@ -151,6 +151,7 @@ class Tracer:
         history, due = History(self._compiled), dict[Partition, int]()
         async with LogReader(self._kafka, history.topics) as reader:
             await reader.start()
+            check_beginnings(await reader.begins())
             async for records in reader.to_end():
                 check_whole(records, due)
                 history.offer(records)
