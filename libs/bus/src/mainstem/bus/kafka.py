@@ -90,7 +90,7 @@ class KafkaSubscription:
         #: For each partition that is ours the offset after the last record handed over.
         self._following: dict[Partition, int] = {}
         #: The batch handed over last.
-        self._in_flight: Sequence[Record] = ()
+        self._in_hand: Sequence[Record] = ()
         self._committed_at = 0.0
         self._subscriber: Any = broker.subscriber(
             *topics,
@@ -170,7 +170,7 @@ class KafkaSubscription:
                 position = await asyncio.wait_for(self.consumer.position(tp), _MOMENT_S)
                 if position == self.consumer.highwater(tp):
                     found[tp.topic, tp.partition] = position
-        known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_flight}
+        known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_hand}
         return {place: position for place, position in found.items() if position > known.get(place, position)}
 
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
@@ -189,7 +189,7 @@ class KafkaSubscription:
             if self._assignment is None or message.headers["assignment"] != self._assignment:
                 return  # polled before the partitions changed hands: what is ours of it is read again
             self._handled = asyncio.get_running_loop().create_future()
-            self._in_flight = message.raw_message
+            self._in_hand = message.raw_message
             await self._handover.put(message.raw_message)
             await self._handled
             await self._acknowledge()
@@ -204,7 +204,7 @@ class KafkaSubscription:
         for tp, offset in offsets.items():
             self.consumer.seek(tp, offset)
         self._following = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
-        self._in_flight = ()
+        self._in_hand = ()
         self._assignments += 1
         self._assignment, self._told = self._assignments, True
 

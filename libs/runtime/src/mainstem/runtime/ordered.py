@@ -20,7 +20,7 @@ Origin = tuple[str, int]
 #: A record with its headers by name.
 Item = tuple[Record, Headers]
 #: How far partitions were applied: topic, partition, next offset, highest number by origin, recorded time reached.
-Applied = list[tuple[str, int, int, dict[str, int], int]]
+Standing = list[tuple[str, int, int, dict[str, int], int]]
 
 _PROGRESS = ProgressReached.TYPE.encode()
 
@@ -136,14 +136,14 @@ class OrderedReader:
                 seen[known[0]] = max(known[1], seen.get(known[0], -1))
         return released
 
-    def snapshot(self) -> Applied:
+    def snapshot(self) -> Standing:
         """Return how far everything was applied, as values for a snapshot."""
         return [
             (topic, part, at.position.next_offset, at.position.origins, at.floor)
             for (topic, part), at in self._places.items()
         ]
 
-    def restore(self, state: Applied) -> None:
+    def restore(self, state: Standing) -> None:
         """Go on where a reader stood when it gave `state`; partitions that are not read any more are left out."""
         for topic, part, next_offset, origins, floor in state:
             if (topic, part) in self._places:

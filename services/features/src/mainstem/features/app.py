@@ -53,7 +53,7 @@ async def main() -> None:
                 lambda: consume(resources, ["evt.registry.project"], on_project),
                 resources.relay,
                 lambda: keep_running(changed, wanted),
-                lambda: follow(store, taken, changed),
+                lambda: notice_projects(store, taken, changed),
             ],
             routes=Api(answers, resources.principals, store).routes(),
         )
@@ -99,7 +99,7 @@ async def work(
             await stand_still(resources.bus.publisher, resources.health, writer, gaps[0])
 
 
-async def follow(store: PostgresStore, taken: list[str], changed: asyncio.Event) -> None:
+async def notice_projects(store: PostgresStore, taken: list[str], changed: asyncio.Event) -> None:
     """Notice definitions that another process of the service has put in force: seen twice, and not `taken`."""
     seen: list[str] = taken
     while True:

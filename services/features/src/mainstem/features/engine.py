@@ -27,7 +27,7 @@ from mainstem.runtime.ordered import Item, OrderedReader, Origin, Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class Stretch:
     """A stretch of the applied order: the spine records in it with their values, and the instants passed."""
 
     spine: list[Item]
@@ -40,7 +40,7 @@ class Applied:
     runs: list[list[Run]]
 
 
-def announced(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) -> dict[Partition, bool]:
+def inputs(compiled: CompiledSet, contracts: Mapping[str, SourceContract]) -> dict[Partition, bool]:
     """Return the partitions that a feature set reads, and whether their sources announce progress."""
     return {
         (f"evt.data.{name}", part): contracts[name].replay
@@ -68,7 +68,7 @@ def _home(topic: str, partition: int) -> str:
     return f"src.{topic.removeprefix('evt.data.')}/{partition}"
 
 
-def too_late(compiled: CompiledSet) -> str:
+def why_late(compiled: CompiledSet) -> str:
     """Return why a record that is too late was not applied."""
     lateness = compiled.definition.lateness // 1_000_000
     return (
@@ -91,7 +91,7 @@ class Fold:
         self.parked: list[Parked] = []
         self._engine = Engine(compiled)
         self._reading = Reading(compiled, contracts)
-        self._reader = OrderedReader(announced(compiled, contracts))
+        self._reader = OrderedReader(inputs(compiled, contracts))
         #: Entries of the journal that were written and are not applied yet.
         self._ahead: deque[OrderJournalled] = deque()
         #: By partition the offset that must be read next; one that was never read may begin anywhere.
@@ -157,7 +157,7 @@ class Fold:
         """Apply first, in that very order, what was journalled by a process before and not stored."""
         self._ahead.extend(entry for entry in entries if entry.number >= self.journal.number)
 
-    def advance(self) -> Applied:
+    def advance(self) -> Stretch:
         """Apply what nothing can precede any more; while it follows a journal, its next entry once that was read."""
         if self._ahead:
             return self._follow(self._ahead[0])
@@ -165,7 +165,7 @@ class Fold:
         reached = [(at, place) for at, place in released.reached if at > self.journal.reached_us]
         return self._take(released, reached)
 
-    def _follow(self, entry: OrderJournalled) -> Applied:
+    def _follow(self, entry: OrderJournalled) -> Stretch:
         order = [_last(entry.topics[topic], part, last) for topic, part, _, last in entry.runs]
         released = self._reader.follow(order)
         if released is None:
@@ -173,7 +173,7 @@ class Fold:
         self._ahead.popleft()
         return self._take(released, [(parse(entry.until), len(released.items))] if entry.complete else [])
 
-    def _take(self, released: Released[Item], reached: list[tuple[int, int]]) -> Applied:
+    def _take(self, released: Released[Item], reached: list[tuple[int, int]]) -> Stretch:
         try:
             check_places(released.items)
             return self._apply(released.items, released.arrivals, reached)
@@ -193,20 +193,20 @@ class Fold:
             return False
         return True
 
-    def _apply(self, items: list[Item], arrivals: Micros, reached: list[tuple[int, int]]) -> Applied:
+    def _apply(self, items: list[Item], arrivals: Micros, reached: list[tuple[int, int]]) -> Stretch:
         cuts = [place for _, place in reached]
         order = cut(items, cuts)
         if not items:
             empty = np.empty((0, len(self.compiled.names)))
-            return Applied([], empty, np.empty(0, np.int64), [(at, 0) for at, _ in reached], order)
+            return Stretch([], empty, np.empty(0, np.int64), [(at, 0) for at, _ in reached], order)
         first = self.applied
         rows = self._engine.process(self._reading.batch(items, arrivals, self._engine.reached))
-        late = too_late(self.compiled)
+        late = why_late(self.compiled)
         self.parked += [Parked(items[place][0], late, late=True) for place in rows.too_late.tolist()]
         before = np.searchsorted(rows.index, cuts).tolist()
         instants = [at for at, _ in reached]
         spine, places = [items[i] for i in rows.index], list(zip(instants, before, strict=True))
-        return Applied(spine, rows.values, first + rows.index, places, order)
+        return Stretch(spine, rows.values, first + rows.index, places, order)
 
     @property
     def reached(self) -> int | None:

@@ -14,7 +14,7 @@ from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable, Undecodable
 from mainstem.events.features import OrderJournalled
-from mainstem.features.engine import Applied, Fold
+from mainstem.features.engine import Fold, Stretch
 from mainstem.features.ports import Gap, Parked, Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
 from mainstem.runtime import steadily
@@ -74,7 +74,7 @@ class Computing:
             self._moved |= self._fold.emptied(places, noticed_us)
             self._tell_beginnings()
 
-    def _messages(self, applied: Applied) -> tuple[list[Message], list[Message]]:
+    def _messages(self, applied: Stretch) -> tuple[list[Message], list[Message]]:
         """Return the journal entries of a stretch, and its rows and markers as they must stand in the log."""
         payloads = self._writer.payloads(applied.spine, applied.values)
         entries: list[Message] = []

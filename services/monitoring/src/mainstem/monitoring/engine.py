@@ -20,7 +20,7 @@ from mainstem.monitoring.domain.window import Window, empty, of_labels, of_predi
 from mainstem.monitoring.ports import Parked
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import Label
-from mainstem.runtime.ordered import Applied, Item, OrderedReader, Partition
+from mainstem.runtime.ordered import Item, OrderedReader, Partition, Standing
 
 #: Stands in for a profile that cannot be read: it counts predictions and watches nothing.
 BLANK = Profile.parse(
@@ -85,7 +85,7 @@ class _State(msgspec.Struct):
     """A fold as it is stored."""
 
     geometry: str
-    reader: Applied
+    reader: Standing
     clock_us: int
     next_end_us: int | None
     windows: dict[int, dict[int, tuple[dict[str, object], list[float], list[int], dict[str, int]]]]

@@ -12,7 +12,7 @@ from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.feature_engine import FIRST_INSTANT, shard_of
 from mainstem.features.accepted import NOT_OURS, Reading, event_times, payload
-from mainstem.features.engine import check_places, too_late
+from mainstem.features.engine import check_places, why_late
 from mainstem.features.ports import Parked
 from mainstem.features.sharded.frames import Carried, dealt
 from mainstem.features.sharded.plan import Plan
@@ -161,7 +161,7 @@ class Dealer:
         for place, card in enumerate(cards):
             if self._plan.too_late(card.time, card.arrival):
                 cards[place] = _Card(card.item, card.arrival, frozenset(), card.time, card.payload)
-                self._parked.append(Parked(card.item[0], too_late(self._plan.compiled), late=True))
+                self._parked.append(Parked(card.item[0], why_late(self._plan.compiled), late=True))
         return cards
 
     def _owner(self, index: str, key: object) -> int:

@@ -13,7 +13,7 @@ from mainstem.features.sharded.frames import Carried, Dealt
 #: A record and its source partition.
 Item = tuple[Partition, Carried]
 #: By source partition the offset after the last record that was applied.
-Applied = list[tuple[str, int, int]]
+Offsets = list[tuple[str, int, int]]
 
 _is_marker = attrgetter("marker")
 
@@ -52,11 +52,11 @@ class Merged:
         self._applied |= {place: record.offset + 1 for place, record in released.items}
         return released
 
-    def snapshot(self) -> Applied:
+    def snapshot(self) -> Offsets:
         """Return how far everything was applied; what is held back is not in it and must be dealt again."""
         return [(*place, following) for place, following in self._applied.items()]
 
-    def restore(self, state: Applied) -> None:
+    def restore(self, state: Offsets) -> None:
         """Go on where the one stood that gave `state`."""
         self._applied |= {(topic, partition): following for topic, partition, following in state}
         self._due = dict(self._applied)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mainstem.events.errors import Rejected
 from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
 from mainstem.feature_engine import LAST_INSTANT, CompiledSet, index_name
-from mainstem.features.engine import announced
+from mainstem.features.engine import inputs
 from mainstem.features.ports import Partition
 from mainstem.project.contract import SourceContract
 
@@ -42,7 +42,7 @@ class Plan:
     @property
     def places(self) -> list[Partition]:
         """The source partitions that are read."""
-        return list(announced(self.compiled, self.contracts))
+        return list(inputs(self.compiled, self.contracts))
 
     @property
     def spine_partitions(self) -> int:
@@ -67,7 +67,7 @@ class Plan:
     def check(self) -> None:
         """Raise Rejected for a set that cannot be dealt out."""
         live = sorted(
-            {topic for (topic, _), announces in announced(self.compiled, self.contracts).items() if not announces}
+            {topic for (topic, _), announces in inputs(self.compiled, self.contracts).items() if not announces}
         )
         if live:
             reads = f"feature set {self.compiled.label!r} reads {', '.join(live)}, which announce no progress"
