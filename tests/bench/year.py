@@ -21,6 +21,7 @@ from tests.bench.stage import CHECKOUT, FEATURES, MODEL, START_US
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.cli.local.platform import Platform
+from mainstem.events.features import RowComputed
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import DeploymentActivated
 from mainstem.project import load_folder
@@ -62,7 +63,9 @@ async def _play_year(env: Mapping[str, str]) -> int:
             await watcher.wait_for("version 1 to answer", lambda event: isinstance(event.fact, DeploymentActivated))
         events += await _play(player, learnt_us, end_us)
         taken_in = [f"evt.data.{name}" for name in partitions]
-        await rest(env["MAINSTEM_KAFKA"], [*taken_in, f"evt.feature.{FEATURES}", f"tel.prediction.{MODEL}"], end_us)
+        await rest(
+            env["MAINSTEM_KAFKA"], [*taken_in, RowComputed.topic_of(FEATURES), f"tel.prediction.{MODEL}"], end_us
+        )
         await archived(env)
     return events
 

@@ -47,7 +47,7 @@ from mainstem.testkit.records import Log
 
 DAYS = 14
 LABEL = "flight_delay"
-ROWS, JOURNAL = f"evt.feature.{LABEL}", "evt.feature.journal"
+ROWS, JOURNAL = RowComputed.topic_of(LABEL), "evt.feature.journal"
 #: The columns of the table of the journal.
 ENTRY = ("definition", "feature_set", "number", "until", "applied", "topics", "runs")
 MOST = 4
@@ -308,7 +308,7 @@ class Run:
     async def lines_of(self, label: str, definition: str, count: int) -> Lines:
         """Return the first so many lines of one definition of a set, as soon as they stand behind a fence."""
         fence, lines = Fence(), Lines()
-        async with asyncio.timeout(PATIENCE_S), LogReader(self.kafka, [f"evt.feature.{label}"]) as reader:
+        async with asyncio.timeout(PATIENCE_S), LogReader(self.kafka, [RowComputed.topic_of(label)]) as reader:
             await reader.start()
             while sum(map(len, lines.values())) < count:
                 theirs = [record for record in await reader.poll() if is_of(record, definition)]

@@ -12,7 +12,7 @@ from projects.flights.data import Events
 from tests.fault.scenario import SEED
 from tests.fault.shards import DAYS, LABEL, Lines, Run, Story, computed, running, tell
 
-from mainstem.events.features import FoldStopped
+from mainstem.events.features import FoldStopped, RowComputed
 from mainstem.feature_engine import load
 from mainstem.project import ProjectDefinition
 from mainstem.testkit.logs import events_once
@@ -192,7 +192,7 @@ async def test_a_changed_set_begins_anew_and_the_one_beside_it_goes_on(story: St
 
 def rows(lines: Lines) -> Lines:
     """Return what stands in the topic of the set beside."""
-    return {place: found for place, found in lines.items() if place[0] == f"evt.feature.{BESIDE}"}
+    return {place: found for place, found in lines.items() if place[0] == RowComputed.topic_of(BESIDE)}
 
 
 async def rows_beside(run: Run, definition: ProjectDefinition, wanted: Lines) -> Lines:

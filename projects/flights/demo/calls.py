@@ -52,7 +52,7 @@ class Calls:
     def __init__(self, env: Mapping[str, str], model: str, feature_set: str, total: int, occasions: int) -> None:
         self.answers: list[Answer] = []
         self._model, self._total, self._occasions, self._occasion = model, total, occasions, 0
-        self._topic = f"evt.feature.{feature_set}"
+        self._topic = RowComputed.topic_of(feature_set)
         self._starts: dict[Partition, int] = {}
         self._reader = LogReader(env["MAINSTEM_KAFKA"], [self._topic])
         self._http = httpx.AsyncClient(base_url=env["MAINSTEM_SERVING_URL"], timeout=TIMEOUT_S)

@@ -38,7 +38,7 @@ from rich.console import Console
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.envelope import Event
-from mainstem.events.features import VectorsChecked
+from mainstem.events.features import RowComputed, VectorsChecked
 from mainstem.project import ProjectDefinition, load_folder
 from mainstem.storage import Artifacts
 
@@ -155,7 +155,7 @@ async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefi
         def tell_backlog(records: int) -> None:
             telling.behind(records - int(np.searchsorted(damaged, telling.played_us)))
 
-        topics = f"src.{_SPINE}", f"evt.feature.{model.feature_set}"
+        topics = f"src.{_SPINE}", RowComputed.topic_of(model.feature_set)
         async with alongside(watch_backlog(env["MAINSTEM_KAFKA"], topics, tell_backlog)):
             await journey.travel(start_us, until_us)
             taken_in = [f"evt.data.{name}" for name in events]

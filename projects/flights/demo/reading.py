@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached, RecordQuarantined
-from mainstem.events.features import OrderJournalled
+from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.instants import parse_all
 
 #: Columns of equal length. All tables of records have `id`, `cause`, `key`, `partition`, `number` (of the
@@ -136,7 +136,7 @@ class Reading:
     """Takes records of the data topics, each partition's in order, and gives the log as columns."""
 
     def __init__(self, feature_set: str, model: str) -> None:
-        self._rows, self._predictions = f"evt.feature.{feature_set}", f"tel.prediction.{model}"
+        self._rows, self._predictions = RowComputed.topic_of(feature_set), f"tel.prediction.{model}"
         self._tables = {f"evt.data.{name}": Gatherer(_accepted(record)) for name, record in _SOURCES.items()}
         self._tables |= {self._rows: Gatherer(_rows), self._predictions: Gatherer(_predictions)}
         self._refused: dict[str, RecordQuarantined] = {}

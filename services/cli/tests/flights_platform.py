@@ -10,6 +10,7 @@ from pathlib import Path
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import header
 from mainstem.events.data import ProgressReached
+from mainstem.events.features import RowComputed
 from mainstem.events.instants import parse, render
 
 CHECKOUT = Path(__file__).parents[3]
@@ -45,7 +46,7 @@ class Shell:
 
 async def reached(platform, until_us, feature_set="flight_delay"):
     """Return when every partition of the rows of a set has passed an instant."""
-    topic = f"evt.feature.{feature_set}"
+    topic = RowComputed.topic_of(feature_set)
     async with asyncio.timeout(60), LogReader(platform.env["MAINSTEM_KAFKA"], [topic]) as reader:
         await reader.start()
         left = {0, 1}

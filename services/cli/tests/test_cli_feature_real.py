@@ -296,7 +296,7 @@ async def test_a_set_is_backfilled_before_it_is_in_force_and_diffed_after(platfo
     (found,) = await shell.answer("feature", "diff", "--feature-set", label)
     assert found["differing"] == found["unknown"] == found["missing"] == 0
     rows = {row["spine_id"]: row for row in pq.read_table(file).to_pylist()}
-    second = await facts(platform, f"evt.feature.{label}", RowComputed)
+    second = await facts(platform, RowComputed.topic_of(label), RowComputed)
     assert {row.spine_id for row in second} == rows.keys()
     again = [[rows[row.spine_id][name] for name in compiled.names] for row in second]
     assert (bits(again) == bits(row.values for row in second)).all()

@@ -71,7 +71,7 @@ class Weather:
 
     async def create(self) -> None:
         """Create the topics that the registry would create."""
-        families = [("evt.data.{source}", self.source), ("evt.feature.{feature_set}", self.label)]
+        families = [("evt.data.{source}", self.source), (RowComputed.TOPIC, self.label)]
         await self.resources.bus.create([member(family, name, 2) for family, name in families])
 
     async def hour(self, *, forged: bool = False) -> None:

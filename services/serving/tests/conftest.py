@@ -99,7 +99,7 @@ def row(offset, values=(1.0, None, 3.0), *, partition=0, at=None, definition=DEF
     )
     recorded = MAY + offset * 1_000_000 if at is None else at
     origin = f"evt.data.reading/{partition}/{offset}"
-    place = (f"evt.feature.{label}", partition, offset)
+    place = (RowComputed.topic_of(label), partition, offset)
     return taken(fact, child_id(origin, f"row of {label}"), place, at=recorded, origin=origin, key=entity.encode())
 
 

@@ -13,6 +13,7 @@ from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
 from mainstem.events.catalogue import decode, encode
 from mainstem.events.envelope import Message, begin
+from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.registry import ProjectApplied
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused, Predicted
@@ -90,7 +91,7 @@ async def platform(tmp_path_factory):
 @pytest.fixture(scope="module")
 async def bus(platform):
     async with KafkaBus(platform.env["MAINSTEM_KAFKA"], "serving-test") as bus:
-        names = [("evt.feature.{feature_set}", "gusts"), ("tel.prediction.{model}", "storm")]
+        names = [(RowComputed.TOPIC, "gusts"), ("tel.prediction.{model}", "storm")]
         await bus.create([*fixed(), *[member(pattern, name, 2) for pattern, name in names]])
         document = definition()
         fact = ProjectApplied(

@@ -8,6 +8,7 @@ from services.training.tests.training_log import CUT, PARTITIONS, Gusts
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event, Fact, begin
+from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
 from mainstem.events.topics import member
 from mainstem.events.training import DatasetRequested, TrainingRequested
@@ -20,7 +21,7 @@ from mainstem.training.history.reading import Reading
 from mainstem.training.store import PostgresStore
 
 PACKAGE = "mainstem.training"
-FAMILIES = ("evt.feature.{feature_set}", "evt.data.{source}")
+FAMILIES = (RowComputed.TOPIC, "evt.data.{source}")
 
 
 async def write(bus: KafkaBus, gusts: Gusts) -> None:

@@ -20,6 +20,11 @@ class RowComputed(Fact):
     spine_id: str = Field(description="Id of the accepted spine record.")
     values: list[float | None] = Field(description="Feature values in the order of the definition; null = unknown.")
 
+    @classmethod
+    def topic_of(cls, feature_set: str) -> str:
+        """Return the topic of the rows of a feature set, given its label."""
+        return cls.TOPIC.format(feature_set=feature_set)
+
 
 class OrderJournalled(Fact):
     """The order in which records were applied: runs of consecutive offsets."""

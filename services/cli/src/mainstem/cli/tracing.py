@@ -95,7 +95,7 @@ class Tracer:
     @staticmethod
     def topics(compiled: CompiledSet) -> list[list[str]]:
         """Return what is read, one list after the other."""
-        return [[f"evt.data.{compiled.spine}"], [_rows_topic(compiled)], History(compiled).topics]
+        return [[f"evt.data.{compiled.spine}"], [RowComputed.topic_of(compiled.label)], History(compiled).topics]
 
     async def trace(self, wanted: str, feature: str) -> Trace:
         """Return what a value rests on.
@@ -128,7 +128,7 @@ class Tracer:
 
     async def _published(self, spine_id: str, feature: str) -> tuple[str, float | None]:
         """Return where the row of a spine record stands, and its value."""
-        topic, others, unreadable = _rows_topic(self._compiled), set[str](), list[str]()
+        topic, others, unreadable = RowComputed.topic_of(self._compiled.label), set[str](), list[str]()
         async with LogReader(self._kafka, [topic]) as reader:
             await reader.start()
             async for records in reader.to_end():
@@ -246,7 +246,3 @@ def _instants(part: Any, columns: Mapping[tuple[str, str], str], stream: str) ->
             yield from _instants(of, columns, stream)
         case _:
             pass
-
-
-def _rows_topic(compiled: CompiledSet) -> str:
-    return RowComputed.TOPIC.format(feature_set=compiled.label)

@@ -36,7 +36,7 @@ class RowWriter:
     def __init__(self, compiled: CompiledSet, tracer: Tracer) -> None:
         self.label, self.id = compiled.label, compiled.id
         self._tracer = tracer
-        self._topic = RowComputed.TOPIC.format(feature_set=self.label)
+        self._topic = RowComputed.topic_of(self.label)
         self._name = f"{RowComputed.TYPE}:{self.id}"
         self._origin = f"features@{self.id[7:19]}"
 

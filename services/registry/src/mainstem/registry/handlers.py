@@ -93,7 +93,7 @@ def implied_topics(definition: ProjectDefinition) -> list[ConcreteTopic]:
     return [
         *(member("src.{source}", name, contract.partitions) for name, contract in sources.items()),
         *(member("evt.data.{source}", name, contract.partitions) for name, contract in sources.items()),
-        *(member("evt.feature.{feature_set}", name, partitions) for name, partitions in spines.items()),
+        *(member(RowComputed.TOPIC, name, partitions) for name, partitions in spines.items()),
         *(member("tel.prediction.{model}", m.name, spines[m.feature_set]) for m in definition.models.values()),
     ]
 
@@ -113,7 +113,7 @@ async def _refuse(
     book: Book, broker: Broker, broken: Sequence[BrokenPin], refused: Command, labels: set[str]
 ) -> Pinned:
     """Put the refusal on record for every version that pins one of the sets, and return what it was for."""
-    topics = {pin.label: RowComputed.TOPIC.format(feature_set=pin.label) for pin in broken}
+    topics = {pin.label: RowComputed.topic_of(pin.label) for pin in broken}
     groups = await broker.groups(list(topics.values()))
     impact = [
         Impact(

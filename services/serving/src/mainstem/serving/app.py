@@ -6,13 +6,14 @@ from contextlib import closing
 
 from mainstem.bus.spool import Spool, send
 from mainstem.events.envelope import Event, Fact, Message
+from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence, Position
 from mainstem.events.registry import DeploymentSet, ProjectApplied
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
 from mainstem.serving.desk import Deployments
-from mainstem.serving.domain import LogTime, Reached, Tallies, topic_of
+from mainstem.serving.domain import LogTime, Reached, Tallies
 from mainstem.serving.engine import Board
 from mainstem.serving.grpc_api import GrpcApi
 from mainstem.serving.handlers import Stream, forever
@@ -81,7 +82,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
 def _reads_more(fact: Fact, board: Board) -> bool:
     """Tell whether the topics to read may be others after a fact."""
     if isinstance(fact, DeploymentSet):
-        return fact.model not in board.readers.get(topic_of(fact.feature_set), ())
+        return fact.model not in board.readers.get(RowComputed.topic_of(fact.feature_set), ())
     return isinstance(fact, ProjectApplied)
 
 

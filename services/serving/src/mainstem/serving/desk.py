@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from mainstem.events.envelope import Event, Fact, follow
+from mainstem.events.features import RowComputed
 from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.registry import DeploymentSet
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.runtime import steadily
-from mainstem.serving.domain import SOURCE, Activation, in_effect_from, takes_over, topic_of
+from mainstem.serving.domain import SOURCE, Activation, in_effect_from, takes_over
 from mainstem.serving.engine import BadSignature, Board
 from mainstem.serving.loader import Loader
 from mainstem.serving.ports import Partition, Past, Store
@@ -127,7 +128,7 @@ class Deployments:
         return True
 
     async def _activate(self, event: Event, wanted: DeploymentSet) -> None:
-        topic, earlier = topic_of(wanted.feature_set), self._board.of(wanted.model)
+        topic, earlier = RowComputed.topic_of(wanted.feature_set), self._board.of(wanted.model)
         before = earlier[-1] if earlier else None
         topics = {topic, before.topic} if before and takes_over(before, wanted.feature_definition) else set()
         published = await self._published(wanted.model, {topic, *topics}, earlier)

@@ -55,12 +55,7 @@ class Activation:
     @property
     def topic(self) -> str:
         """Return the feature topic it reads."""
-        return topic_of(self.feature_set)
-
-
-def topic_of(feature_set: str) -> str:
-    """Return the topic of the rows of a feature set, given its label."""
-    return RowComputed.TOPIC.format(feature_set=feature_set)
+        return RowComputed.topic_of(self.feature_set)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Envelope, Event, follow
+from mainstem.events.features import RowComputed
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
 from mainstem.project.definition import parse as parse_definition
-from mainstem.serving.domain import SOURCE, Activation, Tallies, topic_of
+from mainstem.serving.domain import SOURCE, Activation, Tallies
 from mainstem.serving.ports import Progress
 from mainstem.storage import Database, Transaction, load
 
@@ -113,7 +114,7 @@ class PostgresStore:
             for name, model in definition.models.items():
                 read = {label for by, label, id_ in deployed if by == name and (label, id_) in computed}
                 for label in sorted({model.feature_set, *read}):
-                    found.setdefault(topic_of(label), []).append(name)
+                    found.setdefault(RowComputed.topic_of(label), []).append(name)
         return found
 
 

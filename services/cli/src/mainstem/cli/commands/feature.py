@@ -198,7 +198,7 @@ def diff(feature_set: Name, output: Output = Format.TABLE) -> None:
         tell(facts)
     else:
         at = compared.first
-        where = f"{at.feature} of {at.spine_id}, {_topic(feature_set)}/{at.partition}/{at.offset}"
+        where = f"{at.feature} of {at.spine_id}, {RowComputed.topic_of(feature_set)}/{at.partition}/{at.offset}"
         tell(facts | {"first_difference": f"{where}: published {at.published!r}, recomputed {at.recomputed!r}"})
     if not compared.equal:
         raise typer.Exit(1)
@@ -260,7 +260,7 @@ async def _diff(definition: ProjectDefinition, feature_set: str) -> Comparison:
     compiled, kafka = definition.feature_sets[feature_set].compiled, setting("MAINSTEM_KAFKA")
     again = Recomputation(kafka, Fold(compiled, definition.sources))
     published, recomputed = Published(compiled.id, len(compiled.names)), Recomputed()
-    async with LogReader(kafka, [_topic(feature_set)]) as reader:
+    async with LogReader(kafka, [RowComputed.topic_of(feature_set)]) as reader:
         await reader.start()
         async for records in reader.to_end():
             published.take(records)
@@ -274,10 +274,6 @@ async def _diff(definition: ProjectDefinition, feature_set: str) -> Comparison:
 
 async def _size(kafka: str, topics: Sequence[str]) -> int:
     return sum((await read_ends(kafka, topics)).values())
-
-
-def _topic(feature_set: str) -> str:
-    return RowComputed.TOPIC.format(feature_set=feature_set)
 
 
 def _rule(definition: ProjectDefinition, feature_set: str) -> Label | None:

@@ -161,7 +161,7 @@ class Log:
     def __post_init__(self) -> None:
         self._spine = f"src.{self.streams[0]}/"
         self._origin = f"features@{self.definition[7:19]}"
-        self._rows_topic = RowComputed.TOPIC.format(feature_set=self.label)
+        self._rows_topic = RowComputed.topic_of(self.label)
         self._marked = {number: _Marked() for number in range(self.partitions)}
         self._takers = {
             **dict.fromkeys(self.accepted_topics, self._take_accepted),

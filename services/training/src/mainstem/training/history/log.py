@@ -60,14 +60,16 @@ class Subject:
         """Return what a model learns from."""
         compiled = definition.feature_sets[model.feature_set].compiled
         contract = definition.sources[model.label.source]
-        announced = {_topic_of(compiled): any(definition.sources[name].replay for name in compiled.streams)}
+        announced = {
+            RowComputed.topic_of(compiled.label): any(definition.sources[name].replay for name in compiled.streams)
+        }
         announced[f"evt.data.{contract.name}"] = contract.replay
         return cls(compiled, model.label, contract, frozenset(name for name, says in announced.items() if not says))
 
     @property
     def rows_topic(self) -> str:
         """Return the topic of the feature rows."""
-        return _topic_of(self.feature_set)
+        return RowComputed.topic_of(self.feature_set.label)
 
     @property
     def label_topic(self) -> str:
@@ -336,7 +338,3 @@ class History:
             for topic, of_topic in ends.items()
         }
         return Positions(self._identity.cluster, topics)
-
-
-def _topic_of(feature_set: CompiledSet) -> str:
-    return RowComputed.TOPIC.format(feature_set=feature_set.label)
