@@ -1,7 +1,7 @@
-"""Alerts on the command line: those on windows, and those on the feature set that a version reads."""
+"""Alerts on the command line: those on windows, on the feature set that a version reads, and on a set alone."""
 
 from mainstem.events.features import Difference, Evidence
-from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened, InputGap
+from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened, FeatureSetAlertOpened, InputGap
 from mainstem.testkit.examples import example
 
 AT = "2013-05-01T00:00:00.000000Z"
@@ -25,6 +25,12 @@ def gap():
     return fact.model_dump(mode="json") | STANDING
 
 
+def unread_gap():
+    """Return the alert on a set that no model in production reads, as monitoring answers."""
+    fact = FeatureSetAlertOpened.model_validate(gap() | {"alert": "e5f6"})
+    return {"model": None, "version": None} | fact.model_dump(mode="json") | STANDING
+
+
 def drift():
     fact = example(AlertOpened, alert="c3d4", evidence=7.25, threshold=5.6, window_end=AT, contributors=[])
     return fact.model_dump(mode="json") | STANDING
@@ -35,12 +41,13 @@ def words(told):
 
 
 def test_alerts_of_all_kinds_stand_in_one_list(services):
-    services.on("GET /v1/alerts", {"alerts": [mismatch(), gap(), drift()]})
+    services.on("GET /v1/alerts", {"alerts": [mismatch(), gap(), drift(), unread_gap()]})
     head, *lines = words(services.run("alert", "list"))
-    assert head == ["alert", "model", "version", "kind", "until", "response", "outcome", "evidence", "closed"]
-    assert lines[0][:6] == ["a1b2", "storm", "3", "feature_mismatch", AT, "investigate"]
+    assert head == ["alert", "model", "version", "set", "kind", "until", "response", "outcome", "evidence", "closed"]
+    assert lines[0][:7] == ["a1b2", "storm", "3", "gusts", "feature_mismatch", AT, "investigate"]
     assert "served 0.1, follows 0.2" in " ".join(lines[0])
-    assert lines[1][7:] == ["records", "are", "gone"]
+    assert lines[1][8:] == ["records", "are", "gone"]
+    assert lines[3][:2] == ["e5f6", "gusts"]
     assert lines[2][-3:] == ["7.2", ">", "5.6"]
 
 

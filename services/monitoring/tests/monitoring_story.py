@@ -15,7 +15,7 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated
-from mainstem.monitoring.alerts import close_replaced, warn
+from mainstem.monitoring.alerts import close_replaced, redeclare, warn
 from mainstem.monitoring.engine import Fold
 from mainstem.monitoring.handlers import Watching
 from mainstem.monitoring.memory import MemoryStore
@@ -157,9 +157,9 @@ def checked(definition: str, at: int, *, differing: int = 1) -> Event:
     return fact_event(fact.model_copy(update={"first_difference": first if differing else None}), at, definition)
 
 
-def stopped(definition: str, at: int) -> Event:
-    """Return the end of a fold before a gap."""
-    place = {"input": "evt.data.reading", "partition": 1, "expected_offset": 5, "found_offset": 9}
+def stopped(definition: str, at: int, offset: int = 5) -> Event:
+    """Return the end of a fold before a gap at an offset."""
+    place = {"input": "evt.data.reading", "partition": 1, "expected_offset": offset, "found_offset": offset + 4}
     fact = example(FoldStopped, feature_set="gusts", definition=definition, reason="records are gone", **place)
     return fact_event(fact, at, definition)
 
@@ -169,10 +169,12 @@ def activated(version: int, at: int = MAY - HOUR) -> Event:
     return fact_event(fact, at, str(version))
 
 
-def applied(project: ProjectDefinition) -> Event:
+def applied(project: ProjectDefinition, at: int = MAY - 2 * DAY) -> Event:
     document = project.model_dump(mode="json")
-    fact = ProjectApplied(project="weather", definition_id=project.id, definition=document, applied_by="dana")
-    return fact_event(fact, MAY - 2 * DAY)
+    fact = ProjectApplied(
+        project=project.charter.name, definition_id=project.id, definition=document, applied_by="dana"
+    )
+    return fact_event(fact, at)
 
 
 class World(Generic[S]):
@@ -188,6 +190,7 @@ class World(Generic[S]):
         """Take facts of the registry, as the control plane does."""
         for event in events:
             async with self.store.transaction() as book:
+                await redeclare(book, event)
                 await book.record(event)
                 await close_replaced(book, event)
                 await warn(book, event)

@@ -1,16 +1,24 @@
-"""What is found wrong with a feature set opens an alert for the models in production that read it, and one only."""
+"""What is found wrong with a feature set opens one alert on it, and one for each model in production that reads it."""
 
 import pytest
-from services.monitoring.tests.monitoring_story import World, checked, promoted, registered, stopped
+from services.monitoring.tests.monitoring_story import World, applied, checked, promoted, registered, stopped
 
 from mainstem.events.envelope import Event
 from mainstem.events.features import Difference, VectorsChecked
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, FeatureAlertOpened, InputGap, RetrainingAsked
+from mainstem.events.monitoring import (
+    AlertClosed,
+    FeatureAlertOpened,
+    FeatureSetAlertClosed,
+    FeatureSetAlertOpened,
+    InputGap,
+    RetrainingAsked,
+)
 from mainstem.monitoring.alerts import closed
 from mainstem.monitoring.memory import MemoryStore
 from mainstem.storage import Artifacts
 from mainstem.testkit.clock import DAY, HOUR, MAY
+from mainstem.testkit.projects import storms
 
 Watch = World[MemoryStore]
 
@@ -120,3 +128,89 @@ async def test_an_alert_stays_open_as_long_as_the_model_reads_the_set(world: Wat
 async def test_a_finding_asks_for_no_retraining(world: Watch) -> None:
     await world.told(FOUND, stopped(SET, MAY))
     assert world.facts(RetrainingAsked) == []
+
+
+#: A set that a project declares and no model in production reads.
+DECLARED = storms().feature_sets["gusts"].id
+UNREAD = stopped(DECLARED, MAY)
+
+
+@pytest.fixture
+async def unread(artifacts: Artifacts) -> Watch:
+    """Return a book with a set that a project declares and no model in production reads."""
+    world = World(MemoryStore(), artifacts)
+    await world.told(applied(storms()))
+    return world
+
+
+def on_sets(world: Watch) -> list[tuple[str, str]]:
+    return [(fact.feature_set, fact.kind) for fact in world.facts(FeatureSetAlertOpened)]
+
+
+async def test_a_gap_opens_an_alert_on_the_set_that_names_the_place_also_when_no_model_reads_it(unread: Watch) -> None:
+    await unread.told(UNREAD)
+    (fact,) = unread.facts(FeatureSetAlertOpened)
+    assert (fact.feature_set, fact.definition, fact.kind, fact.until) == ("gusts", DECLARED, "feature_gap", render(MAY))
+    assert fact.gap == InputGap(topic="evt.data.reading", partition=1, expected_offset=5, found_offset=9)
+    assert (fact.about, opened(unread)) == ("records are gone", [])
+
+
+async def test_a_difference_opens_an_alert_on_the_set_also_when_no_model_reads_it(unread: Watch) -> None:
+    await unread.told(checked(DECLARED, MAY, differing=0), checked(DECLARED, MAY + DAY))
+    (fact,) = unread.facts(FeatureSetAlertOpened)
+    assert (fact.kind, fact.differing, fact.until) == ("feature_mismatch", 1, render(MAY + DAY))
+
+
+async def test_a_model_that_reads_the_set_gets_its_own_beside(unread: Watch) -> None:
+    await unread.told(version(1, DECLARED), promoted(1), UNREAD)
+    assert (on_sets(unread), opened(unread)) == ([("gusts", "feature_gap")], [("storm", 1, "feature_gap")])
+
+
+async def test_a_set_has_one_alert_for_each_gap_and_one_for_differences(unread: Watch) -> None:
+    await unread.told(UNREAD, UNREAD, stopped(DECLARED, MAY + DAY, offset=20), stopped(DECLARED, MAY + 2 * DAY))
+    await unread.told(checked(DECLARED, MAY), checked(DECLARED, MAY + DAY))
+    assert on_sets(unread) == [("gusts", "feature_gap")] * 2 + [("gusts", "feature_mismatch")]
+
+
+async def test_an_alert_on_a_set_ends_when_no_project_declares_the_set_any_more(unread: Watch) -> None:
+    await unread.told(UNREAD, applied(storms(impact=2), MAY + DAY))
+    assert unread.facts(FeatureSetAlertClosed) == []
+    await unread.told(applied(storms(mean_over="1h"), MAY + 2 * DAY))
+    (end,) = unread.facts(FeatureSetAlertClosed)
+    assert (end.feature_set, end.alert) == ("gusts", unread.facts(FeatureSetAlertOpened)[0].alert)
+    assert end.reason == "project weather was applied without it, and no other declares the set"
+
+
+async def test_a_set_that_another_project_still_declares_keeps_its_alert(unread: Watch) -> None:
+    await unread.told(applied(storms("climate")), UNREAD, applied(storms(mean_over="1h"), MAY + DAY))
+    assert unread.facts(FeatureSetAlertClosed) == []
+
+
+async def test_a_finding_that_is_read_before_the_set_is_declared_opens_an_alert_when_it_is(
+    unread: Watch, artifacts: Artifacts
+) -> None:
+    early = World(MemoryStore(), artifacts)
+    await early.told(UNREAD)
+    assert on_sets(early) == []
+    await early.told(applied(storms()), UNREAD)
+    assert on_sets(early) == [("gusts", "feature_gap")]
+
+
+async def test_a_finding_that_is_read_after_the_set_was_dropped_opens_nothing_until_it_is_declared_again(
+    unread: Watch,
+) -> None:
+    await unread.told(UNREAD, applied(storms(mean_over="1h"), MAY + DAY), stopped(DECLARED, MAY + DAY, offset=20))
+    assert len(on_sets(unread)) == 1
+    await unread.told(applied(storms(), MAY + 2 * DAY))
+    assert [fact.until for fact in unread.facts(FeatureSetAlertOpened)] == [render(MAY), render(MAY + DAY)]
+
+
+async def test_an_alert_on_a_set_that_was_closed_by_hand_stays_closed_when_its_project_is_applied_again(
+    unread: Watch,
+) -> None:
+    await unread.told(UNREAD)
+    async with unread.store.transaction() as book:
+        (alert,) = await book.open_alerts(DECLARED)
+        await book.record(closed(alert, "restored", cause="c", actor="olga", recorded_us=MAY))
+    await unread.told(UNREAD, applied(storms(impact=2), MAY + DAY))
+    assert len(on_sets(unread)) == 1

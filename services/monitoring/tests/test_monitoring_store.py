@@ -7,6 +7,7 @@ import httpx
 import pytest
 from services.monitoring.tests.monitoring_story import (
     World,
+    applied,
     checked,
     day,
     drifting,
@@ -19,7 +20,14 @@ from services.monitoring.tests.monitoring_story import (
 from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.envelope import Event, read_envelope
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked
+from mainstem.events.monitoring import (
+    AlertClosed,
+    AlertOpened,
+    FeatureAlertOpened,
+    FeatureSetAlertClosed,
+    FeatureSetAlertOpened,
+    RetrainingAsked,
+)
 from mainstem.monitoring.api import Api
 from mainstem.monitoring.memory import MemoryStore
 from mainstem.monitoring.store import PROJECTIONS, PostgresStore, apply
@@ -27,6 +35,7 @@ from mainstem.storage import Artifacts, Database
 from mainstem.testkit.callers import Caller, calling, principals
 from mainstem.testkit.clock import DAY, MAY
 from mainstem.testkit.databases import opened, tables
+from mainstem.testkit.projects import storms
 
 pytestmark = pytest.mark.real
 
@@ -106,6 +115,8 @@ async def test_a_promotion_read_early_closes_the_same_alerts_on_postgresql(
     assert await own(database) == world.own
 
 
+#: A set that the project declares, and no model in production reads.
+UNREAD = storms().feature_sets["gusts"].id
 FOUND = [
     checked("text", MAY + 7 * DAY),
     stopped("text", MAY + 7 * DAY),
@@ -114,6 +125,10 @@ FOUND = [
     registered(3, "sha256:profile", feature_set="other"),
     checked("other", MAY),
     promoted(3, MAY + 10 * DAY, replaces=2),
+    stopped(UNREAD, MAY + 11 * DAY),
+    checked(UNREAD, MAY + 11 * DAY),
+    applied(storms(mean_over="1h"), MAY + 12 * DAY),
+    applied(storms(), MAY + 13 * DAY),
 ]
 
 
@@ -125,6 +140,7 @@ async def test_findings_about_feature_sets_lead_to_the_same_alerts_on_postgresql
     assert await own(database) == world.own
     facts = [type(event.fact) for event in world.own]
     assert (facts.count(FeatureAlertOpened), facts.count(AlertClosed)) == (3, 2)
+    assert (facts.count(FeatureSetAlertOpened), facts.count(FeatureSetAlertClosed)) == (4, 2)
 
 
 async def test_the_tables_are_the_fold_of_the_log(database: Database, database_url: str, judged: Real) -> None:
@@ -188,6 +204,16 @@ async def test_an_operator_closes_an_alert_once(api: Caller, database: Database)
     assert (await own(database))[-1].envelope.correlation == answer["alert"]
     again = await closed(api, "rita", reason="a known storm")
     assert (again.status_code, again.json()["type"]) == (409, "mainstem:already_closed")
+
+
+async def test_an_alert_on_a_set_is_listed_without_a_model_and_an_operator_closes_it(judged: Real, api: Caller) -> None:
+    await judged.told(stopped(UNREAD, MAY + 7 * DAY))
+    (found,) = [row for row in await alerts(api, "?status=open") if row["kind"] == "feature_gap"]
+    assert (found["model"], found["version"], found["feature_set"]) == (None, None, "gusts")
+    answer = (await api.post(f"/v1/alerts/{found['alert']}/close", "olga", reason="restored")).json()
+    assert (answer["open"], answer["closed_by"]) == (False, "olga")
+    again = await api.post(f"/v1/alerts/{found['alert']}/close", "olga", reason="restored")
+    assert again.status_code == 409
 
 
 async def test_open_and_closed_alerts_are_listed_apart(api: Caller) -> None:

@@ -39,8 +39,10 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     monitoring.WindowJudged,
     monitoring.AlertOpened,
     monitoring.FeatureAlertOpened,
+    monitoring.FeatureSetAlertOpened,
     monitoring.RetrainingAsked,
     monitoring.AlertClosed,
+    monitoring.FeatureSetAlertClosed,
     ledger.CheckpointPublished,
 )
 

@@ -54,16 +54,10 @@ class InputGap(BaseModel):
     found_offset: int = Field(description="First offset that is there.")
 
 
-class FeatureAlertOpened(Fact):
-    """The feature set that a version in production reads was found to be wrong, or to stand still."""
-
-    TYPE: ClassVar[str] = "mainstem.monitoring.feature_alert_opened.v1"
-    TOPIC: ClassVar[str] = "evt.monitoring.alert"
-    KEY: ClassVar[str] = "model"
+class _Found(Fact):
+    """What was found wrong with a feature set."""
 
     alert: str = Field(description="Id of the alert.")
-    model: str = Field(description="Name of the model.")
-    version: int = Field(description="The version in production when it was found.")
     kind: Literal["feature_mismatch", "feature_gap"] = Field(description="What was found.")
     feature_set: str = Field(description="Label of the feature set.")
     definition: str = Field(description="Identity of the feature set.")
@@ -74,6 +68,25 @@ class FeatureAlertOpened(Fact):
     gap: InputGap | None = Field(default=None, description="The gap before which the fold stands still.")
     response: Literal["investigate"] = Field(default="investigate", description="What is to be done.")
     outcome: Literal["recorded"] = Field(default="recorded", description="What came of it at once.")
+
+
+class FeatureAlertOpened(_Found):
+    """The feature set that a version in production reads was found to be wrong, or to stand still."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.feature_alert_opened.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "model"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="The version in production when it was found.")
+
+
+class FeatureSetAlertOpened(_Found):
+    """A feature set was found to be wrong, or to stand still, whoever reads it."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.feature_set_alert_opened.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "feature_set"
 
 
 class RetrainingAsked(Fact):
@@ -99,4 +112,16 @@ class AlertClosed(Fact):
 
     alert: str = Field(description="Id of the alert.")
     model: str = Field(description="Name of the model.")
+    reason: str = Field(description="Why.")
+
+
+class FeatureSetAlertClosed(Fact):
+    """The feature set that the alert was about is not declared any more, or somebody closed it."""
+
+    TYPE: ClassVar[str] = "mainstem.monitoring.feature_set_alert_closed.v1"
+    TOPIC: ClassVar[str] = "evt.monitoring.alert"
+    KEY: ClassVar[str] = "feature_set"
+
+    alert: str = Field(description="Id of the alert.")
+    feature_set: str = Field(description="Label of the feature set.")
     reason: str = Field(description="Why.")

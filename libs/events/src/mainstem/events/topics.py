@@ -179,14 +179,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
     Topic(
         "evt.monitoring.alert",
-        key="model",
+        key="model, or feature set",
         writer="monitoring",
         readers=("training", "ledger"),
         facts=(
             monitoring.AlertOpened,
             monitoring.FeatureAlertOpened,
+            monitoring.FeatureSetAlertOpened,
             monitoring.RetrainingAsked,
             monitoring.AlertClosed,
+            monitoring.FeatureSetAlertClosed,
         ),
         about="Alerts and the responses they ask for.",
     ),

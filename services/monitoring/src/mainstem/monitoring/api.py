@@ -66,8 +66,9 @@ class Api:
         recorded_us = self._recorded(request, body)
         found = await self._find(request)
         async with self._store.transaction() as book:
-            await book.lock(found["model"])
-            standing = [one for one in await book.open_alerts(found["model"]) if one.fact.alert == found["alert"]]
+            about = found["model"] or found["definition"]
+            await book.lock(about)
+            standing = [one for one in await book.open_alerts(about) if one.fact.alert == found["alert"]]
             if not standing:
                 raise Problem(409, "already_closed", f"alert {found['alert']} is closed; see /v1/alerts?status=open")
             cause = child_id(found["alert"], f"close:{principal.name}")

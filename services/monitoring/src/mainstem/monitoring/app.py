@@ -4,7 +4,7 @@ import asyncio
 
 from mainstem.events.envelope import Event
 from mainstem.events.registry import ProjectApplied
-from mainstem.monitoring.alerts import close_replaced, warn
+from mainstem.monitoring.alerts import close_replaced, redeclare, warn
 from mainstem.monitoring.api import Api
 from mainstem.monitoring.engine import Fold
 from mainstem.monitoring.handlers import Watching
@@ -26,8 +26,9 @@ async def main() -> None:
         changed = asyncio.Event()
 
         async def on_event(tx: Transaction, event: Event) -> None:
-            await apply(tx, event)
             book = PostgresBook(tx)
+            await redeclare(book, event)
+            await apply(tx, event)
             await close_replaced(book, event)
             await warn(book, event)
             if isinstance(event.fact, ProjectApplied):

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mainstem.events.envelope import Event
-from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked
+from mainstem.events.monitoring import AlertClosed, FeatureSetAlertClosed, RetrainingAsked
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.monitoring.domain.finding import finding
-from mainstem.monitoring.ports import Book, OpenAlert, Parked, Progress
+from mainstem.monitoring.ports import Alert, Book, OpenAlert, Parked, Progress, subject
 from mainstem.project.definition import ProjectDefinition, parse
 
 
@@ -35,8 +35,7 @@ class MemoryStore:
 
     async def definitions(self) -> list[ProjectDefinition]:
         """Return the definitions in force."""
-        applied = {event.fact.project: event.fact for event in self.events if isinstance(event.fact, ProjectApplied)}
-        return [parse(fact.definition) for _, fact in sorted(applied.items())]
+        return await MemoryBook(self).definitions()
 
 
 class MemoryBook:
@@ -45,7 +44,7 @@ class MemoryBook:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def lock(self, model: str) -> None:
+    async def lock(self, subject: str) -> None:
         """Do nothing: there is one at a time."""
 
     async def record(self, event: Event) -> None:
@@ -78,22 +77,25 @@ class MemoryBook:
         last = {event.fact.TYPE: event for fact, event in found if fact is not None and fact.definition == definition}
         return [event for _, event in sorted(last.items())]
 
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definition that was applied last of each project."""
+        applied = {e.fact.project: e.fact for e in self._store.events if isinstance(e.fact, ProjectApplied)}
+        return [parse(fact.definition) for _, fact in sorted(applied.items())]
+
     async def promotions(self, model: str) -> list[Event]:
         """Return the promotions of a model."""
         return [e for e in self._store.events if isinstance(e.fact, VersionPromoted) and e.fact.model == model]
 
-    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
+    async def open_alerts(self, of: str, at_us: int | None = None) -> list[OpenAlert]:
         """Return the alerts that no event closed by then."""
         facts = [event.fact for event in self._store.events]
         known = [e for e in self._store.events if at_us is None or e.envelope.recorded_us <= at_us]
-        closed = {e.fact.alert for e in known if isinstance(e.fact, AlertClosed)}
+        closed = {e.fact.alert for e in known if isinstance(e.fact, AlertClosed | FeatureSetAlertClosed)}
         asked = {fact.alert for fact in facts if isinstance(fact, RetrainingAsked)}
         found = [
             OpenAlert(e.fact, "asked" if e.fact.alert in asked else e.fact.outcome, e.envelope.recorded_us)
             for e in self._store.events
-            if isinstance(e.fact, AlertOpened | FeatureAlertOpened)
-            and e.fact.model == model
-            and e.fact.alert not in closed
+            if isinstance(e.fact, Alert) and subject(e.fact) == of and e.fact.alert not in closed
         ]
         return sorted(found, key=lambda alert: (alert.recorded_us, alert.fact.alert))
 

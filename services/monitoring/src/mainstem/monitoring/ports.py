@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
-from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened
+from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened, FeatureSetAlertOpened
 from mainstem.project.definition import ProjectDefinition
 
 
@@ -28,11 +28,19 @@ class Progress:
     parked: Sequence[Parked]
 
 
+Alert = AlertOpened | FeatureAlertOpened | FeatureSetAlertOpened
+
+
+def subject(fact: Alert) -> str:
+    """Return what an alert is on: a model by its name, or a feature set by its identity."""
+    return fact.definition if isinstance(fact, FeatureSetAlertOpened) else fact.model
+
+
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
     """An alert that was not closed; `outcome` is what came of it so far."""
 
-    fact: AlertOpened | FeatureAlertOpened
+    fact: Alert
     outcome: str
     recorded_us: int
 
@@ -40,8 +48,8 @@ class OpenAlert:
 class Book(Protocol):
     """What is known, inside one transaction: all that is recorded and saved holds together or not at all."""
 
-    async def lock(self, model: str) -> None:
-        """Wait until nobody else decides about the model, and keep others waiting until the transaction ends."""
+    async def lock(self, subject: str) -> None:
+        """Wait until nobody else decides about a model or a set, and keep others waiting until the transaction ends."""
 
     async def record(self, event: Event) -> None:
         """Append an event and fold it; an event that is there already changes nothing."""
@@ -58,11 +66,14 @@ class Book(Protocol):
     async def findings(self, definition: str) -> list[Event]:
         """Return the last finding of each type about a feature set (VectorsChecked with differences, FoldStopped)."""
 
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Return the definitions in force."""
+
     async def promotions(self, model: str) -> list[Event]:
         """Return the promotions of a model (VersionPromoted), in the order of the log."""
 
-    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
-        """Return the alerts of a model that are not closed; with `at_us`, those not closed by that recorded time.
+    async def open_alerts(self, of: str, at_us: int | None = None) -> list[OpenAlert]:
+        """Return the open alerts on a model or a set; with `at_us`, those not closed by that recorded time.
 
         Those recorded first come first; of two at once, the one with the lower id.
         """

@@ -33,7 +33,7 @@ update alert set outcome = 'asked' where alert = $2;
 insert into finding values ($1, $2, $3, $4::jsonb, $5::jsonb, $6) on conflict do nothing;
 
 -- name: lock
--- One decision at a time about one model; held until the transaction ends.
+-- One decision at a time about one model, or set; held until the transaction ends.
 select pg_advisory_xact_lock(hashtextextended(current_schema() || '.' || $1, 0));
 
 -- name: profile
@@ -59,7 +59,7 @@ select fact, envelope from promotion where model = $1 order by number;
 
 -- name: open_alerts
 select fact, outcome, recorded_us from alert
- where model = $1 and (closed_us is null or closed_us > $2::bigint) order by recorded_us, alert;
+ where subject = $1 and (closed_us is null or closed_us > $2::bigint) order by recorded_us, alert;
 
 -- name: last_request
 select max(recorded_us) as recorded_us from retraining where model = $1;
@@ -84,7 +84,7 @@ select version, start_time, end_time, predictions, labelled, figures, recorded_t
 
 -- name: alerts
 select fact, outcome, recorded_us, closed_us, closed_by, closed_reason from alert
- where ($1::text is null or model = $1) and ($2::bool is null or $2 = (closed_us is null))
+ where ($1::text is null or subject = $1) and ($2::bool is null or $2 = (closed_us is null))
  order by recorded_us desc, alert;
 
 -- name: find_alert

@@ -8,11 +8,19 @@ from typing import Any
 from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.instants import render
-from mainstem.events.monitoring import AlertClosed, AlertOpened, FeatureAlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.monitoring import (
+    AlertClosed,
+    AlertOpened,
+    FeatureAlertOpened,
+    FeatureSetAlertClosed,
+    FeatureSetAlertOpened,
+    RetrainingAsked,
+    WindowJudged,
+)
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated
 from mainstem.monitoring.domain.finding import finding
-from mainstem.monitoring.ports import Book, OpenAlert, Progress
+from mainstem.monitoring.ports import Alert, Book, OpenAlert, Progress, subject
 from mainstem.project.definition import ProjectDefinition, parse
 from mainstem.storage import Database, Transaction, load, load_snapshot
 
@@ -101,9 +109,9 @@ class PostgresBook:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    async def lock(self, model: str) -> None:
-        """Take the advisory lock of the model."""
-        await self._tx.execute(SQL["lock"], model)
+    async def lock(self, subject: str) -> None:
+        """Take the advisory lock of the model or set."""
+        await self._tx.execute(SQL["lock"], subject)
 
     async def record(self, event: Event) -> None:
         """Append and fold what a reader of the log will decode."""
@@ -129,15 +137,19 @@ class PostgresBook:
         """Read `finding`."""
         return [_event(dict(row)) for row in await self._tx.fetch(SQL["findings"], definition)]
 
+    async def definitions(self) -> list[ProjectDefinition]:
+        """Read `project`."""
+        return [parse(row["definition"]) for row in await self._tx.fetch(SQL["definitions"])]
+
     async def promotions(self, model: str) -> list[Event]:
         """Read `promotion`."""
         return [_event(dict(row)) for row in await self._tx.fetch(SQL["promotions"], model)]
 
-    async def open_alerts(self, model: str, at_us: int | None = None) -> list[OpenAlert]:
+    async def open_alerts(self, of: str, at_us: int | None = None) -> list[OpenAlert]:
         """Read `alert`."""
         return [
             OpenAlert(_opened(row["fact"]), row["outcome"], row["recorded_us"])
-            for row in await self._tx.fetch(SQL["open_alerts"], model, at_us)
+            for row in await self._tx.fetch(SQL["open_alerts"], of, at_us)
         ]
 
     async def last_request_us(self, model: str) -> int | None:
@@ -170,14 +182,14 @@ async def apply(tx: Transaction, event: Event) -> None:
             await tx.execute(SQL["add_activation"], *activated)
         case WindowJudged() as fact:
             await fold_judged(tx, event, fact)
-        case AlertOpened() | FeatureAlertOpened() as fact:
+        case AlertOpened() | FeatureAlertOpened() | FeatureSetAlertOpened() as fact:
             document = fact.model_dump(mode="json")
-            opened = (fact.alert, fact.model, document, fact.outcome, event.envelope.recorded_us)
+            opened = (fact.alert, subject(fact), document, fact.outcome, event.envelope.recorded_us)
             await tx.execute(SQL["add_alert"], *opened)
         case RetrainingAsked() as fact:
             asked = (event.envelope.id, fact.alert, fact.model, fact.cut, event.envelope.recorded_us)
             await tx.execute(SQL["add_retraining"], *asked)
-        case AlertClosed() as fact:
+        case AlertClosed() | FeatureSetAlertClosed() as fact:
             end = (event.envelope.recorded_us, event.envelope.actor, fact.reason)
             await tx.execute(SQL["close_alert"], fact.alert, *end)
         case _:
@@ -212,6 +224,8 @@ async def fold_judged(tx: Transaction, event: Event, fact: WindowJudged) -> None
 def _alert(row: Row) -> Row:
     opened_us, closed_us = row["recorded_us"], row["closed_us"]
     return {
+        "model": None,
+        "version": None,
         **row["fact"],
         "outcome": row["outcome"],
         "open": closed_us is None,
@@ -232,6 +246,8 @@ def _event(row: Row) -> Event:
     return Event(envelope, BY_TYPE[envelope.type].model_validate(row["fact"]))
 
 
-def _opened(document: Row) -> AlertOpened | FeatureAlertOpened:
+def _opened(document: Row) -> Alert:
     """Return an alert as it was published; only one about a feature set names a definition."""
-    return (FeatureAlertOpened if "definition" in document else AlertOpened).model_validate(document)
+    if "definition" not in document:
+        return AlertOpened.model_validate(document)
+    return (FeatureAlertOpened if "model" in document else FeatureSetAlertOpened).model_validate(document)

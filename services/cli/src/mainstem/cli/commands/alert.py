@@ -10,7 +10,7 @@ import typer
 from mainstem.cli.calls import get, post
 from mainstem.cli.output import Format, show
 
-app = typer.Typer(help="Alerts on models in production: look, close.", no_args_is_help=True)
+app = typer.Typer(help="Alerts on models in production and on feature sets: look, close.", no_args_is_help=True)
 
 Alert = Annotated[str, typer.Argument(help="Id of the alert, or a beginning of it that no other has.")]
 Row = Mapping[str, Any]
@@ -65,8 +65,9 @@ def close(
 
 
 def _line(alert: Row) -> dict[str, object]:
-    """Return an alert in one line: on a window of a version, or on the feature set that a version reads."""
-    line = {name: alert[name] for name in ("alert", "model", "version", "kind")}
+    """Return an alert in one line: on a window of a version, on the feature set that it reads, or on the set alone."""
+    line = {name: alert[name] for name in ("alert", "model", "version")}
+    line |= {"set": alert.get("feature_set"), "kind": alert["kind"]}
     line["until"] = alert["window_end"] if "window_end" in alert else alert["until"]
     line |= {name: alert[name] for name in ("response", "outcome")}
     evidence = f"{alert['evidence']:.1f} > {alert['threshold']:.1f}" if "evidence" in alert else alert["about"]

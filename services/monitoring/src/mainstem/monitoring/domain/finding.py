@@ -1,8 +1,8 @@
-"""Findings about feature sets: which facts are one, and the alert that a model gets for it."""
+"""Findings about feature sets: which facts are one, and the alerts on the set and on a model that it leads to."""
 
 from mainstem.events.envelope import Fact
 from mainstem.events.features import Difference, FoldStopped, VectorsChecked
-from mainstem.events.monitoring import FeatureAlertOpened, InputGap
+from mainstem.events.monitoring import FeatureAlertOpened, FeatureSetAlertOpened, InputGap
 
 Finding = VectorsChecked | FoldStopped
 
@@ -18,8 +18,20 @@ def finding(fact: Fact) -> Finding | None:
             return None
 
 
-def opened(found: Finding, *, alert: str, model: str, version: int, until: str) -> FeatureAlertOpened:
+def on_set(found: Finding, *, alert: str, until: str) -> FeatureSetAlertOpened:
+    """Return the alert on the feature set of a finding, recorded at `until`."""
+    return FeatureSetAlertOpened.model_validate({"alert": alert, "until": until, **_told(found)})
+
+
+def on_version(found: Finding, *, alert: str, until: str, model: str, version: int) -> FeatureAlertOpened:
     """Return the alert on a version that reads the feature set of a finding, recorded at `until`."""
+    reader = {"model": model, "version": version}
+    return FeatureAlertOpened.model_validate({"alert": alert, "until": until, **reader, **_told(found)})
+
+
+def _told(found: Finding) -> dict[str, object]:
+    """Return what both alerts tell of a finding."""
+    told: dict[str, object] = {"feature_set": found.feature_set, "definition": found.definition}
     if isinstance(found, FoldStopped):
         gap = InputGap(
             topic=found.input,
@@ -27,23 +39,10 @@ def opened(found: Finding, *, alert: str, model: str, version: int, until: str) 
             expected_offset=found.expected_offset,
             found_offset=found.found_offset,
         )
-        kind, what = "feature_gap", {"about": found.reason, "gap": gap}
-    else:
-        about = _about(found, found.first_difference)
-        kind, what = "feature_mismatch", {"about": about, "differing": found.differing}
-        what["difference"] = found.first_difference
-    return FeatureAlertOpened.model_validate(
-        {
-            "alert": alert,
-            "model": model,
-            "version": version,
-            "kind": kind,
-            "feature_set": found.feature_set,
-            "definition": found.definition,
-            "until": until,
-            **what,
-        }
-    )
+        return told | {"kind": "feature_gap", "about": found.reason, "gap": gap}
+    first = found.first_difference
+    told |= {"kind": "feature_mismatch", "about": _about(found, first), "differing": found.differing}
+    return told | {"difference": first}
 
 
 def _about(found: VectorsChecked, first: Difference | None) -> str:
