@@ -1,19 +1,26 @@
 """Probes and the start-up list."""
 
 import asyncio
+import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import typer
 
-from mainstem.cli.local import probes
+from mainstem.cli.commands.platform import status
+from mainstem.cli.local import home, probes, session
 from mainstem.cli.local.checklist import Checklist
+from mainstem.cli.local.home import Home
 from mainstem.cli.local.ports import HOST
 from mainstem.cli.local.session import rows
 from mainstem.cli.local.state import Alive, PlatformState, ProcessState, Status
+from mainstem.cli.output import Format
 
 
 @asynccontextmanager
@@ -35,6 +42,24 @@ async def answering(line: bytes) -> AsyncIterator[int]:
 async def test_a_service_is_ready_when_readyz_answers_200(line: bytes, ready: bool) -> None:
     async with answering(line) as port:
         assert await probes.answers_ready(port) is ready
+
+
+STOPPED = b'HTTP/1.1 503 No\r\n\r\n{"ready": false, "faults": {"feature set buying": "records are gone"}}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (b'HTTP/1.1 200 OK\r\n\r\n{"ready": true, "faults": {}}', {}),
+        (STOPPED, {"feature set buying": "records are gone"}),
+        (b"HTTP/1.1 503 No\r\n\r\nbusy", None),
+        (b'HTTP/1.1 503 No\r\n\r\n{"faults": "many"}', None),
+        (b"", None),
+    ],
+)
+async def test_a_service_that_is_not_ready_says_why(answer: bytes, found: dict[str, str] | None) -> None:
+    async with answering(answer) as port:
+        assert await probes.faults(port) == found
 
 
 @pytest.mark.parametrize("probe", [probes.accepts, probes.answers_ready])
@@ -66,13 +91,43 @@ def test_what_comes_after_the_start_is_not_shown(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(Status.READY, "not ready"), (Status.STARTING, "starting"), (Status.RESTARTING, "restarting")]
+)
+async def test_a_process_that_answers_and_is_not_ready_is_shown_with_its_reason(status: Status, told: str) -> None:
+    async with answering(STOPPED) as port:
+        ours = ProcessState(
+            name="features", status=status, address=f"{HOST}:{port}", restarts=0, run=Alive.of(os.getpid())
+        )
+        (row,) = await asyncio.to_thread(rows, PlatformState(supervisor=Alive(pid=1, started=0.0), processes=(ours,)))
+    assert (row["status"], row["reason"]) == (told, "feature set buying: records are gone")
+
+
 async def test_a_port_where_a_neighbour_answers_makes_a_process_silent() -> None:
     with subprocess.Popen((sys.executable, "-S", "-c", "input()"), stdin=subprocess.PIPE) as child:  # noqa: ASYNC220
         run = Alive.of(child.pid)
     async with answering(b"") as port:
         ours = ProcessState(name="kafka", status=Status.READY, address=f"{HOST}:{port}", restarts=0, run=run)
         (row,) = await asyncio.to_thread(rows, PlatformState(supervisor=Alive(pid=1, started=0.0), processes=(ours,)))
-    assert row["status"] == "silent"
+    assert (row["status"], row["reason"]) == ("silent", None)
+
+
+def test_a_reason_stands_below_the_table_of_processes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(home, "find_home", lambda _: Home.at(tmp_path))
+    monkeypatch.setattr(session, "require_running", lambda _: state(Status.READY))
+    described = {"process": "features", "status": "not ready", "reason": "feature set buying: records are gone"}
+    monkeypatch.setattr(session, "rows", lambda _: [described])
+    with pytest.raises(typer.Exit):
+        status()
+    told = capsys.readouterr()
+    assert [line.split() for line in told.out.splitlines()] == [["process", "status"], ["features", "not", "ready"]]
+    assert told.err == "features: not ready: feature set buying: records are gone\n"
+    with pytest.raises(typer.Exit):
+        status(Format.NDJSON)
+    told = capsys.readouterr()
+    assert (json.loads(told.out), told.err) == (described, "")
 
 
 HANGS_UP = """

@@ -1,5 +1,6 @@
 """`mainstem up | down | status | logs | doctor`: the local platform."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def up(
         state = session.detach(home, services)
     else:
         typer.echo(f"already running at {home.root}", err=True)
-    show(session.rows(state), Format.TABLE)
+    _show(session.rows(state), Format.TABLE)
     return typer.echo(f"addresses for a shell: source {home.env}", err=True)
 
 
@@ -48,16 +49,25 @@ def down(
 
 
 def status(output: Output = Format.TABLE) -> None:
-    """Show every process; exit code 1 unless all of them answer."""
+    """Show every process, and why one is not ready; exit code 1 unless all of them are."""
     from mainstem.cli.local import session  # noqa: PLC0415
     from mainstem.cli.local.home import find_home  # noqa: PLC0415
 
     home = find_home(Path.cwd())
     state = session.require_running(home)
     rows = session.rows(state)
-    show(rows, output)
+    _show(rows, output)
     if any(row["status"] != "ready" for row in rows):
         raise typer.Exit(1)
+
+
+def _show(rows: Sequence[Mapping[str, object]], output: Format) -> None:
+    """Print processes; in a table each reason has a line of its own, below it."""
+    left_out = {"reason"} if output is Format.TABLE else set[str]()
+    show([{name: value for name, value in row.items() if name not in left_out} for row in rows], output)
+    for row in rows:
+        if left_out and row["reason"] is not None:
+            typer.echo(f"{row['process']}: not ready: {row['reason']}", err=True)
 
 
 def logs(

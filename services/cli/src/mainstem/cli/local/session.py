@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -110,37 +110,47 @@ def purge(home: Home) -> None:
 
 
 def rows(state: PlatformState) -> list[dict[str, object]]:
-    """Describe every process for people and programs; one that no longer answers is said to be silent."""
+    """Describe every process for people and programs, one that is not ready with the reason that it gives.
+
+    One that no longer answers is said to be silent.
+    """
     answers = asyncio.run(_ask(state.processes))
-    return [_row(process, answers=answer) for process, answer in zip(state.processes, answers, strict=True)]
+    return [_row(process, faults) for process, faults in zip(state.processes, answers, strict=True)]
 
 
-def _row(process: ProcessState, *, answers: bool) -> dict[str, object]:
-    silent = process.status is Status.READY and not answers
+def _row(process: ProcessState, faults: Mapping[str, str] | None) -> dict[str, object]:
+    """Describe a process that answers with what keeps it from being ready; None when it does not answer."""
+    status = process.status.value
+    if process.status is Status.READY and faults != {}:
+        status = "not ready" if faults else "silent"
     return {
         "process": process.name,
-        "status": "silent" if silent else process.status.value,
+        "status": status,
         "address": process.address,
         "pid": process.run.pid if process.run else None,
         "up_s": round(time.time() - process.run.started) if process.run else None,
         "restarts": process.restarts,
+        "reason": "; ".join(f"{name}: {fault}" for name, fault in faults.items()) if faults else None,
     }
 
 
-async def _ask(processes: Sequence[ProcessState]) -> list[bool]:
-    return await asyncio.gather(*(_answers(process) for process in processes))
+async def _ask(processes: Sequence[ProcessState]) -> list[Mapping[str, str] | None]:
+    return await asyncio.gather(*(_faults(process) for process in processes))
 
 
-async def _answers(process: ProcessState) -> bool:
+async def _faults(process: ProcessState) -> Mapping[str, str] | None:
+    """Return what keeps a process from being ready, by check; None when it does not answer."""
     port = int(process.address.rpartition(":")[2])
     if process.run is None or not ports.listens(process.run.pid, (port,)):
-        return False
-    question = probes.answers_ready(port) if process.name in graph.SERVICES else probes.accepts(port)
+        return None
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            return await question
+            if process.name in graph.SERVICES:
+                return await probes.faults(port)
+            await probes.accepts(port)
     except (OSError, TimeoutError):
-        return False
+        return None
+    return {}
 
 
 def _spawn(home: Home, services: Sequence[str]) -> subprocess.Popen[bytes]:
