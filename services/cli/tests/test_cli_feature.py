@@ -88,7 +88,7 @@ def test_feature_sets_are_listed_with_their_identity(registry):
     (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
     assert row == {
         "feature_set": "flight_delay", "version": 1, "project": "flights", "spine": "flight_departed", "features": 15,
-        "id": identity, "rows": 7, "state": "live", "late": 5,
+        "id": identity, "rows": 7, "state": "live", "reached": None, "late": 5, "reason": None,
     }  # fmt: skip
 
 
@@ -128,6 +128,43 @@ def test_a_feature_set_is_shown_with_what_it_left_out(registry):
     }
     (row,) = json.loads(registry.run("feature", "show", "flight_delay", "-o", "json").stdout)
     assert {name: row[name] for name in LEFT_OUT} == LEFT_OUT
+
+
+GAP = "evt.data.flight_arrived/1 goes on at offset 9, 5 is due: records between are gone"
+REACHED = "2013-05-01T04:00:00.000000Z"
+
+
+@pytest.fixture
+def standing_still(registry):
+    """Answer that the set of the flights stands still."""
+    stood = {
+        "definition": load_folder(FLIGHTS).feature_sets["flight_delay"].id,
+        "state": "stopped",
+        "reason": GAP,
+        "rows": 7,
+        "position": {"applied": 1_234, "reached": REACHED, "partitions": {"evt.data.flight_arrived/1": 5}},
+        **LEFT_OUT,
+    }
+    registry.on("GET /v1/feature-sets", {"feature_sets": [stood]})
+    return registry
+
+
+def test_a_set_that_stands_still_is_listed_as_it_stood_with_the_reason_below(standing_still):
+    told = standing_still.run("feature", "list")
+    head, line = [each.split() for each in told.stdout.splitlines()]
+    assert (head[-4:], line[-4:]) == (["rows", "state", "reached", "late"], ["7", "stopped", REACHED, "1200"])
+    assert told.stderr == f"flight_delay stands still, it is listed as it was when it stopped: {GAP}\n"
+    (row,) = json.loads(standing_still.run("feature", "list", "-o", "json").stdout)
+    assert (row["state"], row["rows"], row["late"], row["reason"]) == ("stopped", 7, 1_200, GAP)
+
+
+def test_a_set_that_stands_still_is_shown_as_it_stood_with_the_reason(standing_still):
+    lines = standing_still.run("feature", "show", "flight_delay").stdout.splitlines()
+    facts = dict(line.split(maxsplit=1) for line in lines[: lines.index("")])
+    assert facts["state"] == "stopped: it stands still, and what follows is as it was then"
+    assert facts["reason"] == GAP
+    assert (facts["rows"], facts["late"]) == ("7", "flight_departed 1,200, flight_arrived 0")
+    assert (facts["applied"], facts["reached"], facts["next"]) == ("1234", REACHED, "evt.data.flight_arrived/1 5")
 
 
 def test_of_a_set_that_is_shared_out_what_is_not_known_is_said(registry):

@@ -326,6 +326,17 @@ async def test_a_set_that_is_shared_out_is_listed_with_what_is_not_known_of_it(l
     assert "how many there were in all is not known" in str(row["reason"])
 
 
+async def test_a_set_that_stands_still_is_listed_as_it_stood_when_it_stopped(process: Process, log: Log) -> None:
+    answers, compiled = Answers(log), process.fold.compiled
+    with answers.of(process.fold, process.definition.sources["orders"], Read({}), asyncio.Lock()):
+        (before,) = answers.sets()
+    with answers.stopped("buying", compiled.id, "records are gone"):
+        assert answers.sets() == [before | {"state": "stopped", "reason": "records are gone", "behind": None}]
+    assert before["rows"] == process.fold.rows > 0
+    with answers.stopped("buying", "sha256:another", "records are gone"):
+        assert answers.sets()[0]["rows"] is None
+
+
 async def test_a_set_that_is_computed_no_more_is_not_answered(process: Process, log: Log) -> None:
     answers = Answers(log)
     with answers.of(process.fold, process.definition.sources["orders"], Read({}), asyncio.Lock()):

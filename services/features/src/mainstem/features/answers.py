@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -52,6 +52,8 @@ class _Silent:
     definition: str
     reason: str
     state: str = "stopped"
+    #: How far it was when it came to stand still, as it was listed; nothing where that is not known.
+    stood: Mapping[str, object] = field(default_factory=dict)
 
 
 #: What is known of a set that is shared out, by whom.
@@ -83,6 +85,8 @@ class Answers:
         self._patience_s = patience_s
         self._live: dict[str, _Live] = {}
         self._silent: dict[str, _Silent] = {}
+        #: How far each set was when reads of it were answered last.
+        self._stood: dict[str, dict[str, object]] = {}
         # A stream that no other process continues, so that it never begins again at zero (ADR 1).
         self._origin = f"features@{uuid4().hex}#read"
         self._number = 0
@@ -98,7 +102,7 @@ class Answers:
         try:
             yield
         finally:
-            del self._live[label]
+            self._stood[label] = _known(self._live.pop(label).fold)
 
     @contextmanager
     def none_of(self, label: str, definition: str) -> Iterator[None]:
@@ -108,8 +112,10 @@ class Answers:
 
     @contextmanager
     def stopped(self, label: str, definition: str, reason: str) -> Iterator[None]:
-        """Refuse reads of a set that stands still for as long as the block runs, and say why."""
-        with self._not(label, _Silent(definition, reason)):
+        """Refuse reads of a set that stands still for as long as the block runs; say why, and how far it was."""
+        stood = self._stood.get(label, {})
+        known = stood if stood.get("definition") == definition else {}
+        with self._not(label, _Silent(definition, reason, stood=known)):
             yield
 
     @contextmanager
@@ -123,11 +129,12 @@ class Answers:
     def sets(self) -> list[dict[str, object]]:
         """Return how far each feature set is, what it left out, and why where that is not known.
 
+        Of a set that stands still it is what was known when it stopped, how far it is behind excepted.
         `late` counts records by stream, `out_of_range` values by `stream.column` where there were some, and
         `begins_at` has by partition the first offset where the records before were gone.
         """
         found = {label: _standing(live) for label, live in self._live.items()}
-        found |= {label: _unknown(label, why) for label, why in self._silent.items()}
+        found |= {label: _silent(label, why) for label, why in self._silent.items()}
         return [found[label] for label in sorted(found)]
 
     def identity(self, label: str) -> str:
@@ -210,23 +217,26 @@ def _look(live: _Live, question: Question) -> ValuesRead:
 def _standing(live: _Live) -> dict[str, object]:
     lag = live.subscription.lag()
     behind = sum(lag.values()) if len(lag) == len(live.fold.positions) else None
+    return _known(live.fold) | {"behind": behind, "state": "live" if behind == 0 else "catching up"}
+
+
+def _known(fold: Fold) -> dict[str, object]:
+    """Return what a fold alone says of how far its set is."""
     return {
-        "feature_set": live.fold.compiled.label,
-        "definition": live.fold.compiled.id,
-        "rows": live.fold.rows,
-        "behind": behind,
-        "state": "live" if behind == 0 else "catching up",
-        "position": _position(live.fold),
-        "late": live.fold.late,
-        "out_of_range": live.fold.out_of_range,
-        "begins_at": _by_place(live.fold.begins_at),
+        "feature_set": fold.compiled.label,
+        "definition": fold.compiled.id,
+        "rows": fold.rows,
+        "position": _position(fold),
+        "late": fold.late,
+        "out_of_range": fold.out_of_range,
+        "begins_at": _by_place(fold.begins_at),
     }
 
 
-def _unknown(label: str, why: _Silent) -> dict[str, object]:
+def _silent(label: str, why: _Silent) -> dict[str, object]:
     unknown = ("rows", "behind", "position", "late", "out_of_range", "begins_at")
     known = {"feature_set": label, "definition": why.definition, "state": why.state, "reason": why.reason}
-    return known | dict.fromkeys(unknown)
+    return dict.fromkeys(unknown) | dict(why.stood) | known
 
 
 def _by_place(offsets: Mapping[Partition, int]) -> dict[str, int]:

@@ -33,6 +33,8 @@ app = typer.Typer(
 
 _FROM = "Rows recorded from this time on, RFC 3339; from the first when left out."
 _TO = "Rows recorded before this time, RFC 3339; to the last when left out."
+#: The state of a set that stands still.
+_STOPPED = "stopped"
 _BEGINNING, _END = -(2**63), 2**63 - 1
 
 
@@ -51,15 +53,26 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 @app.command("list")
 def list_(output: Output = Format.TABLE) -> None:
-    """List the feature sets of all projects in force, with how far each is and how many records came too late."""
+    """List the feature sets of all projects in force, with how far each is and how many records came too late.
+
+    A set that is `stopped` stands still: it is listed as it was then, and the reason stands below.
+    """
     standing, rows = _standing(), []
     for definition in in_force():
         for label, found in definition.feature_sets.items():
             here = standing.get(found.id, {})
             far = {name: here.get(name) for name in ("rows", "state")}
+            far["reached"] = (here.get("position") or {}).get("reached")
             late = None if here.get("late") is None else sum(here["late"].values())
-            rows.append(_line(definition, label) | far | {"late": late})
-    show(rows, output)
+            rows.append(_line(definition, label) | far | {"late": late, "reason": here.get("reason")})
+    if output is not Format.TABLE:
+        show(rows, output)
+        return
+    show([{name: value for name, value in row.items() if name != "reason"} for row in rows], output)
+    for row in rows:
+        if row["state"] == _STOPPED:
+            stood = "it is listed as it was when it stopped"
+            typer.echo(f"{row['feature_set']} stands still, {stood}: {row['reason']}", err=True)
 
 
 @app.command("show")
@@ -71,7 +84,8 @@ def show_(
     """Show a feature set, what each feature is computed from; or one feature, from its sources to its readers.
 
     Of a set: how far it is, the records that were `late` by stream, the values that lay `out_of_range` by column, and
-    where the log began if its first records were gone by then, `begins_at` by partition.
+    where the log began if its first records were gone by then, `begins_at` by partition; `next` is the offset that it
+    applies next of each partition. Of a set that is `stopped` all that is as it was when it came to stand still.
     """
     definition = owner(feature_set)
     if feature is not None:
@@ -81,12 +95,17 @@ def show_(
     facts = _line(definition, feature_set)
     facts |= {"lateness": duration(compiled.definition.lateness), "target": target(compiled)}
     here = _standing().get(compiled.id, {})
-    facts |= {name: here.get(name) for name in ("rows", "state", "reason", "late", "out_of_range", "begins_at")}
+    facts |= {name: here.get(name) for name in ("state", "reason", "rows")}
+    position = here.get("position") or {}
+    facts |= {name: position.get(name) for name in ("applied", "reached")} | {"next": position.get("partitions")}
+    facts |= {name: here.get(name) for name in ("late", "out_of_range", "begins_at")}
     features = [{"feature": name, "expression": text} for name, text in expressions(compiled).items()]
     if output is not Format.TABLE:
         show([facts | {"features": features}], output)
         return
     known = {name: value for name, value in facts.items() if value is not None}
+    if here.get("state") == _STOPPED:
+        known["state"] = "stopped: it stands still, and what follows is as it was then"
     tell({name: _counts(value) if isinstance(value, dict) else value for name, value in known.items()})
     typer.echo()
     show(features, output)
