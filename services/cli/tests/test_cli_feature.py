@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -242,10 +243,17 @@ def test_a_feature_that_is_called_like_a_column_is_told_before_the_log_is_asked_
     assert "feature 'label' has the name of another column of a row" in done.stderr
 
 
-def taken(spine_id, values, *, offset=0, partition=0, definition="sha256:now"):
+def taken(spine_id, values, *, offset=None, partition=0, definition="sha256:now", origin=None):
     row = {"definition": definition, "spine_id": spine_id, "values": values}
-    headers = (("ce_type", RowComputed.TYPE.encode()),)
-    return Taken(partition=partition, offset=offset, value=json.dumps(row).encode(), headers=headers)
+    headers = (("ce_type", RowComputed.TYPE.encode()), ("ce_origin", (origin or f"features@now/{spine_id}/0").encode()))
+    offset = next(OFFSETS) if offset is None else offset
+    return Taken(
+        "evt.feature.sample", partition=partition, offset=offset, value=json.dumps(row).encode(), headers=headers
+    )
+
+
+#: Of records that stand one behind the other, wherever.
+OFFSETS = count()
 
 
 def published(*records):
@@ -268,10 +276,23 @@ def recomputed(*rows, partition=0):
     return found
 
 
-def test_equal_rows_are_equal_whatever_their_order_and_however_often_they_were_published():
-    rows = [taken("x", [1.5, None]), taken("y", [0.1, 7.0]), taken("x", [1.5, None])]
+def test_equal_rows_are_equal_whatever_their_order():
+    rows = [taken("x", [1.5, None]), taken("y", [0.1, 7.0])]
     found = compare(published(*rows), recomputed(("y", [0.1, 7.0]), ("x", [1.5, NAN])), NAMES)
-    assert (found.rows, found.cells, found.differing, found.equal) == (3, 6, 0, True)
+    assert (found.rows, found.copies, found.cells, found.differing, found.equal) == (2, 0, 4, 0, True)
+
+
+def test_a_second_copy_of_a_row_counts_once_whatever_it_says():
+    first = [taken("x", [1.5, None], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
+    rows = [*first, taken("x", [1.5, 9.0], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
+    found = compare(published(*rows), recomputed(("x", [1.5, NAN]), ("y", [0.1, 7.0])), NAMES)
+    assert (found.rows, found.copies, found.cells, found.differing, found.equal) == (2, 2, 4, 0, True)
+
+
+def test_a_row_that_is_written_twice_without_an_origin_of_ours_is_two_rows():
+    rows = [taken("x", [1.5, None], origin="none"), taken("x", [1.5, 9.0], origin="none")]
+    found = compare(published(*rows), recomputed(("x", [1.5, NAN])), NAMES)
+    assert (found.rows, found.copies, found.differing, found.equal) == (2, 0, 1, False)
 
 
 @pytest.mark.parametrize(("was", "now"), [(0.3, 0.1 + 0.2), (0.0, -0.0), (None, 0.0), (0.0, NAN)])
@@ -310,7 +331,7 @@ def test_nothing_published_yet_is_no_difference():
 def test_what_is_called_a_row_and_is_none_is_passed_over_and_told(value):
     junk = replace(taken("z", [1, 2], partition=1, offset=3), value=value)
     found = compare(published(junk, taken("x", [1, 2])), recomputed(("x", [1, 2])), NAMES)
-    assert (found.rows, found.unreadable, found.equal) == (1, ["src.test/1/3"], True)
+    assert (found.rows, found.unreadable, found.equal) == (1, ["evt.feature.sample/1/3"], True)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,21 @@ def test_second_copies_count_once_whatever_they_say() -> None:
     assert (checker.seen.rows, checker.seen.differing, facts) == (3, 0, [])
 
 
+def test_a_row_under_the_origin_of_another_partition_hides_none_there_and_stands_for_none() -> None:
+    story = Story()
+    order = story.ordered(MINUTE, 5.0, None)
+    story.close(2 * MINUTE, complete=False)
+    headers = dict(order.headers) | {"ce_origin": b"src.orders/0/9"}
+    forged = story.row(replace(order, headers=tuple(headers.items())), [5.0, 9.0, 9.0, 9.0], spine_id="forged")
+    story.records[-1] = replace(forged, partition=1)
+    checker = Checker(replace(SUBJECT, partitions=2))
+    checker.take(story.records)
+    assert (told(checker), checker.seen.rows) == ([], 0)
+    story.row(order, [5.0, 0.0, 0.0, None])
+    checker.take(story.records[-1:])
+    assert (told(checker), checker.seen.rows, checker.seen.differing) == ([], 1, 0)
+
+
 def test_the_order_is_that_of_the_journal_and_arrivals_never_fall_in_it() -> None:
     story = Story()
     story.ordered(2 * DAY, 5.0, [5.0, 0.0, 0.0, None])

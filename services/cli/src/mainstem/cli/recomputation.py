@@ -13,6 +13,7 @@ from mainstem.cli.labels import Labels
 from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
+from mainstem.events.fence import Fence
 from mainstem.features.engine import Fold
 from mainstem.features.handlers import journalled
 from mainstem.project.records import UNREADABLE
@@ -124,7 +125,7 @@ _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 @dataclass(slots=True)
 class Published:
-    """The rows that the stream published under one definition, a second copy of a row as a row of its own."""
+    """The rows that the stream published under one definition, each once, as every reader takes them (ADR 1)."""
 
     definition: str
     width: int  #: values of a row
@@ -133,11 +134,18 @@ class Published:
     values: list[NDArray[np.float64]] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)  #: spine records whose row has another definition
     unreadable: list[str] = field(default_factory=list)  #: places of what is called a row and is none; passed over
+    _fence: Fence = field(default_factory=Fence)
+
+    @property
+    def copies(self) -> int:
+        """Return how many second copies of rows were dropped."""
+        return self._fence.dropped
 
     def take(self, records: Sequence[Record]) -> None:
-        """Keep the rows among some records of the set's topic."""
+        """Keep the rows among some records of the set's topic, those of each partition in order."""
         rows = list(self._rows([record for record in records if header(record, "ce_type") == _ROW]))
-        ours = [(record, row) for record, row in rows if row.definition == self.definition]
+        theirs = ((record, row) for record, row in rows if row.definition == self.definition)
+        ours = [(record, row) for record, row in theirs if self._fence.admit([record])[0]]
         self.elsewhere.update(row.spine_id for _, row in rows if row.definition != self.definition)
         self.spine_ids += [row.spine_id for _, row in ours]
         self.places += [(record.partition, record.offset) for record, _ in ours]
@@ -192,6 +200,8 @@ class Comparison:
     """What a comparison found, cell by cell as bits."""
 
     rows: int
+    #: Second copies of rows, which are neither counted nor compared.
+    copies: int
     cells: int
     differing: int
     #: Published rows whose spine record the recomputation does not have, and rows that it has and the stream skipped.
@@ -223,7 +233,8 @@ def compare(published: Published, recomputed: Recomputed, features: Sequence[str
         first = Difference(published.spine_ids[at], *published.places[at], features[column], *cells)
     unknown = [published.spine_ids[row] for row in np.flatnonzero(rows < 0).tolist()]
     missing = _missing(published, recomputed, rows)
-    return Comparison(len(rows), was.size, len(different), unknown, missing, published.unreadable, first)
+    counted = (len(rows), published.copies, was.size, len(different))
+    return Comparison(*counted, unknown, missing, published.unreadable, first)
 
 
 def _missing(published: Published, recomputed: Recomputed, rows: NDArray[np.int64]) -> list[str]:

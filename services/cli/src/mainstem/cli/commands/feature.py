@@ -343,6 +343,7 @@ def _facts(compared: Comparison, definition: ProjectDefinition, feature_set: str
         "feature_set": feature_set,
         "id": definition.feature_sets[feature_set].id,
         "rows": compared.rows,
+        "copies": compared.copies,
         "cells": compared.cells,
         "differing": compared.differing,
         "unknown": len(compared.unknown),

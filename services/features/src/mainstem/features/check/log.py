@@ -151,7 +151,8 @@ class Log:
     _highest: dict[str, int] = field(default_factory=dict)
     #: One after what each partition of accepted records has announced.
     _floors: dict[Partition, int] = field(default_factory=dict)
-    _rows_fence: dict[str, int] = field(default_factory=dict)
+    #: The highest number of each origin stream of rows, by the partition that they stand in.
+    _rows_fence: dict[Partition, int] = field(default_factory=dict)
     _spine: str = field(init=False)
     _origin: str = field(init=False)
     _rows_topic: str = field(init=False)
@@ -227,17 +228,17 @@ class Log:
                 row = _read_row(record.value or b"")
             except _NO_JSON:
                 return
-            if row.definition == self.definition and self._is_new(known):
+            if row.definition == self.definition and self._is_new(known, record.partition):
                 self._hold(Row(row.spine_id, record.partition, row.values), marked)
 
-    def _is_new(self, origin: tuple[str, int] | None) -> bool:
-        """Tell whether a row is no second copy (ADR 1)."""
+    def _is_new(self, origin: tuple[str, int] | None, partition: int) -> bool:
+        """Tell whether a row is no second copy (ADR 1): one in another partition is none, as for any other reader."""
         if origin is None:
             return True
         stream, number = origin
-        if number <= self._rows_fence.get(stream, -1):
+        if number <= self._rows_fence.get((stream, partition), -1):
             return False
-        self._rows_fence[stream] = number
+        self._rows_fence[stream, partition] = number
         return True
 
     def _hold(self, row: Row, marked: _Marked) -> None:
@@ -272,7 +273,9 @@ class Log:
         if entry.complete:
             return all(marked.passed >= entry.number for marked in self._marked.values())
         spine = [(stream, last) for stream, last in entry.last().items() if stream.startswith(self._spine)]
-        return all(self._rows_fence.get(f"{self._origin}/{stream}", -1) >= last for stream, last in spine)
+        # A row stands in the partition of its spine record.
+        places = [((f"{self._origin}/{stream}", int(stream.rpartition("/")[2])), last) for stream, last in spine]
+        return all(self._rows_fence.get(place, -1) >= last for place, last in places)
 
     def starves(self) -> bool:
         """Tell whether the next entry waits for accepted records."""
