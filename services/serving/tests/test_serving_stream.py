@@ -159,6 +159,29 @@ async def test_a_record_that_is_no_row_is_parked(service, make, value):
     assert [parked.record.offset for parked in service.store.parked] == [1]
 
 
+async def test_what_is_parked_is_warned_of_once_stored_with_its_place_and_id_a_line_for_each_reason(
+    service, make, caplog
+):
+    def said():
+        return [record.getMessage() for record in caplog.records if record.__dict__.get("action") == "parked"]
+
+    await service.deploy()
+    short = [make.row(offset, (1.0,)) for offset in (1, 2, 4)]
+    junk = replace(make.row(3), headers=())
+    await service.take(make.row(0), *short[:2], junk, short[2])
+    assert said() == []
+    await service.stream.checkpoint(service.store)
+    alone, several = sorted(said(), key=len)
+    known_as = header(short[0], "ce_id").decode()
+    assert alone.startswith(f"parked {make.topic}/0/3 (without an id): the headers are not those")
+    more = "and 2 more, see serving's table `parked`: the values are not 3 numbers"
+    assert several.startswith(f"parked {make.topic}/0/1 ({known_as}) {more}")
+    assert {record.levelname for record in caplog.records if record.__dict__.get("action") == "parked"} == {"WARNING"}
+    await service.take(make.row(5))
+    await service.stream.checkpoint(service.store)
+    assert len(said()) == 2
+
+
 async def test_a_checkpoint_holds_positions_tallies_and_how_far_the_log_was_seen(service, make):
     await service.deploy()
     await service.take(*map(make.row, range(3)), make.marker(3, make.may + 9_000_000))

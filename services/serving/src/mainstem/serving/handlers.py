@@ -3,15 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import groupby
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record
+from mainstem.events.catalogue import Record, header
 from mainstem.events.fence import Fence, Position
 from mainstem.runtime import steadily
 from mainstem.serving.domain import LogTime
 from mainstem.serving.engine import Board, NotLoaded, Scored, Scorer
 from mainstem.serving.loader import Loader
-from mainstem.serving.ports import Partition, Progress, Store
+from mainstem.serving.ports import Parked, Partition, Progress, Store
 from mainstem.telemetry import Tracer, logger, metrics
 
 #: Direct calls are answered between slices of the stream.
@@ -107,6 +108,7 @@ class Stream:
             # Not one more row is added until it is known what stands in the store: tallies add up.
             await steadily(lambda: store.save(progress))
             self._progress = Progress()
+            tell_parked(progress.parked)
 
 
 async def forever(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -126,6 +128,20 @@ def _measure(scored: Scored, fenced: int) -> None:
         metrics.PREDICTIONS.labels(model, version, channel).inc(tally.n)
     for model, rows in scored.unscored.items():
         metrics.UNSCORED.labels(model).inc(rows)
-    for parked in scored.parked:
-        metrics.PARKED.labels(parked.record.topic).inc()
-        _log.error("parked: %s", parked.reason, extra={"action": "parked", "topic": parked.record.topic})
+
+
+def tell_parked(parked: Sequence[Parked]) -> None:
+    """Count the records that could not be scored, and warn of them: a line for each topic and reason."""
+    for (topic, reason), group in groupby(sorted(parked, key=_cause), key=_cause):
+        first, *others = (each.record for each in group)
+        metrics.PARKED.labels(topic).inc(1 + len(others))
+        known_as = (header(first, "ce_id") or b"").decode(errors="replace")
+        place = {"topic": topic, "partition": first.partition, "offset": first.offset}
+        about = {"action": "parked", **place, "ce_id": known_as, "records": 1 + len(others)}
+        more = f" and {len(others)} more, see serving's table `parked`" if others else ""
+        where = f"{topic}/{first.partition}/{first.offset} ({known_as or 'without an id'}){more}"
+        _log.warning("parked %s: %s", where, reason, extra=about)
+
+
+def _cause(parked: Parked) -> tuple[str, str]:
+    return parked.record.topic, parked.reason
