@@ -1,4 +1,4 @@
-"""The command line on a platform that plays flights."""
+"""The command line on a platform, one that plays flights for most."""
 
 import asyncio
 import json
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from aiokafka import AIOKafkaProducer
 
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import header
@@ -42,6 +44,14 @@ class Shell:
             while not found(rows := await self.answer(*arguments)):
                 pass
         return rows
+
+
+async def hollow(platform, topic):
+    """Write two records with the end of a transaction between them, whose offset no reader is given a record for."""
+    async with AIOKafkaProducer(bootstrap_servers=platform.env["MAINSTEM_KAFKA"], transactional_id="vandal") as vandal:
+        for _ in range(2):
+            async with vandal.transaction():
+                await vandal.send_and_wait(topic, b"{}", partition=0)
 
 
 async def reached(platform, until_us, feature_set="flight_delay"):

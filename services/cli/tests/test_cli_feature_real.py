@@ -9,10 +9,9 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from aiokafka import AIOKafkaProducer
 from projects.flights.data import DAY_US, HOUR_US, honest_events
 from projects.flights.demo.player import Player
-from services.cli.tests.flights_platform import CHECKOUT, FLIGHTS, START_US, Shell, reached
+from services.cli.tests.flights_platform import CHECKOUT, FLIGHTS, START_US, Shell, hollow, reached
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
@@ -362,14 +361,6 @@ async def computed(platform, topic, count):
             found = [decode(record).fact for record in await reader.poll()]
             rows |= {row.spine_id: row for row in found if isinstance(row, RowComputed)}
     return list(rows.values())
-
-
-async def hollow(platform, topic):
-    """Write two records with the end of a transaction between them, whose offset no reader is given a record for."""
-    async with AIOKafkaProducer(bootstrap_servers=platform.env["MAINSTEM_KAFKA"], transactional_id="vandal") as vandal:
-        for _ in range(2):
-            async with vandal.transaction():
-                await vandal.send_and_wait(topic, b"{}", partition=0)
 
 
 async def test_a_hole_in_the_log_ends_a_command_with_where_it_is_and_what_to_do(platform, shell, story, tmp_path):
