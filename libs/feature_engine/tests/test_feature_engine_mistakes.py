@@ -113,6 +113,10 @@ def test_the_lateness_and_the_wait_are_durations():
             {"unit": "\ud800"},
             r"fixed('\ud800'): it has no unit; write the unit as a text, 'eur'; what is counted has '1'",
         ),
+        ({"scale": 0}, "fixed('kg'): scale 0 is not in 1..2**30; write scale=100 to keep hundredths"),
+        ({"scale": 2**40}, "fixed('kg'): scale 1099511627776 is not in 1..2**30; write scale=100 to keep hundredths"),
+        ({"lo": 5, "hi": 1}, "fixed('kg'): lo 5 is above hi 1; swap them"),
+        ({"hi": 2**54}, "fixed('kg'): range times scale is beyond 2**53; narrow the range or lower the scale"),
         ({"unit": ""}, "fixed(''): it has no unit; write the unit as a text, 'eur'; what is counted has '1'"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from mainstem import feature_engine, project
+from mainstem.feature_engine.expressions import spec_of
 from mainstem.project import Risk, boolean, category, fixed, source, text, time
 
 DAY_US = 86_400_000_000
@@ -18,7 +19,7 @@ COLUMNS = {
 
 
 def test_a_contract_becomes_a_stream_without_its_free_text() -> None:
-    stream = source("reading", key="sensor", columns=COLUMNS).stream()
+    stream = spec_of(source("reading", key="sensor", columns=COLUMNS).stream())
     assert (stream.name, stream.key) == ("reading", "sensor")
     assert stream.columns == {
         "sensor": feature_engine.category(),

@@ -108,12 +108,15 @@ def _check_durations(aggregate: Aggregate) -> None:
     if span is None and aggregate.op not in AS_OF:
         raise Unfit(f"{aggregate.op} needs a window", "give a duration like '1h'")
     if span is not None and not 0 < span <= MAX_SPAN:
-        raise Unfit("window is not positive or above 100 years", "give a duration like '1h'")
+        called = "ttl" if aggregate.op in AS_OF else "horizon" if aggregate.op == DECAY else "window"
+        raise Unfit(f"the {called} is not positive or above 100 years", "give a duration like '1h'")
     if not 0 <= aggregate.hop <= (span or 0):
         raise Unfit("the hop is negative or longer than the window", "take a hop within the window")
     if aggregate.op == DECAY and span is not None:
-        if not (0 < aggregate.tick <= span and aggregate.half_life > 0):
-            raise Unfit("half_life and tick must be positive, tick within the horizon", "mend them")
+        if aggregate.half_life <= 0:
+            raise Unfit("the half_life is not positive", "give a duration like '20m'")
+        if not 0 < aggregate.tick <= span:
+            raise Unfit("the tick is not positive or longer than the horizon", "take a tick within the horizon")
         if span // aggregate.tick > MAX_TICKS:
             raise Unfit(f"more than {MAX_TICKS} ticks in the horizon", "take a longer tick")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mainstem.feature_engine.calls import written
 from mainstem.feature_engine.errors import DefinitionError
 
 NULL = -(2**63)
@@ -57,30 +58,47 @@ class ColumnType:
         return cls(kind, str(spec["unit"]), scale, lo, hi)
 
 
+@written("category()")
 def category() -> ColumnType:
     """Declare a text from an open set of values: usable as a key and in `distinct`."""
     return ColumnType(Kind.CATEGORY)
 
 
+@written("time()")
 def time() -> ColumnType:
     """Declare an instant in microseconds since 1970-01-01 UTC."""
     return ColumnType(Kind.TIME)
 
 
+@written("boolean()")
 def boolean() -> ColumnType:
     """Declare a truth: true, false or null."""
     return ColumnType(Kind.BOOLEAN, lo=0, hi=1)
 
 
+@written('fixed("eur", scale=100, lo=0, hi=500)')
 def fixed(unit: str, scale: int = 1, lo: float | None = None, hi: float | None = None) -> ColumnType:
     """Declare a number in `unit`, kept to 1/scale of it.
 
     Outside `lo` and `hi` (inclusive, in `unit`) it is null and counted. Sums and means need both. Raises
-    DefinitionError, which names the unit, for what is no unit, no scale or no bound.
+    DefinitionError, which names the unit, for what is no unit, no scale or no range.
 
     >>> fixed("mph", scale=1000, lo=0, hi=200).hi
     200000
     """
+    name = f"fixed({unit!r})"
+    kind = number_type(unit, scale, lo, hi)
+    if not 1 <= scale <= MAX_SCALE:
+        raise DefinitionError(name, f"scale {scale} is not in 1..2**30", "write scale=100 to keep hundredths")
+    if kind.lo is not None and kind.hi is not None and kind.lo > kind.hi:
+        raise DefinitionError(name, f"lo {lo} is above hi {hi}", "swap them")
+    if max(abs(kind.lo or 0), abs(kind.hi or 0)) > EXACT:
+        raise DefinitionError(name, "range times scale is beyond 2**53", "narrow the range or lower the scale")
+    return kind
+
+
+def number_type(unit: str, scale: int, lo: float | None, hi: float | None) -> ColumnType:
+    """Return the type of a number as `fixed` does, also for a range and a scale that authors are refused."""
     name = f"fixed({unit!r})"
     _check_kept(name, unit, scale)
     return ColumnType(Kind.FIXED, unit, scale, _stored(name, lo, scale), _stored(name, hi, scale))

@@ -10,8 +10,8 @@ from reprlib import Repr
 from types import FunctionType
 from typing import TYPE_CHECKING, NoReturn, TypeGuard
 
-from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, Text
+from mainstem.feature_engine.calls import Uncalled, written
+from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, StreamSpec, Text
 from mainstem.feature_engine.localtime import PARTS
 from mainstem.feature_engine.misuse import Unread, Unwritten, lacks
 
@@ -88,14 +88,27 @@ class Expression(Unwritten):
                 raise AttributeError(f"{shown(self)} has no {name}: {instead}")
             raise lacks(shown(self), name, ("clip", "is_null", "local"))
 
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Raise TypeError: only methods are called."""
+            raise TypeError(f"{shown(self)} is no function: write it without ()")
+
+        def __getitem__(self, _: object) -> NoReturn:
+            raise TypeError(f"{shown(self)} has no parts: it is compared and calculated with as a whole")
+
+        def __len__(self) -> NoReturn:
+            raise TypeError(f"{shown(self)} has no length: let the source send it as a column")
+
+    @written("clip(0, 60)")
     def clip(self, lo: float, hi: float) -> "Made":
         """Hold the value between two numbers."""
         return Made("clip", (self, lo, hi))
 
+    @written("is_null()")
     def is_null(self) -> "Made":
         """Whether there is no value; never null itself."""
         return Made("is_null", (self,))
 
+    @written('local("Europe/Paris")')
     def local(self, zone: str) -> "LocalTime":
         """Read a time on the wall clock of an IANA zone."""
         return LocalTime(self, zone)
@@ -104,6 +117,7 @@ class Expression(Unwritten):
 Operand = Expression | int | float | str
 
 
+@written("where(order.rush, 4.5, 0)")
 def where(condition: Expression, one: Operand, other: Operand) -> "Made":
     """Choose `one` where the condition is true and `other` where it is false; null where it is null."""
     return Made("where", (condition, one, other))
@@ -119,25 +133,40 @@ class Made(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A stream of events; its columns are attributes (`dep.origin`) or items (`dep["name"]`)."""
+    """A stream of events; its columns are attributes (`dep.origin`) or items (`dep["by"]`), whatever their names."""
 
-    name: str
-    key: str
-    columns: Mapping[str, ColumnType]
+    _spec: StreamSpec
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Raise TypeError: only methods are called."""
+            raise TypeError(f'{shown(self)} is no function: write {spec_of(self).name}["amount"]')
 
     def __getattr__(self, column: str) -> "Column":
-        if column.startswith("__"):
-            raise AttributeError(column)
+        if column.startswith("_"):
+            raise AttributeError(f'{column} is no attribute of a stream: a column of that name is written ["{column}"]')
         return Column(self, column)
 
     def __getitem__(self, column: str) -> "Column":
         if not isinstance(column, str):
-            raise TypeError(f'{shown(column)} is no column of {self.name}: give its name, like {self.name}["amount"]')
+            raise _no_name(self, column)
         return Column(self, column)
 
+    @written('by("shop")', besides='a column of that name is written order["by"]')
     def by(self, key: str, *, at: str | None = None) -> "Grouped":
         """Group by a category column; at a spine event the group of the spine's column `at` (the same name) is read."""
         return Grouped(self, key, key if at is None else at)
+
+
+def spec_of(stream: Stream) -> StreamSpec:
+    """Return what a stream was declared with, which has no attributes of its own: each could be that of a column."""
+    return stream._spec
+
+
+def _no_name(stream: Stream, given: object) -> TypeError:
+    name = spec_of(stream).name
+    return TypeError(f'{shown(given)} is no column of {name}: give its name, like {name}["amount"]')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,8 +178,8 @@ class Column(Expression):
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Raise TypeError: what was meant is an aggregate."""
-        written = f'{self.stream.name}.by("shop").{self.name}(...)'
-        raise TypeError(f"{shown(self)} is no function: group the stream first, like {written}")
+        instead = f'{spec_of(self.stream).name}.by("shop").{self.name}(...)'
+        raise TypeError(f"{shown(self)} is no function: group the stream first, like {instead}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +231,7 @@ class Window:
     hop: str
 
 
+@written('window("1h", hop="5m")')
 def window(span: str, *, hop: str) -> Window:
     """Let a window begin at whole hops since 1970 UTC only: it is at least `span` long, and shorter than span + hop."""
     return Window(span, hop)
@@ -236,42 +266,58 @@ class Grouped:
         def __getattr__(self, name: str) -> NoReturn:
             raise lacks(shown(self), name, AGGREGATES)
 
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            """Raise TypeError: only methods are called."""
+            raise TypeError(f"{shown(self)} is no function: take one of {', '.join(AGGREGATES)}")
+
+        __getitem__ = __call__
+
+    @written('count("1h")')
     def count(self, window: str | Window) -> Windowed:
         """Count the events."""
         return Windowed(self, "count", None, window)
 
+    @written('sum("amount", "1h")')
     def sum(self, value: "Operated", window: str | Window) -> Windowed:
         """Sum; 0 if there is nothing."""
         return Windowed(self, "sum", value, window)
 
+    @written('mean("amount", "1h")')
     def mean(self, value: "Operated", window: str | Window) -> Windowed:
         """Mean, or null."""
         return Windowed(self, "mean", value, window)
 
+    @written('std("amount", "1h")')
     def std(self, value: "Operated", window: str | Window) -> Windowed:
         """Sample standard deviation; null for fewer than two values."""
         return Windowed(self, "std", value, window)
 
+    @written('min("amount", "1h")')
     def min(self, value: "Operated", window: str | Window) -> Windowed:
         """Smallest value, or null."""
         return Windowed(self, "min", value, window)
 
+    @written('max("amount", "1h")')
     def max(self, value: "Operated", window: str | Window) -> Windowed:
         """Largest value, or null."""
         return Windowed(self, "max", value, window)
 
+    @written('distinct("item", "1h")')
     def distinct(self, value: "Operated", window: str | Window) -> Windowed:
         """Count the different categories."""
         return Windowed(self, "distinct", value, window)
 
+    @written('last("amount", ttl="1d")')
     def last(self, value: "Operated", *, ttl: str | None) -> Windowed:
         """Value of the greatest (event time, applied position) that is not null, if no older than `ttl`; None: ever."""
         return Windowed(self, "last", value, ttl)
 
+    @written('age("amount", ttl="1d")')
     def age(self, value: "Operated", *, ttl: str | None) -> Windowed:
         """Seconds since the event that `last` would take."""
         return Windowed(self, "age", value, ttl)
 
+    @written('decay_mean("amount", half_life="20m", horizon="1h", tick="1m")')
     def decay_mean(self, value: "Operated", *, half_life: str, horizon: str, tick: str) -> Windowed:
         """Mean over [t - horizon, t), weighted by round(2**24 * 2**-(age in whole ticks / half_life))."""
         return Windowed(self, "decay_mean", value, horizon, half_life, tick)
@@ -293,13 +339,13 @@ def shown(value: object) -> str:
     """Return what an author handed over, in a few words."""
     match value:
         case Column(stream, name):
-            return f"the column {stream.name}.{name}"
+            return f"the column {spec_of(stream).name}.{name}"
         case Stream():
-            return f"the stream {value.name}"
+            return f"the stream {spec_of(value).name}"
         case Grouped(stream):
-            return f"a group of {stream.name}"
+            return f"a group of {spec_of(stream).name}"
         case Windowed(Grouped(stream)):
-            return f"an aggregate of {stream.name}"
+            return f"an aggregate of {spec_of(stream).name}"
         case _ if type(value) in _THINGS:
             return _THINGS[type(value)]
         case _:
@@ -315,6 +361,10 @@ _THINGS: Mapping[type, str] = {
     LocalTime: "a local time",
     Window: "a window with a hop",
     Target: "the target",
+    Uncalled: "a method without its ()",
+    tuple: "a tuple (a comma at the end makes one)",
+    list: "a list",
+    dict: "a dict",
 }
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mainstem.feature_engine import definition
+from mainstem.feature_engine.calls import Uncalled
 from mainstem.feature_engine.column_types import Kind, is_unicode
-from mainstem.feature_engine.definition import AS_OF, DECAY, Aggregate, Local, Operation
+from mainstem.feature_engine.definition import AS_OF, DECAY, Aggregate, Local, Operation, StreamSpec
 from mainstem.feature_engine.durations import microseconds
 from mainstem.feature_engine.errors import DefinitionError
 from mainstem.feature_engine.expressions import (
@@ -22,6 +23,7 @@ from mainstem.feature_engine.expressions import (
     is_number,
     number,
     shown,
+    spec_of,
 )
 
 MAX_DEPTH = 200
@@ -59,6 +61,8 @@ class Resolver:
 
     def feature(self, declared: object) -> definition.Expression:
         """Return the value of a feature; raise DefinitionError for what is none."""
+        if isinstance(declared, Uncalled):
+            raise declared.refusal(self.feature_name)
         if not isinstance(declared, Expression):
             fix = "assign a column, an expression or an aggregate of `by(...)`"
             raise self._error(f"{shown(declared)} is not a feature", fix)
@@ -94,6 +98,8 @@ class Resolver:
                 return self._constant(declared)
 
     def _constant(self, declared: object) -> definition.Expression:
+        if isinstance(declared, Uncalled):
+            raise declared.refusal(self.feature_name)
         try:
             found = constant(declared)
             if is_number(declared):
@@ -111,16 +117,18 @@ class Resolver:
     def _column(self, column: Column) -> definition.Column:
         if column.stream is not self.owner:
             raise self._foreign(column)
-        if column.name not in self.owner.columns:
-            problem = f"{self.owner.name} has no column {column.name}"
-            raise self._error(problem, f"declare it, or take one of {', '.join(self.owner.columns)}")
+        owner = spec_of(self.owner)
+        if column.name not in owner.columns:
+            problem = f"{owner.name} has no column {column.name}"
+            raise self._error(problem, f"declare it, or take one of {', '.join(owner.columns)}")
         return definition.Column(column.name)
 
     def _foreign(self, column: Column) -> DefinitionError:
-        if column.stream.name == self.owner.name:
-            return twins(self.feature_name, self.owner.name)
-        problem = f"{column.stream.name}.{column.name} is not a column of {self.owner.name}"
-        return self._error(problem, f"take a column of {self.owner.name}, or an aggregate of {column.stream.name}")
+        other, owner = spec_of(column.stream).name, spec_of(self.owner).name
+        if other == owner:
+            return twins(self.feature_name, owner)
+        problem = f"{other}.{column.name} is not a column of {owner}"
+        return self._error(problem, f"take a column of {owner}, or an aggregate of {other}")
 
     def _aggregate(self, declared: Windowed) -> Aggregate:
         group, value = declared.group, declared.value
@@ -133,7 +141,7 @@ class Resolver:
             0 if length is None else duration(self.feature_name, length)
             for length in (declared.half_life, declared.tick)
         )
-        return Aggregate(declared.op, group.stream.name, by, at, found, span, hop, half_life, tick)
+        return Aggregate(declared.op, spec_of(group.stream).name, by, at, found, span, hop, half_life, tick)
 
     def _spans(self, declared: Windowed) -> tuple[int | None, int]:
         """Return the window and its hop; there is none to a ttl or a horizon."""
@@ -170,27 +178,28 @@ def label(name: str, declared: Target, spine: Stream) -> definition.Target:
     match declared.value:
         case Made("gt", (Column(stream, column), above)) if is_number(above):
             _check_place(name, declared, spine, stream)
-            _has(name, stream, column, Kind.FIXED, "take a number of the later record")
-            threshold = _threshold(name, above)
-            _check_reach(name, stream, column, threshold)
-            return definition.Target(name, stream.name, declared.on, column, threshold, duration(name, declared.wait))
+            later, threshold = spec_of(stream), _threshold(name, above)
+            _has(name, later, column, Kind.FIXED, "take a number of the later record")
+            _check_reach(name, later, column, threshold)
+            return definition.Target(name, later.name, declared.on, column, threshold, duration(name, declared.wait))
         case _:
             fix = "write target(paid.amount > 0, on='order', wait='24h')"
             raise DefinitionError(name, "a target is a column of a later record above a number", fix)
 
 
 def _check_place(name: str, declared: Target, spine: Stream, stream: Stream) -> None:
+    rows, later = spec_of(spine), spec_of(stream)
     if stream is spine:
         fix = "take a column of the stream by which it becomes known later"
-        raise DefinitionError(name, f"a target over the spine {spine.name} labels a record by itself", fix)
-    if stream.name == spine.name:
-        raise twins(name, spine.name)
+        raise DefinitionError(name, f"a target over the spine {rows.name} labels a record by itself", fix)
+    if later.name == rows.name:
+        raise twins(name, rows.name)
     on = text(name, declared.on, "on=", "order")
-    for owner in (spine, stream):
+    for owner in (rows, later):
         _has(name, owner, on, Kind.CATEGORY, "join by a category that both have")
 
 
-def _has(name: str, stream: Stream, column: str, kind: Kind, fix: str) -> None:
+def _has(name: str, stream: StreamSpec, column: str, kind: Kind, fix: str) -> None:
     if column not in stream.columns:
         raise DefinitionError(name, f"{stream.name} has no column {column}", fix)
     if stream.columns[column].kind is not kind:
@@ -204,7 +213,7 @@ def _threshold(name: str, above: float) -> definition.Number:
         raise DefinitionError(name, str(exc), "write a finite number") from exc
 
 
-def _check_reach(name: str, stream: Stream, column: str, above: definition.Number) -> None:
+def _check_reach(name: str, stream: StreamSpec, column: str, above: definition.Number) -> None:
     kind = stream.columns[column]
     over = kind.hi is not None and above.value * kind.scale >= kind.hi * above.scale
     under = kind.lo is not None and above.value * kind.scale < kind.lo * above.scale

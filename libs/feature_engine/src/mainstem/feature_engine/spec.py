@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mainstem.feature_engine import authored, definition
+from mainstem.feature_engine.calls import Uncalled, written
 from mainstem.feature_engine.column_types import ColumnType, Kind
 from mainstem.feature_engine.compiled import CompiledSet, compiled
 from mainstem.feature_engine.definition import Definition, Feature, StreamSpec
@@ -20,6 +21,7 @@ from mainstem.feature_engine.expressions import (
     Target,
     Windowed,
     shown,
+    spec_of,
 )
 from mainstem.feature_engine.resolver import Resolver, duration, label, text, twins
 
@@ -65,24 +67,28 @@ class FeatureSet:
         return found
 
 
+@written('stream("order", key="order", columns={"amount": fixed("eur")})')
 def stream(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
     """Declare a stream: `key` names the column (a category, declared or not) of the entity its events are about.
 
     Raises DefinitionError for a name that is no text, and for a column that has no type.
     """
+    _check_columns(name, columns)
     text("stream()", name, "the name of the stream", "order")
     text(name, key, "the key", "order")
     for column, kind in columns.items():
         text(name, column, "the name of a column", "amount")
         _check_type(f"{name}.{column}", kind)
-    return Stream(name, key, {key: ColumnType(Kind.CATEGORY), **columns})
+    return Stream(StreamSpec(name, key, {key: ColumnType(Kind.CATEGORY), **columns}))
 
 
+@written('table("site", key="shop", columns={"area": fixed("m2")})')
 def table(name: str, *, key: str, columns: Mapping[str, ColumnType]) -> Stream:
     """Declare a static table: a stream with an event for each row of each key, looked up by `last(..., ttl=None)`."""
     return stream(name, key=key, columns=columns)
 
 
+@written('target(paid.amount > 0, on="order", wait="24h")')
 def target(value: Expression, *, on: str, wait: str) -> Target:
     """Declare the label: a column of a later record above a number, joined by the column `on` that both have.
 
@@ -91,6 +97,7 @@ def target(value: Expression, *, on: str, wait: str) -> Target:
     return Target(value, on, wait)
 
 
+@written('@feature_set("shop_orders", spine=order, lateness="30m")')
 def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) -> Callable[[type], FeatureSet]:
     """Make a class whose attributes are features, in order, a feature set with one row for each event of `spine`.
 
@@ -100,6 +107,7 @@ def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) ->
     """
 
     def collect(cls: type) -> FeatureSet:
+        _check_class(name, cls)
         for parent in cls.__mro__[1:]:
             for inherited in _attributes(parent):
                 problem = f"{cls.__name__} inherits {inherited} of {parent.__name__}"
@@ -107,6 +115,12 @@ def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) ->
         return FeatureSet(name, spine, lateness, _attributes(cls), version)
 
     return collect
+
+
+def _check_class(name: object, declared: object) -> None:
+    if not isinstance(declared, type):
+        fix = "write a class below @feature_set(...), with a line for each feature"
+        raise DefinitionError(shown(name), f"{shown(declared)} is no class with features", fix)
 
 
 def _attributes(cls: type) -> dict[str, object]:
@@ -119,8 +133,10 @@ def _check_set(name: object, spine: object, version: object) -> None:
     if not isinstance(name, str) or not _SET_NAME.fullmatch(name):
         fix = "take small letters, digits and _, a letter first, 63 at most"
         raise DefinitionError(shown(name), "it is no name of a feature set", fix)
+    if isinstance(spine, Uncalled):
+        raise spine.refusal(name)
     if not isinstance(spine, Stream):
-        source = callable(getattr(spine, "stream", None))
+        source = callable(getattr(spine, "stream", None)) and not isinstance(spine, Expression)
         fix = "give the stream of the source, spine=orders.stream()" if source else "give a stream, spine=order"
         kind = f"a {type(spine).__name__}" if source else shown(spine)
         raise DefinitionError(name, f"the spine is {kind}, no stream", fix)
@@ -128,6 +144,12 @@ def _check_set(name: object, spine: object, version: object) -> None:
         raise DefinitionError(name, f"version {shown(version)} is no whole number", "count versions from 1")
     if version > MOST_VERSIONS:
         raise DefinitionError(name, f"version {version} is above {MOST_VERSIONS}", "count versions from 1, one by one")
+
+
+def _check_columns(name: object, columns: object) -> None:
+    if not isinstance(columns, Mapping):
+        fix = 'write each with its name, columns={"amount": fixed("eur"), "shop": category()}'
+        raise DefinitionError(shown(name), f"its columns are {shown(columns)}", fix)
 
 
 def _check_type(column: str, kind: object) -> None:
@@ -147,22 +169,24 @@ def _check_name(name: str, is_target: bool) -> None:
 
 def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSpec]:
     """Yield the spine and then the other streams in order of first use, each with the columns in use."""
-    streams = {declared.spine.name: declared.spine}
+    spine = spec_of(declared.spine).name
+    streams = {spine: declared.spine}
     for value in declared.declared.values():
         for stream in _named(value):
-            if streams.setdefault(stream.name, stream) is not stream:
-                raise twins(declared.name, stream.name)
+            if streams.setdefault(spec_of(stream).name, stream) is not stream:
+                raise twins(declared.name, spec_of(stream).name)
     for name, value in declared.declared.items():
         match value:
-            case Target(Made(_, (Column(later, _), _))) if streams.get(later.name, later) is not later:
-                raise twins(name, later.name)
+            case Target(Made(_, (Column(later, _), _))) if streams.get(spec_of(later).name, later) is not later:
+                raise twins(name, spec_of(later).name)
             case _:
                 pass
     found = Definition(declared.name, declared.version, 0, (), tuple(features))
     for name, stream in streams.items():
-        used = set(_columns_used(found, name, name == declared.spine.name))
-        columns = {column: stream.columns[column] for column in sorted(used & {*stream.columns})}
-        yield StreamSpec(name, stream.key, columns)
+        used = set(_columns_used(found, name, name == spine))
+        every = spec_of(stream)
+        columns = {column: every.columns[column] for column in sorted(used & {*every.columns})}
+        yield StreamSpec(name, every.key, columns)
 
 
 def _named(value: object) -> Iterator[Stream]:

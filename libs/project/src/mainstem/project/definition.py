@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from mainstem.events.errors import Rejected, faults
 from mainstem.feature_engine import CompiledSet, load
+from mainstem.feature_engine.expressions import spec_of
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
 from mainstem.project.contract import Name, SetLabel, SourceContract
@@ -125,7 +126,7 @@ class ProjectDefinition(BaseModel):
             for source, columns in feature_set.compiled.streams.items():
                 if source not in self.sources:
                     raise ValueError(f"feature set {label!r} reads {source!r}, which sources.py does not declare")
-                declared = self.sources[source].stream().columns
+                declared = spec_of(self.sources[source].stream()).columns
                 other = sorted(column for column, kind in columns.items() if declared.get(column) != kind)
                 if other:
                     raise ValueError(f"feature set {label!r} reads {other} of {source!r} otherwise than its contract")
