@@ -154,7 +154,7 @@ def test_scale_range_and_unit_are_part_of_the_id(change):
         (dep.delay + 2**60, r"x: a value could be beyond 2\*\*53, where float64 is no longer exact"),
         (dep.delay * 1e-10, r"x: the scale 10000000000 is beyond 2\*\*30"),
         (dep.delay * float("nan"), "x: nan is no number; write a finite number"),
-        (dep.delay + None, "x: None is no value; take a column, a number"),
+        (dep.delay + None, r"x: None is no value; ask for it by x.is_null\(\); take a column"),
         (dep.by("gate").mean(arr.delay > 15, "1h"), "x: arrived.delay is not a column of departed"),
         (arr.delay, "x: arrived.delay is not a column of departed; take a column of departed, or an aggregate of arr"),
         (dep.delay.local("UTC").hour, r"x: a number has no local time; take a column declared as time\(\)"),

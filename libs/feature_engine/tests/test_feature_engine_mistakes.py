@@ -158,6 +158,13 @@ def test_the_names_of_a_stream_are_texts(given, message):
     ("feature", "message"),
     [
         (order.rush == True, "x: True is no value; take the truth itself, or ~ of it"),  # noqa: E712
+        (order.amount == None, "x: None is no value; ask for it by x.is_null(); take a column, a number"),  # noqa: E711
+        (
+            order.amount is None,
+            "x: False is not a feature; write x.is_null() for `x is None`, and compare by == and !=",
+        ),
+        (money, "x: the type of a column is not a feature; assign a column"),
+        ((order.amount,), "x: a tuple (a comma at the end makes one) is not a feature; assign a column"),
         (order.amount > NAN, "x: nan is no number; write a finite number"),
         (mean * 10**400, "x: int too large to convert to float; write a finite number"),
         (order.shop == "\ud800", r"x: the constant '\ud800' is no Unicode text; write it without lone surrogates"),
@@ -229,6 +236,10 @@ def test_a_specification_that_is_nested_too_deeply_is_refused():
         (lambda: abs(order.amount), r"a feature has no abs\(\): write where\(x < 0, -x, x\)"),
         (lambda: round(order.amount, 2), r"a feature has no round\(\): declare the column with the scale="),
         (lambda: math.sqrt(mean), r"a feature is no number yet: write \+ - \* /, clip\(\) and where\(\)"),
+        (
+            lambda: order.amount > 5 & order.rush,
+            r"a number is no truth: & and \| bind before a comparison, so write \(a",
+        ),
         (lambda: int(mean), "a feature is no number yet"),
         (lambda: order.mean("amount", "1h"), r"the column order.mean is no function: group the stream first, like ord"),
         (lambda: list(order), r"0 is no column of order: give its name, like order\[\"amount\"\]"),

@@ -5,70 +5,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from libs.project.tests.folders import FILES, load, write
 
 from mainstem.events.errors import Rejected
-from mainstem.project import Label, ProjectDefinition, ProjectError, load_folder, parse
-
-FILES = {
-    "project.toml": """\
-name = "shop"
-purpose = "Tell which baskets are abandoned."
-[owners]
-technical = "shop-data"
-business = "shop-sales"
-[risk]
-impact = 2
-autonomy = 2
-reversibility = 2
-regulatory_exposure = 1
-[value]
-currency = "EUR"
-true_positive = 1
-false_positive = -1
-true_negative = 0
-false_negative = -2
-""",
-    "serving.toml": "latency_ms = 20\n",
-    "monitoring.toml": """\
-window = "1d"
-false_alarms_per_100_windows = 1
-cooldown = "7d"
-min_labelled = 100
-[responses]
-performance_loss = "retrain"
-""",
-    "sources.py": """\
-from mainstem.project import category, fixed, source
-
-basket = source("basket", key="basket", columns={
-    "basket": category("the basket"),
-    "worth": fixed("what is in it", unit="EUR", lo=0, hi=1000, scale=100),
-})
-""",
-    "features.py": """\
-from mainstem.feature_engine import feature_set
-
-from .sources import basket
-
-baskets = basket.stream()
-
-@feature_set("basket_now", spine=baskets, lateness="1h")
-class BasketNow:
-    worth = baskets.worth
-    mean_1h = baskets.by("basket").mean("worth", "1h")
-""",
-    "model.py": """\
-from mainstem.project import Estimator, Gates, Label, model
-
-abandoned = model(
-    "abandoned", feature_set="basket_now", training_window="30d", evaluation_window="3d", seed=1,
-    label=Label(source="basket", key="basket", column="worth", above=10, wait="1d"),
-    estimator=Estimator(),
-    gates=Gates(min_auc=0.7, max_auc_loss=0.01, confidence=0.9, max_calibration_error=0.1),
-)
-""",
-}
-
+from mainstem.project import Label, ProjectError, load_folder, parse
 
 SALE = """\
 sale = source("sale", key="basket", columns={
@@ -103,8 +43,10 @@ def test_a_model_takes_its_label_from_the_target_of_its_set(tmp_path: Path) -> N
     assert found == Label(source="sale", key="basket", column="worth", above=10, wait="1d")
 
 
-def test_a_set_without_a_target_gives_no_label(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="has no target: declare one beside the features"):
+def test_what_is_no_feature_set_gives_no_label(tmp_path: Path) -> None:
+    with pytest.raises(
+        ProjectError, match=r"Label\.of\(\): <class 'int'> is no feature set; give the class below @feature_set"
+    ):
         load(
             tmp_path,
             model_py=('Label(source="basket", key="basket", column="worth", above=10, wait="1d")', "Label.of(int)"),
@@ -116,7 +58,7 @@ def test_a_set_without_a_target_is_named_by_its_name(tmp_path: Path) -> None:
     model = folder / "model.py"
     text = model.read_text().replace(LABEL, "Label.of(BasketNow)")
     model.write_text(f"from .features import BasketNow\n{text}")
-    with pytest.raises(ProjectError, match="feature set 'basket_now' has no target: declare one beside"):
+    with pytest.raises(ProjectError, match="feature set 'basket_now' has no target; declare one beside"):
         load_folder(folder)
 
 
@@ -124,17 +66,6 @@ def test_a_feature_that_is_written_twice_is_refused_at_the_second(tmp_path: Path
     again = ("    worth = baskets.worth\n", "    worth = baskets.worth\n    worth = baskets.worth * 2\n")
     with pytest.raises(ProjectError, match=r"features\.py:10: worth: it is written twice"):
         load(tmp_path, features_py=again)
-
-
-def write(folder: Path, **changes: tuple[str, str]) -> Path:
-    for name, content in FILES.items():
-        old, new = changes.get(name.replace(".", "_"), ("", ""))
-        (folder / name).write_text(content.replace(old, new) if old else content)
-    return folder
-
-
-def load(folder: Path, **changes: tuple[str, str]) -> ProjectDefinition:
-    return load_folder(write(folder, **changes))
 
 
 def test_a_folder_becomes_one_definition(tmp_path: Path) -> None:
@@ -224,9 +155,9 @@ def test_two_projects_with_files_of_the_same_names_do_not_mix(tmp_path: Path) ->
         ({"features_py": ("baskets.worth", "baskets.weight")}, "features.py:9", "basket has no column weight"),
         ({"model_py": ('evaluation_window="3d"', 'evaluation_window="30d"')}, "model.py:3", "whole training window"),
         ({"model_py": ('wait="1d"', 'wait="soon"')}, "model.py:5", "'soon' is not a duration"),
-        ({"model_py": ('feature_set="basket_now"', 'feature_set="other"')}, "model.py:1", "'other', which does not"),
-        ({"model_py": ('column="worth"', 'column="basket"')}, "model.py:1", "needs a number"),
-        ({"model_py": ('source="basket"', 'source="till"')}, "model.py:1", "'till', which is no source"),
+        ({"model_py": ('feature_set="basket_now"', 'feature_set="other"')}, "model.py:4", "'other', which features.py"),
+        ({"model_py": ('column="worth"', 'column="basket"')}, "model.py:5", "needs a number"),
+        ({"model_py": ('source="basket"', 'source="till"')}, "model.py:5", "'till', which is no source"),
         ({"project_toml": ("impact = 2", "impact = 6")}, "project.toml:7", "less than or equal to 5"),
         ({"project_toml": ("impact = 2", "impact = ")}, "project.toml:7", "Invalid value"),
         ({"monitoring_toml": ("performance_loss", "loss")}, "monitoring.toml:6", "performance_loss"),

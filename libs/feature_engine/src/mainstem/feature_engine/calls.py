@@ -37,7 +37,7 @@ def written(example: str, *, besides: str = "") -> Callable[[Callable[P, R]], Ca
             form.check(args[form.bound :], settings)
             return function(*args, **settings)
 
-        return cast("Callable[P, R]", _Method(call, form)) if "self" in form.itself else call
+        return cast("Callable[P, R]", Method(call, form)) if "self" in form.itself else call
 
     return decorate
 
@@ -132,8 +132,8 @@ def _form(function: Callable[..., object], example: str, besides: str) -> _Form:
     return _Form(name, tuple(plain), tuple(named), tuple(optional), example, besides, itself)
 
 
-class _Method:
-    """A method of the language, of the class."""
+class Method:
+    """A method of the language, as its class has it: what an instance has of it is `Uncalled`."""
 
     def __init__(self, call: Callable[..., object], form: _Form) -> None:
         self._call = call

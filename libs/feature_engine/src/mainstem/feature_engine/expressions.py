@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, NoReturn, TypeGuard
 
 from mainstem.feature_engine.calls import Uncalled, written
+from mainstem.feature_engine.column_types import ColumnType
 from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, StreamSpec, Text
 from mainstem.feature_engine.localtime import PARTS
 from mainstem.feature_engine.misuse import Unread, Unwritten, lacks
@@ -362,6 +363,7 @@ _THINGS: Mapping[type, str] = {
     Window: "a window with a hop",
     Target: "the target",
     Uncalled: "a method without its ()",
+    ColumnType: "the type of a column",
     tuple: "a tuple (a comma at the end makes one)",
     list: "a list",
     dict: "a dict",

@@ -19,6 +19,9 @@ class Unwritten:
     def __xor__(self, other: object) -> NoReturn:
         _none("^", "of truths write (a | b) & ~(a & b), of numbers x * x")
 
+    def __rand__(self, other: object) -> NoReturn:
+        raise TypeError("a number is no truth: & and | bind before a comparison, so write (a > 10) & (b < 5)")
+
     def __abs__(self) -> NoReturn:
         _none("abs()", "write where(x < 0, -x, x)")
 
@@ -30,6 +33,7 @@ class Unwritten:
 
     __rpow__, __rmod__, __rfloordiv__, __rxor__ = __pow__, __mod__, __floordiv__, __xor__
     __int__ = __float__
+    __ror__ = __rand__
 
 
 class Unread:

@@ -65,6 +65,8 @@ class Resolver:
             raise declared.refusal(self.feature_name)
         if not isinstance(declared, Expression):
             fix = "assign a column, an expression or an aggregate of `by(...)`"
+            if isinstance(declared, bool):
+                fix = "write x.is_null() for `x is None`, and compare by == and !="
             raise self._error(f"{shown(declared)} is not a feature", fix)
         self._measure(declared)
         return self._resolve(declared)
@@ -108,6 +110,8 @@ class Resolver:
             raise self._error(str(exc), "write a finite number") from exc
         if isinstance(declared, bool):
             raise self._error(f"{declared} is no value", "take the truth itself, or ~ of it")
+        if declared is None:
+            raise self._error("None is no value", "ask for it by x.is_null(); take a column, a number or an aggregate")
         if found is None:
             raise self._error(f"{shown(declared)} is no value", "take a column, a number, a text or an aggregate")
         if isinstance(found, definition.Text):

@@ -47,6 +47,10 @@ class FeatureSet:
         """Refuse to be a parent: all features of a set are written in its own class."""
         raise TypeError(f"a set cannot inherit the features of {self.name}: write all of them in its own class")
 
+    def holds(self, cls: type) -> bool:
+        """Return whether the set was made of a class."""
+        return all(self.declared.get(name) is vars(cls)[name] for name in features_of(cls))
+
     def compile(self) -> CompiledSet:
         """Return the checked set with its id; raise DefinitionError, which names the feature and the fix."""
         _check_set(self.name, self.spine, self.version)
@@ -115,6 +119,11 @@ def feature_set(name: str, *, spine: Stream, lateness: str, version: int = 1) ->
         return FeatureSet(name, spine, lateness, _attributes(cls), version)
 
     return collect
+
+
+def features_of(cls: type) -> list[str]:
+    """Return the names under which a class holds what may be features of a set or its target."""
+    return [name for name, value in vars(cls).items() if isinstance(value, Expression | Target)]
 
 
 def _check_class(name: object, declared: object) -> None:

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mainstem import feature_engine
 from mainstem.events.instants import NEVER
+from mainstem.feature_engine import DefinitionError
+from mainstem.feature_engine.calls import written
 from mainstem.project.reasons import Reason
 
 #: A decoded column, as the feature engine takes it: texts as a list (None = null); numbers as float64 (NaN = null);
@@ -174,29 +177,38 @@ class NumberSettings(TypedDict, total=False):
     integer: bool
 
 
+@written('category("the airport", values=["EWR", "JFK"])')
 def category(
     description: str, *, values: Sequence[str] | None = None, nullable: bool = False, max_length: int = 64
 ) -> CategoryColumn:
     """Declare a text out of few; `values` lists them all, without it any text up to `max_length` characters passes."""
+    if isinstance(values, str):
+        raise DefinitionError("category()", f"its values are one text, {values!r}", "write a list, values=['A', 'B']")
     known = None if values is None else tuple(sorted(values))
     return CategoryColumn(description=description, values=known, nullable=nullable, max_length=max_length)
 
 
+@written('text("a remark")')
 def text(description: str, *, nullable: bool = False, max_length: int = 1_000) -> TextColumn:
     """Declare free text of at most `max_length` characters."""
     return TextColumn(description=description, nullable=nullable, max_length=max_length)
 
 
+@written('fixed("what it costs", unit="eur", lo=0, hi=500, scale=100)')
 def fixed(description: str, *, unit: str, lo: float, hi: float, **settings: Unpack[NumberSettings]) -> FixedColumn:
     """Declare a number from `lo` to `hi`, both allowed, kept to `1 / scale`; `integer` refuses fractions, even 5.0."""
-    return FixedColumn(description=description, unit=unit, lo=lo, hi=hi, **settings)
+    column = FixedColumn(description=description, unit=unit, lo=lo, hi=hi, **settings)
+    feature_engine.fixed(unit, scale=column.scale, lo=column.lo, hi=column.hi)  # refuses what features cannot read
+    return column
 
 
+@written('time("when it is planned")')
 def time(description: str, *, nullable: bool = False) -> TimeColumn:
     """Declare an instant."""
     return TimeColumn(description=description, nullable=nullable)
 
 
+@written('boolean("whether it is in a hurry")')
 def boolean(description: str, *, nullable: bool = False) -> BooleanColumn:
     """Declare a truth value."""
     return BooleanColumn(description=description, nullable=nullable)

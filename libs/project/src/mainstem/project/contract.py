@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypedDict, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from mainstem import feature_engine
+from mainstem.feature_engine import DefinitionError
+from mainstem.feature_engine.calls import Method, written
+from mainstem.feature_engine.column_types import number_type
 from mainstem.feature_engine.durations import microseconds
+from mainstem.feature_engine.expressions import shown
 from mainstem.project.canonical import address, canonical
 from mainstem.project.columns import (
     BooleanColumn,
@@ -16,7 +20,7 @@ from mainstem.project.columns import (
     FixedColumn,
     TimeColumn,
 )
-from mainstem.project.durations import Microseconds
+from mainstem.project.durations import AUTHORED, Microseconds
 
 #: Batch rules are judged over blocks of this many consecutive offsets of one partition.
 BLOCK: Final = 1_000
@@ -39,7 +43,7 @@ class BatchRules(BaseModel):
 class SourceContract(BaseModel):
     """What ingestion holds each record of a source against. Made by `source()`; durations are microseconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(Method,))
 
     name: Name
     key: Name = Field(description="Column that the records are keyed by.")
@@ -67,6 +71,13 @@ class SourceContract(BaseModel):
                 raise ValueError(f"source {self.name!r}: max_null names {name!r}, which is none of its columns")
         return self
 
+    if not TYPE_CHECKING:  # for a type checker what is missing is missing
+
+        def __getattr__(self, name: str) -> object:
+            if not name.startswith("_") and name in self.columns:
+                raise AttributeError(f"source {self.name!r} has no {name}: its stream has, write {self.name}.stream()")
+            return super().__getattr__(name)
+
     @cached_property
     def id(self) -> str:
         """The content address of the contract's canonical form."""
@@ -83,6 +94,7 @@ class SourceContract(BaseModel):
         }
         return create_model(self.name, __config__=config, **fields)
 
+    @written("stream()")
     def stream(self) -> feature_engine.Stream:
         """Return the source as a stream that features are written over; free text is left out."""
         columns = {name: _engine_column(column) for name, column in self.columns.items() if column.kind != "text"}
@@ -94,7 +106,7 @@ def _engine_column(column: CategoryColumn | FixedColumn | TimeColumn | BooleanCo
         case CategoryColumn():
             return feature_engine.category()
         case FixedColumn():
-            return feature_engine.fixed(column.unit, scale=column.scale, lo=column.lo, hi=column.hi)
+            return number_type(column.unit, column.scale, column.lo, column.hi)
         case TimeColumn():
             return feature_engine.time()
         case BooleanColumn():
@@ -113,6 +125,23 @@ class Settings(TypedDict, total=False):
     batch: Mapping[str, object]
 
 
+@written('source("orders", key="shop", columns={"shop": category("the shop")})')
 def source(name: str, *, key: str, columns: Mapping[str, Column], **settings: Unpack[Settings]) -> SourceContract:
-    """Declare a source; raise pydantic's ValidationError with every fault when the contract contradicts itself."""
-    return SourceContract.model_validate({"name": name, "key": key, "columns": dict(columns), **settings})
+    """Declare a source.
+
+    Raises DefinitionError for what is no column of a source, and pydantic's ValidationError with every fault when the
+    contract contradicts itself.
+    """
+    _check_columns(name, columns)
+    document = {"name": name, "key": key, "columns": dict(columns), **settings}
+    return SourceContract.model_validate(document, context=AUTHORED)
+
+
+def _check_columns(name: str, columns: object) -> None:
+    if not isinstance(columns, Mapping):
+        fix = 'write each with its name, columns={"shop": category("the shop")}'
+        raise DefinitionError(f"source {name!r}", f"its columns are {shown(columns)}", fix)
+    for column, declared in columns.items():
+        if not isinstance(declared, get_args(get_args(Column)[0])):
+            fix = 'call category("..."), text, fixed, time or boolean of mainstem.project, each with a description'
+            raise DefinitionError(f"source {name!r}", f"its column {column!r} is {shown(declared)}", fix)

@@ -1,6 +1,6 @@
 """A project as one document: what its folder means, and all that services ever see of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, Self
 
@@ -12,6 +12,7 @@ from mainstem.feature_engine.expressions import spec_of
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
 from mainstem.project.contract import Name, SetLabel, SourceContract
+from mainstem.project.errors import Disagreement
 from mainstem.project.model import ModelDefinition
 from mainstem.project.monitoring import Monitoring
 from mainstem.project.serving import Serving
@@ -125,11 +126,13 @@ class ProjectDefinition(BaseModel):
                 raise ValueError(f"feature set {feature_set.compiled.label!r} is filed under {label!r}")
             for source, columns in feature_set.compiled.streams.items():
                 if source not in self.sources:
-                    raise ValueError(f"feature set {label!r} reads {source!r}, which sources.py does not declare")
+                    found = f"feature set {label!r} reads {source!r}, which sources.py does not declare"
+                    raise Disagreement(found, f"declare it, or take one of {_listed(self.sources)}", feature_set=label)
                 declared = spec_of(self.sources[source].stream()).columns
                 other = sorted(column for column, kind in columns.items() if declared.get(column) != kind)
                 if other:
-                    raise ValueError(f"feature set {label!r} reads {other} of {source!r} otherwise than its contract")
+                    found = f"feature set {label!r} reads {other} of {source!r} otherwise than its contract"
+                    raise Disagreement(found, f"take the stream of the source, {source}.stream()", feature_set=label)
         return self
 
     @model_validator(mode="after")
@@ -138,29 +141,39 @@ class ProjectDefinition(BaseModel):
         flat = {label: label.replace(".", "_") for label in self.feature_sets}
         for label, name in flat.items():
             if name != label and name in flat:
-                raise ValueError(
-                    f"feature sets {label!r} and {name!r} would have one topic; give {name!r} another name"
-                )
+                found = f"feature sets {label!r} and {name!r} would have one topic"
+                raise Disagreement(found, f"give {name!r} another name", feature_set=name)
         return self
 
     @model_validator(mode="after")
     def _models_stand_on_known_parts(self) -> Self:
         for model in self.models.values():
-            if model.feature_set not in self.feature_sets:
-                raise ValueError(f"model {model.name!r} reads feature set {model.feature_set!r}, which does not exist")
+            wanted = model.feature_set
+            if wanted not in self.feature_sets:
+                found = f"model {model.name!r} reads feature set {wanted!r}, which features.py does not declare"
+                fix = f"declare it with @feature_set, or take one of {_listed(self.feature_sets)}"
+                raise Disagreement(found, fix, model=model.name, said=wanted)
             self._label_can_be_joined(model)
         return self
 
     def _label_can_be_joined(self, model: ModelDefinition) -> None:
-        label = model.label
+        label, what = model.label, f"the label of {model.name!r}"
         source = self.sources.get(label.source)
         if source is None:
-            raise ValueError(f"the label of {model.name!r} comes from {label.source!r}, which is no source")
+            found, fix = f"{what} comes from {label.source!r}, which is no source", _listed(self.sources)
+            raise Disagreement(found, f"take one of {fix}", model=model.name, said=label.source)
         if label.key not in source.columns:
-            raise ValueError(f"the label of {model.name!r} is joined by {label.key!r}, no column of {source.name!r}")
+            found, fix = f"{what} is joined by {label.key!r}, no column of {source.name!r}", _listed(source.columns)
+            raise Disagreement(found, f"take one of {fix}", model=model.name, said=label.key)
         column = source.columns.get(label.column)
         if column is None or column.kind != "fixed":
-            raise ValueError(f"the label of {model.name!r} needs a number, {label.column!r} of {source.name!r} is none")
+            found = f"{what} needs a number, {label.column!r} of {source.name!r} is none"
+            numbers = [name for name, kind in source.columns.items() if kind.kind == "fixed"]
+            raise Disagreement(found, f"take one of {_listed(numbers)}", model=model.name, said=label.column)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none, since there is none yet"
 
 
 def parse(document: bytes | str | Mapping[str, object]) -> ProjectDefinition:

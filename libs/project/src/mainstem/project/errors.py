@@ -12,3 +12,18 @@ class ProjectError(Rejected):
         super().__init__(f"{file}:{line}: {found}; {fix}")
         self.file = file
         self.line = line
+
+
+class Disagreement(ValueError):
+    """Parts of a project that do not fit together: a model, or else a feature set, and what it would have to fit.
+
+    `said` is what its author is likely to have written in quotes where it is to be mended.
+    """
+
+    def __init__(self, found: str, fix: str, *, model: str = "", feature_set: str = "", said: str = "") -> None:
+        super().__init__(f"{found}; {fix}")
+        self.found = found
+        self.fix = fix
+        self.model = model
+        self.feature_set = feature_set
+        self.said = said

@@ -8,26 +8,42 @@ import tomllib
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mainstem.events.errors import faults
-from mainstem.feature_engine import CompiledSet, DefinitionError, FeatureSet
+from mainstem.feature_engine import CompiledSet, DefinitionError, FeatureSet, feature_set
+from mainstem.feature_engine.expressions import AGGREGATES
+from mainstem.feature_engine.spec import features_of
+from mainstem.project.advice import advice
 from mainstem.project.charter import Charter
-from mainstem.project.contract import SourceContract
+from mainstem.project.contract import SourceContract, source
 from mainstem.project.definition import FeatureSetDefinition, ProjectDefinition
-from mainstem.project.errors import ProjectError
-from mainstem.project.model import ModelDefinition
+from mainstem.project.durations import AUTHORED
+from mainstem.project.errors import Disagreement, ProjectError
+from mainstem.project.model import ModelDefinition, model
 from mainstem.project.monitoring import Monitoring
-from mainstem.project.places import Place, line_of, place_of, said_at
+from mainstem.project.places import (
+    Place,
+    class_line,
+    feature_at,
+    line_of,
+    lost,
+    place_of,
+    said_at,
+)
 from mainstem.project.serving import Serving
 
 Document = TypeVar("Document", bound=BaseModel)
 Part = TypeVar("Part")
 
+#: What the language is imported from; the files of a folder; functions whose result is lost without a name.
+_LANGUAGE: Final = ("mainstem.feature_engine", "mainstem.project")
+_FILES: Final = ("sources", "features", "model")
+_MAKERS: Final = (source, model, feature_set)
 #: What an author's code may raise: anything of its own making, and an end. An interrupt is none of its mistakes.
 _MISTAKES: Final = (Exception, SystemExit)
 
@@ -50,6 +66,7 @@ def load_folder(folder: Path) -> ProjectDefinition:
     _once(folder / "sources.py", [part.name for part in sources])
     _once(folder / "features.py", [part.label for part in feature_sets])
     _once(folder / "model.py", [part.name for part in models])
+    places = {part.label: place for part, (_, place) in zip(feature_sets, declared, strict=True)}
     try:
         project = ProjectDefinition(
             charter=charter,
@@ -60,8 +77,8 @@ def load_folder(folder: Path) -> ProjectDefinition:
             monitoring=monitoring,
         )
     except ValidationError as error:
-        raise ProjectError(folder / "model.py", 1, faults(error), "make the files of the folder agree") from error
-    _joined(folder, project, {part.label: place for part, (_, place) in zip(feature_sets, declared, strict=True)})
+        raise _disagreement(error, folder, places) from error
+    _joined(folder, project, places)
     return project
 
 
@@ -74,12 +91,12 @@ def _document(file: Path, kind: type[Document]) -> Document:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ProjectError(file, line, f"is not UTF-8 ({error.reason})", "save it as UTF-8") from error
     try:
-        return kind.model_validate(tomllib.loads(text))
+        return kind.model_validate(tomllib.loads(text), context=AUTHORED)
     except tomllib.TOMLDecodeError as error:
         raise ProjectError(file, _line_named(str(error)), str(error), "correct the TOML") from error
     except ValidationError as error:
-        place = error.errors()[0]["loc"]
-        raise ProjectError(file, line_of(text, place), faults(error), "correct the value") from error
+        told = advice(error)
+        raise ProjectError(file, line_of(text, told.place), told.found, told.fix) from error
 
 
 def _line_named(message: str) -> int:
@@ -113,7 +130,9 @@ def _evaluate(folder: Path, package: str, name: str) -> ModuleType:
         raise ProjectError(place, error.lineno or 1, f"SyntaxError: {error.msg}", "correct the syntax") from error
     except _MISTAKES as error:
         place, line = _raised_at(error.__traceback__, folder, file)
-        raise ProjectError(place, line, _said(error), "correct this line") from error
+        feature = feature_at(place, line)
+        found, fix = _told(error, package)
+        raise ProjectError(place, line, found if feature is None else f"{feature}: {found}", fix) from error
 
 
 def _declared(folder: Path, package: str) -> list[tuple[FeatureSet, Place]]:
@@ -121,16 +140,30 @@ def _declared(folder: Path, package: str) -> list[tuple[FeatureSet, Place]]:
     features = _evaluate(folder, package, "features")
     others = [module for name, module in sys.modules.items() if name.startswith(f"{package}.")]
     files = [(Path(module.__file__), module) for module in (features, *others) if module.__file__]
+    for file, module in files:
+        _nothing_lost(file, module)
     return [(part, place_of(part, files)) for part in _parts(features, FeatureSet)]
 
 
+def _nothing_lost(file: Path, module: ModuleType) -> None:
+    """Raise ProjectError for a class of features that is no feature set."""
+    sets = [value for value in vars(module).values() if isinstance(value, FeatureSet)]
+    for name, found in vars(module).items():
+        features = features_of(found) if isinstance(found, type) and found.__module__ == module.__name__ else []
+        if features and not any(declared.holds(found) for declared in sets):
+            problem = f"class {name} has features ({', '.join(features[:3])}), but it is no feature set"
+            fix = 'write @feature_set("name", spine=..., lateness=...) above it'
+            raise ProjectError(file, class_line(file, found.__name__), problem, fix)
+
+
 def _compiled(place: Place, declared: FeatureSet) -> CompiledSet:
-    twice = place.written_twice()
-    if twice is not None:
+    if (twice := place.written_twice()) is not None:
         name, line = twice
-        raise ProjectError(
-            place.file, line, f"{name}: it is written twice, and only the last would count", "name it anew"
-        )
+        found = f"{name}: it is written twice, and only the last would count"
+        raise ProjectError(place.file, line, found, "name it anew")
+    if (idle := place.without_effect()) is not None:
+        said, line = idle
+        raise ProjectError(place.file, line, f"{said!r} gives the set nothing", "write a feature as name = value")
     try:
         return declared.compile()
     except DefinitionError as error:
@@ -158,6 +191,20 @@ def _joined(folder: Path, project: ProjectDefinition, places: Mapping[str, Place
     raise ProjectError(place.file, place.line_of(fault.name), fault.found, fault.fix)
 
 
+def _disagreement(error: ValidationError, folder: Path, places: Mapping[str, Place]) -> ProjectError:
+    """Return the error for parts of a folder that do not fit together, at the place that is to be mended."""
+    told, file = advice(error), folder / "model.py"
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    if not isinstance(cause, Disagreement):
+        return ProjectError(file, 1, told.found, told.fix)
+    if cause.feature_set:
+        place = places[cause.feature_set]
+        return ProjectError(place.file, place.line_of(cause.feature_set), told.found, told.fix)
+    first = min(said_at(file, cause.model), default=1)
+    line = next((line for line in said_at(file, cause.said) if line >= first), first)
+    return ProjectError(file, line, told.found, told.fix)
+
+
 def _raised_at(trace: TracebackType | None, folder: Path, file: Path) -> tuple[Path, int]:
     """Return the innermost place inside the folder."""
     inside = [
@@ -168,11 +215,50 @@ def _raised_at(trace: TracebackType | None, folder: Path, file: Path) -> tuple[P
     return inside[-1] if inside else (file, 1)
 
 
-def _said(error: BaseException) -> str:
-    return faults(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+def _told(error: BaseException, package: str) -> tuple[str, str]:
+    """Return what an author's code did that it may not, and what to do."""
+    said = f"{type(error).__name__}: {error}".replace(f"{package}.", "")
+    match error:
+        case ValidationError():
+            told = advice(error)
+            return told.found, told.fix
+        case DefinitionError():
+            return f"{error.feature}: {error.problem}", error.fix
+        case ModuleNotFoundError() if f"{package}.{error.name}" in sys.modules or error.name in _FILES:
+            return said, f"files of the folder are imported by a dot, from .{error.name} import ..."
+        case ImportError():
+            return said, _imported(*re.findall(r"cannot import name '(\w+)'", str(error))) or "correct this line"
+        case NameError():
+            instead = "define it above this line, or write it in quotes if it is the name of a column"
+            return said, _imported(str(error.name)) or instead
+        case _:
+            return said, "correct this line"
+
+
+def _imported(*names: str) -> str | None:
+    """Return how a name is to be written that the language has, or that is like one it has; None for another."""
+    known = {name for module in _LANGUAGE for name in sys.modules[module].__all__}
+    for close in [close for name in names for close in get_close_matches(name, known, 1, cutoff=0.8)]:
+        modules = [module for module in _LANGUAGE if close in sys.modules[module].__all__]
+        return f"write {' or '.join(f'from {module} import {close}' for module in modules)}"
+    methods = [name for name in names if name in {*AGGREGATES, "clip", "is_null", "local"}]
+    return f"it is a method, x.{methods[0]}(...)" if methods else None
 
 
 def _parts(module: ModuleType, kind: type[Part]) -> list[Part]:
-    """Return what the module holds of a kind, each once, in the order it was named."""
+    """Return what the module holds of a kind, each once, in the order it was named.
+
+    Raises ProjectError for parts without a name of their own, which would be lost.
+    """
     found = {id(value): value for value in vars(module).values() if isinstance(value, kind)}
+    file = Path(str(module.__file__))
+    makers = {name for name, value in vars(module).items() if any(value is maker for maker in _MAKERS)}
+    if (fault := lost(file, makers)) is not None:
+        raise ProjectError(file, fault[1], fault[0], "give each a name of its own")
+    for name, value in vars(module).items():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if not name.startswith("__") and any(isinstance(part, kind) and id(part) not in found for part in parts):
+            line = line_of(file.read_text(encoding="utf-8"), (name,))
+            problem = f"what is declared in the {type(value).__name__} {name} is lost"
+            raise ProjectError(file, line, problem, "give each part a name of its own in the file")
     return list(found.values())

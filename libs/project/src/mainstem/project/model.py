@@ -6,18 +6,31 @@ It fits on rows recorded in [T - training window, T - evaluation window) and eva
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mainstem.feature_engine import FeatureSet
+from mainstem.feature_engine import DefinitionError, FeatureSet
+from mainstem.feature_engine.calls import by_names, written
+from mainstem.feature_engine.expressions import shown
 from mainstem.project.contract import Name, SetLabel
-from mainstem.project.durations import Microseconds
+from mainstem.project.durations import AUTHORED, Microseconds
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Label(BaseModel):
+class Named(BaseModel):
+    """What an author makes by calling its class: all that it takes has a name."""
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *given: object, **_: object) -> Self:
+            """Refuse values without a name; pydantic sees to the rest."""
+            by_names(cls.__name__, list(cls.model_fields), given)
+            return super().__new__(cls)
+
+
+class Label(Named):
     """The truth about a spine record: whether a number in a later record of the same key lies above a threshold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,15 +42,19 @@ class Label(BaseModel):
     wait: Microseconds = Field(description="Time after which a label that did not come counts as missing.")
 
     @classmethod
+    @written("Label.of(ShopOrders)")
     def of(cls, feature_set: FeatureSet | type) -> Self:
-        """Return the label that a feature set declares as its target; raise ValueError when it declares none.
+        """Return the label that a feature set declares as its target; raise DefinitionError when it declares none.
 
         For a type checker a decorated class is still a class.
         """
         target = feature_set.compile().target if isinstance(feature_set, FeatureSet) else None
         if target is None:
-            known = f"feature set {feature_set.name!r}" if isinstance(feature_set, FeatureSet) else repr(feature_set)
-            raise ValueError(f"{known} has no target: declare one beside the features of a feature set")
+            if not isinstance(feature_set, FeatureSet):
+                fix = "give the class below @feature_set(...)"
+                raise DefinitionError("Label.of()", f"{shown(feature_set)} is no feature set", fix)
+            fix = "declare one beside the features, late = target(paid.amount > 0, on=..., wait=...)"
+            raise DefinitionError("Label.of()", f"feature set {feature_set.name!r} has no target", fix)
         above = target.above.value / target.above.scale
         return cls(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)
 
@@ -51,7 +68,7 @@ class Label(BaseModel):
         return place if place >= 0 and known_us[place] > event_us else None
 
 
-class Estimator(BaseModel):
+class Estimator(Named):
     """What is fitted. Parameters are those of the library; seed and categories are set by the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +77,7 @@ class Estimator(BaseModel):
     params: dict[str, bool | int | float | str] = {}
 
 
-class Gates(BaseModel):
+class Gates(Named):
     """What a candidate must show on the evaluation window before anybody may approve it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,6 +121,7 @@ class Settings(TypedDict):
     seed: int
 
 
+@written('model("late", feature_set="shop_orders", label=Label.of(ShopOrders), ...)')
 def model(name: str, *, feature_set: str, **settings: Unpack[Settings]) -> ModelDefinition:
     """Declare a model; raise pydantic's ValidationError with every fault."""
-    return ModelDefinition.model_validate({"name": name, "feature_set": feature_set, **settings})
+    return ModelDefinition.model_validate({"name": name, "feature_set": feature_set, **settings}, context=AUTHORED)
