@@ -9,13 +9,16 @@ import pytest
 from mainstem.auth import Principal
 from mainstem.events.envelope import Event
 from mainstem.events.topics import ConcreteTopic
-from mainstem.feature_engine import feature_set, fixed, stream, target
+from mainstem.feature_engine import feature_set, fixed, load, stream, target
+from mainstem.project import ProjectDefinition
 from mainstem.registry.api import Api
 from mainstem.registry.handlers import on_run
 from mainstem.registry.memory import MemoryStore
 from mainstem.registry.ports import Broker
 from mainstem.testkit.callers import Caller, bearer, calling, principals
-from mainstem.testkit.projects import storms
+from mainstem.testkit.projects import applied, storms
+
+WIND = {"column": "wind"}
 
 
 class Registry(Caller):
@@ -139,6 +142,34 @@ def with_a_name_that_is_none(document):
     document["feature_sets"]["Un/read"] = document["feature_sets"]["gusts"]
 
 
+def with_features(document, *features):
+    """Write features into the set that the model reads as no author can, and give it the id that goes with them."""
+    spec = document["feature_sets"]["gusts"]["spec"]
+    spec["features"] = [{"name": name, "value": value} for name, value in features]
+    document["feature_sets"]["gusts"]["id"] = load(spec).id
+
+
+def with_a_feature_called_label(document):
+    with_features(document, ("wind", WIND), ("label", WIND))
+
+
+def with_a_feature_called_position(document):
+    with_features(document, ("position", WIND))
+
+
+def with_a_feature_of_no_name(document):
+    with_features(document, ("mean wind", WIND))
+
+
+def with_a_comparison_that_is_decided(document):
+    with_features(document, ("gale", {"op": "gt", "args": [WIND, {"number": 1000, "scale": 1}]}))
+
+
+def with_a_target_over_the_spine(document):
+    place = {"name": "late", "stream": "reading", "on": "sensor", "column": "wind", "wait_us": 1}
+    document["feature_sets"]["gusts"]["spec"]["target"] = place | {"above": {"number": 5, "scale": 1}}
+
+
 def add(document, declared):
     compiled = declared.compile()
     document["feature_sets"][compiled.label] = {"id": compiled.id, "spec": compiled.spec}
@@ -158,6 +189,23 @@ def add(document, declared):
             "is known by; make 'sensor' of 'outcome' a category",
         ),
         (with_a_target_elsewhere, "the target 'high' comes from 'tide', which is no source; declare it in sources.py"),
+        (
+            with_a_feature_called_label,
+            "feature set 'gusts': label: a file of rows has a column of this name beside the features; take another",
+        ),
+        (
+            with_a_feature_called_position,
+            "feature set 'gusts': position: a file of rows has a column of this name beside the features; take another",
+        ),
+        (with_a_feature_of_no_name, "feature set 'gusts': 'mean wind': it is no name of a feature; write a name as"),
+        (
+            with_a_comparison_that_is_decided,
+            "feature set 'gusts': gale: a comparison with 1000 is decided beforehand, since the value is never above",
+        ),
+        (
+            with_a_target_over_the_spine,
+            "feature set 'gusts': late: a target over the spine reading labels a record by itself; take a column",
+        ),
         (with_names_of_one_topic, "feature sets 'unread.v2' and 'unread_v2' would have one topic"),
         (with_a_name_that_is_none, "feature_sets.Un/read.[key]: String should match pattern"),
     ],
@@ -167,6 +215,15 @@ async def test_what_no_folder_may_say_is_refused_in_the_same_words(registry, doc
     answer = await registry.post("/v1/projects", "dana", definition=document)
     assert (answer.status_code, said in answer.json()["detail"]) == (422, True), answer.json()
     assert (await registry.get("/v1/projects")).json() == {"projects": []}
+
+
+async def test_a_set_that_is_in_force_stays_though_nobody_may_declare_it_any_more(registry, document):
+    with_a_feature_called_label(document)
+    async with registry.store.transaction() as book:
+        await book.record(applied(ProjectDefinition.model_validate(document)))
+    document["charter"]["purpose"] = "Warn of gales."
+    answer = await registry.post("/v1/projects", "dana", definition=document)
+    assert (answer.status_code, answer.json()["unchanged"]) == (201, False)
 
 
 @pytest.mark.parametrize(("by", "status"), [(None, 401), ("ann", 403), ("olga", 403)])

@@ -1,4 +1,4 @@
-"""What an author is refused although it could be computed: units that are mixed, and what ranges decide beforehand.
+"""What an author is refused although it could be computed: names, units that are mixed, what ranges decide beforehand.
 
 A stored specification is loaded without these checks, so that an old set is computed for as long as there is one.
 """
@@ -33,15 +33,46 @@ class Meaning:
         return self.lo if self.lo == self.hi else None
 
 
+RESERVED = frozenset({"spine_id", "entity", "event_time", "recorded_time", "position", "label"})
+"""The other columns of a file of rows."""
+
+
 def refuse(definition: Definition) -> None:
-    """Raise DefinitionError for the first feature of a checked definition that means nothing."""
+    """Raise DefinitionError for what no author may write; whoever takes a definition from outside asks this."""
+    refuse_names(definition)
+    refuse_meaning(definition)
+
+
+def refuse_names(definition: Definition) -> None:
+    """Raise DefinitionError for the first feature or target that may not be called so; nothing else need be checked."""
+    for feature in definition.features:
+        _refuse_name(feature.name)
+        if feature.name in RESERVED:
+            problem = "a file of rows has a column of this name beside the features"
+            raise DefinitionError(feature.name, problem, "take another name")
+    if definition.target is not None:
+        _refuse_name(definition.target.name)
+
+
+def refuse_meaning(definition: Definition) -> None:
+    """Raise DefinitionError for the first feature or target of a checked definition that means nothing."""
     streams = {stream.name: stream.columns for stream in definition.streams}
-    reader = _Reader(streams, definition.streams[0].columns)
+    spine = definition.streams[0]
+    reader = _Reader(streams, spine.columns)
     for feature in definition.features:
         try:
             reader.meaning(feature.value)
         except Unfit as fault:
             raise DefinitionError(feature.name, fault.problem, fault.fix) from fault
+    if definition.target is not None and definition.target.stream == spine.name:
+        problem = f"a target over the spine {spine.name} labels a record by itself"
+        fix = "take a column of the stream by which it becomes known later"
+        raise DefinitionError(definition.target.name, problem, fix)
+
+
+def _refuse_name(name: str) -> None:
+    if not name.isidentifier() or name.startswith("__"):
+        raise DefinitionError(repr(name), "it is no name of a feature", "write a name as Python has them, like mean_1h")
 
 
 @dataclass(frozen=True, slots=True)

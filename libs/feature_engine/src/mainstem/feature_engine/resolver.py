@@ -193,10 +193,7 @@ def label(name: str, declared: Target, spine: Stream) -> definition.Target:
 
 def _check_place(name: str, declared: Target, spine: Stream, stream: Stream) -> None:
     rows, later = spec_of(spine), spec_of(stream)
-    if stream is spine:
-        fix = "take a column of the stream by which it becomes known later"
-        raise DefinitionError(name, f"a target over the spine {rows.name} labels a record by itself", fix)
-    if later.name == rows.name:
+    if later.name == rows.name and stream is not spine:
         raise twins(name, rows.name)
     on = text(name, declared.on, "on=", "order")
     for owner in (rows, later):

@@ -25,9 +25,6 @@ from mainstem.feature_engine.expressions import (
 )
 from mainstem.feature_engine.resolver import Resolver, duration, label, text, twins
 
-RESERVED = frozenset({"spine_id", "entity", "event_time", "recorded_time", "position", "label"})
-"""The other columns of a file of rows."""
-
 MOST_VERSIONS = 9_999
 
 _SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
@@ -56,7 +53,6 @@ class FeatureSet:
         _check_set(self.name, self.spine, self.version)
         features, targets = [], []
         for name, value in self.declared.items():
-            _check_name(name, isinstance(value, Target))
             if isinstance(value, Target):
                 targets.append(label(name, value, self.spine))
             else:
@@ -66,8 +62,10 @@ class FeatureSet:
         lateness = duration(self.name, self.lateness)
         streams = tuple(_streams(self, features))
         target = targets[0] if targets else None
-        found = compiled(Definition(self.name, self.version, lateness, streams, tuple(features), target))
-        authored.refuse(found.definition)
+        whole = Definition(self.name, self.version, lateness, streams, tuple(features), target)
+        authored.refuse_names(whole)
+        found = compiled(whole)
+        authored.refuse_meaning(whole)
         return found
 
 
@@ -165,15 +163,6 @@ def _check_type(column: str, kind: object) -> None:
     if not isinstance(kind, ColumnType):
         fix = "call category(), time(), boolean() or fixed(unit, ...)"
         raise DefinitionError(column, f"{shown(kind)} is no column type", fix)
-
-
-def _check_name(name: str, is_target: bool) -> None:
-    if not name.isidentifier() or name.startswith("__"):
-        raise DefinitionError(
-            shown(name), "it is no name of a feature", "write a name as Python has them, like mean_1h"
-        )
-    if name in RESERVED and not is_target:
-        raise DefinitionError(name, "a file of rows has a column of this name beside the features", "take another name")
 
 
 def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSpec]:

@@ -1,13 +1,13 @@
 """A project as one document: what its folder means, and all that services ever see of it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mainstem.events.errors import Rejected, faults
-from mainstem.feature_engine import CompiledSet, load
+from mainstem.feature_engine import CompiledSet, DefinitionError, authored, load
 from mainstem.feature_engine.expressions import spec_of
 from mainstem.project.canonical import address, canonical
 from mainstem.project.charter import Charter
@@ -90,6 +90,16 @@ class ProjectDefinition(BaseModel):
             fault = self.misjoined(what, model.label.source, model.label.key, label)
             if fault is not None:
                 yield Unjoined(of_model=True, name=name, feature_set=label, found=fault[0], fix=fault[1])
+
+    def unwritten(self, before: Collection[FeatureSetDefinition]) -> Iterator[tuple[str, DefinitionError]]:
+        """Yield the labels of the sets that no folder may declare, with why; those of `before` stay as they are."""
+        kept = [part.spec for part in before]
+        for label, part in self.feature_sets.items():
+            if part.spec not in kept:
+                try:
+                    authored.refuse(part.compiled.definition)
+                except DefinitionError as error:
+                    yield label, error
 
     def misjoined(self, what: str, source: str, key: str, feature_set: str) -> tuple[str, str] | None:
         """Return what keeps a label of a set, called `what`, from being joined, and what to do; None if nothing does.

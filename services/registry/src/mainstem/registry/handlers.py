@@ -54,7 +54,7 @@ async def apply_project(
     """Put a definition in force, its topics created first; nothing happens when it is in force already.
 
     What would change a feature set under a version that pins it is refused, and each such version has it on record.
-    Raises Problem 409 when a name or a topic is not the project's to take, and Rejected when a label cannot be joined.
+    Raises Problem 409 when a name or a topic is not the project's to take, and Rejected for what no folder may declare.
     """
     await book.lock("projects")
     name = definition.charter.name
@@ -64,8 +64,8 @@ async def apply_project(
     in_force = {project.name: project.definition_id for project in await book.projects()}
     if in_force.get(name) == definition.id:
         return Application(name, definition.id, unchanged=True)
-    _labels_can_be_joined(definition)
     known = await book.definitions()
+    _may_be_declared(definition, [old.content for old in known if old.definition_id == in_force.get(name)])
     others = [other for other in known if other.project != name and other.definition_id in in_force.values()]
     _names_are_free(definition, others)
     topics = implied_topics(definition)
@@ -159,8 +159,14 @@ def _is_ours(group: str, label: str) -> bool:
     return group in rows.readers or group == f"{rows.writer}-check-{label}"
 
 
-def _labels_can_be_joined(definition: ProjectDefinition) -> None:
-    """Refuse what the loader of a project folder refuses, in its words: a definition need not come from a folder."""
+def _may_be_declared(definition: ProjectDefinition, before: Sequence[ProjectDefinition]) -> None:
+    """Refuse what the loader of a project folder refuses, in its words: a definition need not come from a folder.
+
+    The sets of the definition before stay as they are: versions may pin them.
+    """
+    kept = [part for old in before for part in old.feature_sets.values()]
+    for label, error in definition.unwritten(kept):
+        raise Rejected(f"feature set {label!r}: {error}")
     for fault in definition.unjoined():
         raise Rejected(f"{fault.found}; {fault.fix}")
 
