@@ -168,6 +168,7 @@ def test_an_attribute_that_begins_with_a_low_line_is_no_column():
     [
         (lambda: order.due.local("UTC").hour(), r"a part of a local time is no function: write it without \(\)"),
         (lambda: order("amount"), r'the stream order is no function: write order\["amount"\]'),
+        (order.stream, r"the column order.stream is no function: write it without \(\)"),
         (lambda: shop("amount"), "a group of order is no function: take one of age, count"),
         (lambda: order.name[0], "the column order.name has no parts: it is compared"),
         (lambda: len(order.name), "the column order.name has no length: let the source send it"),

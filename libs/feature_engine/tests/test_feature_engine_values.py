@@ -21,7 +21,7 @@ from mainstem.feature_engine import (
     boolean,
     category,
     column_types,
-    expressions,
+    constants,
     feature_set,
     fixed,
     inference,
@@ -212,7 +212,7 @@ def test_keys_meet_across_streams_by_the_name_of_the_column():
     assert Engine(Friends.compile()).process(batch).values[:, 0].tolist() == [2, 0, 0]
 
 
-@pytest.mark.parametrize("module", [column_types, expressions, inference, layout, localtime, zones])
+@pytest.mark.parametrize("module", [column_types, constants, inference, layout, localtime, zones])
 def test_the_examples_in_the_docstrings_are_true(module):
     result = doctest.testmod(module)
     assert (result.failed, result.attempted > 0) == (0, True)

@@ -45,7 +45,7 @@ def test_a_model_takes_its_label_from_the_target_of_its_set(tmp_path: Path) -> N
 
 def test_what_is_no_feature_set_gives_no_label(tmp_path: Path) -> None:
     with pytest.raises(
-        ProjectError, match=r"Label\.of\(\): <class 'int'> is no feature set; give the class below @feature_set"
+        ProjectError, match=r"Label\.of\(\): the class int is no feature set; give the class below @feature_set"
     ):
         load(
             tmp_path,

@@ -46,6 +46,15 @@ def said(folder: Path, **changes: tuple[str, str]) -> str:
             "worth = where(baskets.worth > 5, 1, 0)",
             "features.py:9: worth: NameError: name 'where' is not defined; write from mainstem.feature_engine impo",
         ),
+        (
+            "worth = basket['worth']",
+            "features.py:9: worth: TypeError: source 'basket' has no 'worth': its stream has, wri",
+        ),
+        (
+            "worth = basket.stream().by('basket').count('1h')",
+            "features.py:9: worth: two streams are named basket; rena",
+        ),
+        ("class worth: pass", "features.py:9: worth: the class worth is not a feature; assign a column"),
         ("def worth(self): return 5", "features.py:9: worth: the function worth is not a feature; assign a column"),
     ],
 )
@@ -208,6 +217,11 @@ def test_a_source_that_is_declared_wrong_is_named_with_its_line(
             LABEL,
             'Label("basket")',
             "model.py:5: Label(): it takes no value without a name, not 1 (source=, key=, colum",
+        ),
+        (
+            LABEL,
+            LABEL.replace("'1d'", "5").replace('"1d"', "5"),
+            "model.py:5: Label(): wait is 5, which is not a durat",
         ),
         ("seed=1", "sed=1", "model.py:3: model(): it has no sed= (seed= is meant); write model(name, feature_set=..."),
         ("seed=1", "seed='x'", "model.py:3: seed is 'x': Input should be a valid integer"),

@@ -16,13 +16,12 @@ from mainstem.events.errors import Rejected
 from mainstem.events.instants import NEVER, render
 from mainstem.feature_engine import feature_set, load, target
 from mainstem.project import Label, ProjectDefinition
-from mainstem.testkit.clock import HOUR
 from mainstem.testkit.projects import shop, storms
 from mainstem.testkit.records import Taken
 
 NAN = float("nan")
 COMPILED = shop().feature_sets["buying"].compiled
-RULE = Label(source="payments", key="shop", column="paid", above=10, wait=HOUR)
+RULE = Label(source="payments", key="shop", column="paid", above=10, wait="1h")
 WAIT = RULE.wait
 
 

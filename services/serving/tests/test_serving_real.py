@@ -58,7 +58,7 @@ def definition():
     storm = model(
         "storm",
         feature_set="gusts",
-        label=Label(source="damage", key="sensor", column="loss", above=1, wait=1),
+        label=Label(source="damage", key="sensor", column="loss", above=1, wait="1s"),
         training_window="10d",
         evaluation_window="1d",
         estimator=Estimator(),

@@ -5,14 +5,13 @@ Nothing is checked while a declaration is written, so that every complaint can n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from reprlib import Repr
 from types import FunctionType
-from typing import TYPE_CHECKING, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, NoReturn
 
 from mainstem.feature_engine.calls import Uncalled, written
 from mainstem.feature_engine.column_types import ColumnType
-from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, Number, StreamSpec, Text
+from mainstem.feature_engine.definition import AS_OF, DECAY, WINDOWED, StreamSpec
 from mainstem.feature_engine.localtime import PARTS
 from mainstem.feature_engine.misuse import Unread, Unwritten, lacks
 
@@ -179,8 +178,10 @@ class Column(Expression):
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Raise TypeError: what was meant is an aggregate."""
-        instead = f'{spec_of(self.stream).name}.by("shop").{self.name}(...)'
-        raise TypeError(f"{shown(self)} is no function: group the stream first, like {instead}")
+        instead = "write it without ()"
+        if self.name in AGGREGATES:
+            instead = f'group the stream first, like {spec_of(self.stream).name}.by("shop").{self.name}(...)'
+        raise TypeError(f"{shown(self)} is no function: {instead}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -350,7 +351,13 @@ def shown(value: object) -> str:
         case _ if type(value) in _THINGS:
             return _THINGS[type(value)]
         case _:
-            return f"the function {value.__name__}" if isinstance(value, FunctionType) else _SHORT.repr(value)
+            return _python(value)
+
+
+def _python(value: object) -> str:
+    if isinstance(value, FunctionType | type):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
+    return _SHORT.repr(value)
 
 
 _SHORT = Repr()
@@ -368,29 +375,3 @@ _THINGS: Mapping[type, str] = {
     list: "a list",
     dict: "a dict",
 }
-
-
-def number(value: float) -> Number:
-    """Return a number as written, in lowest terms of ten; raise ValueError for what is no finite number.
-
-    >>> number(15.5), number(300), number(0.001)
-    (Number(value=155, scale=10), Number(value=300, scale=1), Number(value=1, scale=1000))
-    """
-    written = Decimal(str(value))
-    if not written.is_finite():
-        raise ValueError(f"{value!r} is no number")
-    top, bottom = written.as_integer_ratio()
-    digits = max(0, -int(written.normalize().as_tuple().exponent))
-    return Number(top * 10**digits // bottom, 10**digits)
-
-
-def constant(value: object) -> Number | Text | None:
-    """Return a constant as data, None for what is none."""
-    if isinstance(value, str):
-        return Text(value)
-    return number(value) if is_number(value) else None
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a constant is a number; a truth is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

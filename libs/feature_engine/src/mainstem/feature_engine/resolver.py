@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mainstem.feature_engine import definition
 from mainstem.feature_engine.calls import Uncalled
 from mainstem.feature_engine.column_types import Kind, is_unicode
+from mainstem.feature_engine.constants import constant, is_number, number
 from mainstem.feature_engine.definition import AS_OF, DECAY, Aggregate, Local, Operation, StreamSpec
 from mainstem.feature_engine.durations import microseconds
 from mainstem.feature_engine.errors import DefinitionError
@@ -19,9 +20,6 @@ from mainstem.feature_engine.expressions import (
     Target,
     Window,
     Windowed,
-    constant,
-    is_number,
-    number,
     shown,
     spec_of,
 )

@@ -169,10 +169,10 @@ def _streams(declared: FeatureSet, features: list[Feature]) -> Iterator[StreamSp
     """Yield the spine and then the other streams in order of first use, each with the columns in use."""
     spine = spec_of(declared.spine).name
     streams = {spine: declared.spine}
-    for value in declared.declared.values():
+    for feature, value in declared.declared.items():
         for stream in _named(value):
             if streams.setdefault(spec_of(stream).name, stream) is not stream:
-                raise twins(declared.name, spec_of(stream).name)
+                raise twins(feature, spec_of(stream).name)
     for name, value in declared.declared.items():
         match value:
             case Target(Made(_, (Column(later, _), _))) if streams.get(spec_of(later).name, later) is not later:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, Self, TypedDict, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -74,9 +74,12 @@ class SourceContract(BaseModel):
     if not TYPE_CHECKING:  # for a type checker what is missing is missing
 
         def __getattr__(self, name: str) -> object:
-            if not name.startswith("_") and name in self.columns:
+            if not name.startswith("_") and name in {*self.columns, "by"}:
                 raise AttributeError(f"source {self.name!r} has no {name}: its stream has, write {self.name}.stream()")
             return super().__getattr__(name)
+
+        def __getitem__(self, name: str) -> NoReturn:
+            raise TypeError(f"source {self.name!r} has no {shown(name)}: its stream has, write {self.name}.stream()")
 
     @cached_property
     def id(self) -> str:

@@ -6,7 +6,7 @@ It fits on rows recorded in [T - training window, T - evaluation window) and eva
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,13 +20,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Named(BaseModel):
-    """What an author makes by calling its class: all that it takes has a name."""
+    """What an author makes by calling its class: all that it takes has a name, and a duration is a text."""
+
+    DURATIONS: ClassVar[tuple[str, ...]] = ()
 
     if not TYPE_CHECKING:
 
-        def __new__(cls, *given: object, **_: object) -> Self:
-            """Refuse values without a name; pydantic sees to the rest."""
+        def __new__(cls, *given: object, **settings: object) -> Self:
+            """Refuse values without a name and durations that are none; pydantic sees to the rest."""
             by_names(cls.__name__, list(cls.model_fields), given)
+            for name in cls.DURATIONS:
+                if not isinstance(settings.get(name, ""), str):
+                    problem = f"{name} is {shown(settings[name])}, which is not a duration"
+                    raise DefinitionError(f"{cls.__name__}()", problem, f"write a text, {name}='24h'")
             return super().__new__(cls)
 
 
@@ -34,6 +40,8 @@ class Label(Named):
     """The truth about a spine record: whether a number in a later record of the same key lies above a threshold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    DURATIONS: ClassVar[tuple[str, ...]] = ("wait",)
 
     source: Name = Field(description="Source whose record brings the truth.")
     key: Name = Field(description="Column that the spine is keyed by, and that the source has too.")
@@ -56,7 +64,8 @@ class Label(Named):
             fix = "declare one beside the features, late = target(paid.amount > 0, on=..., wait=...)"
             raise DefinitionError("Label.of()", f"feature set {feature_set.name!r} has no target", fix)
         above = target.above.value / target.above.scale
-        return cls(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)
+        rule = {"source": target.stream, "key": target.on, "column": target.column, "above": above}
+        return cls.model_validate({**rule, "wait": target.wait})
 
     def last_in_time(self, known_us: Sequence[int], event_us: int) -> int | None:
         """Return the place of the truth about what happened at `event_us`, or None when it did not come in time.

@@ -26,7 +26,8 @@ class Place:
             return line_of(self.file.read_text(encoding="utf-8"), (name,))
         names = [node for node in ast.walk(self.declared) if isinstance(node, ast.Name) and node.id == name]
         said = [node.lineno for node in names if isinstance(node.ctx, ast.Store)]
-        said += [node.lineno for node in self.declared.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        blocks = [node for node in self.declared.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        said += [node.lineno for node in blocks if node.name == name]
         decorators = [node.lineno for node in self.declared.decorator_list]
         return max(said, default=min(decorators, default=self.declared.lineno))
 

@@ -26,7 +26,7 @@ from mainstem.project import (
     source,
 )
 from mainstem.project.contract import SourceContract
-from mainstem.testkit.clock import DAY, HOUR
+from mainstem.testkit.clock import DAY
 
 
 def orders(**settings: Any) -> SourceContract:
@@ -125,7 +125,7 @@ def _storm(name: str, features: str, outcome: str) -> ModelDefinition:
     return model(
         name,
         feature_set=features,
-        label=Label(source=outcome, key="sensor", column="loss", above=10, wait=6 * HOUR),
+        label=Label(source=outcome, key="sensor", column="loss", above=10, wait="6h"),
         training_window="10d",
         evaluation_window="1d",
         estimator=Estimator(params={"max_iter": 10}),

@@ -24,7 +24,8 @@ def declared_labels(definition: ProjectDefinition, feature_set: str) -> list[Lab
     target = definition.feature_sets[feature_set].compiled.target
     if target is not None:
         above = target.above.value / target.above.scale
-        return [Label(source=target.stream, key=target.on, column=target.column, above=above, wait=target.wait)]
+        rule = {"source": target.stream, "key": target.on, "column": target.column, "above": above}
+        return [Label.model_validate({**rule, "wait": target.wait})]
     models = (model for model in definition.models.values() if model.feature_set == feature_set)
     return list(dict.fromkeys(model.label for model in models))
 
