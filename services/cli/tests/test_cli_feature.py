@@ -282,11 +282,16 @@ def test_equal_rows_are_equal_whatever_their_order():
     assert (found.rows, found.copies, found.cells, found.differing, found.equal) == (2, 0, 4, 0, True)
 
 
-def test_a_second_copy_of_a_row_counts_once_whatever_it_says():
-    first = [taken("x", [1.5, None], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
-    rows = [*first, taken("x", [1.5, 9.0], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
-    found = compare(published(*rows), recomputed(("x", [1.5, NAN]), ("y", [0.1, 7.0])), NAMES)
+def test_a_second_copy_of_a_row_is_no_row_and_is_told_when_it_says_something_else():
+    rows = [taken("x", [1.5, None], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
+    again = [taken("x", [1.5, None], origin="f/src.a/0/7"), taken("y", [0.1, 7.0], origin="f/src.a/0/8")]
+    forged = taken("x", [1.5, 9.0], origin="f/src.a/0/7")
+    anew = recomputed(("x", [1.5, NAN]), ("y", [0.1, 7.0]))
+    found = compare(published(*rows, *again), anew, NAMES)
     assert (found.rows, found.copies, found.cells, found.differing, found.equal) == (2, 2, 4, 0, True)
+    found = compare(published(*rows, *again, forged), anew, NAMES)
+    assert (found.rows, found.copies, found.cells, found.differing, found.equal) == (2, 3, 4, 1, False)
+    assert (found.first.published, found.first.offset) == (9.0, forged.offset)
 
 
 def test_a_row_that_is_written_twice_without_an_origin_of_ours_is_two_rows():

@@ -125,7 +125,7 @@ _PAYLOAD = msgspec.json.Decoder(_Payload)
 
 @dataclass(slots=True)
 class Published:
-    """The rows that the stream published under one definition, each once, as every reader takes them (ADR 1)."""
+    """The rows that the stream published under one definition, second copies among them (ADR 1)."""
 
     definition: str
     width: int  #: values of a row
@@ -134,21 +134,17 @@ class Published:
     values: list[NDArray[np.float64]] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)  #: spine records whose row has another definition
     unreadable: list[str] = field(default_factory=list)  #: places of what is called a row and is none; passed over
+    first: list[bool] = field(default_factory=list)  #: whether it is the row that readers take, not a second copy
     _fence: Fence = field(default_factory=Fence)
-
-    @property
-    def copies(self) -> int:
-        """Return how many second copies of rows were dropped."""
-        return self._fence.dropped
 
     def take(self, records: Sequence[Record]) -> None:
         """Keep the rows among some records of the set's topic, those of each partition in order."""
         rows = list(self._rows([record for record in records if header(record, "ce_type") == _ROW]))
-        theirs = ((record, row) for record, row in rows if row.definition == self.definition)
-        ours = [(record, row) for record, row in theirs if self._fence.admit([record])[0]]
+        ours = [(record, row) for record, row in rows if row.definition == self.definition]
         self.elsewhere.update(row.spine_id for _, row in rows if row.definition != self.definition)
         self.spine_ids += [row.spine_id for _, row in ours]
         self.places += [(record.partition, record.offset) for record, _ in ours]
+        self.first += [bool(self._fence.admit([record])[0]) for record, _ in ours]
         if ours:
             self.values.append(np.array([row.values for _, row in ours], np.float64))
 
@@ -200,7 +196,7 @@ class Comparison:
     """What a comparison found, cell by cell as bits."""
 
     rows: int
-    #: Second copies of rows, which are neither counted nor compared.
+    #: Second copies of rows: no reader takes them, so they do not count as rows or cells, but one that differs is told.
     copies: int
     cells: int
     differing: int
@@ -233,8 +229,9 @@ def compare(published: Published, recomputed: Recomputed, features: Sequence[str
         first = Difference(published.spine_ids[at], *published.places[at], features[column], *cells)
     unknown = [published.spine_ids[row] for row in np.flatnonzero(rows < 0).tolist()]
     missing = _missing(published, recomputed, rows)
-    counted = (len(rows), published.copies, was.size, len(different))
-    return Comparison(*counted, unknown, missing, published.unreadable, first)
+    taken = np.array(published.first, np.bool_)
+    counts = int(taken.sum()), int((~taken).sum()), int(taken[known].sum()) * len(features), len(different)
+    return Comparison(*counts, unknown, missing, published.unreadable, first)
 
 
 def _missing(published: Published, recomputed: Recomputed, rows: NDArray[np.int64]) -> list[str]:
