@@ -128,10 +128,10 @@ def test_a_loaded_definition_computes_the_same_bytes(compiled, random_log, batch
 
 PREPARED = """
 from mainstem.feature_engine import prepare
-from mainstem.feature_engine.kernel.encoding import mark_years, write_fixed, write_whole
+from mainstem.feature_engine.kernel.encoding import write_fixed, write_texts, write_times, write_truths
 from mainstem.feature_engine.kernel.fold import between, deal, finish, fold, recount
 prepare()
-called = mark_years, write_fixed, write_whole, between, deal, finish, fold, recount
+called = write_fixed, write_texts, write_times, write_truths, between, deal, finish, fold, recount
 print({len(function.signatures) for function in called})
 """
 

@@ -32,7 +32,7 @@ from mainstem.feature_engine import (
     zones,
 )
 from mainstem.feature_engine.clocks import Clocks
-from mainstem.feature_engine.columns import Dictionary, write_table
+from mainstem.feature_engine.columns import Dictionary, Encoder
 from mainstem.feature_engine.durations import microseconds
 from mainstem.feature_engine.kernel.exact import nearest, product, spread
 from mainstem.feature_engine.kernel.machine import local
@@ -45,15 +45,18 @@ LIMB = 2**31
 
 def encode_number(kind, values):
     """Return the stored values of one column and how many of them were out of range."""
-    table, outside = write_table({"x": kind}, {"x": values}, len(values), Dictionary().encode)
-    return table[:, 0], outside.get("x", 0)
+    table = np.empty((1, len(values)), np.int64)
+    outside = Encoder("s", {"x": kind}, {}, Clocks([])).write(
+        {"x": values}, table, np.arange(len(values)), Dictionary.encode
+    )
+    return table[0], outside.get("x", 0)
 
 
 def local_part(instants, zone, part):
     clocks = Clocks([zone])
-    table = np.array(instants, np.int64).reshape(-1, 1)
-    clocks.note(table, [0])
-    return [int(local(clocks.table, *clocks.places.tolist(), at, PARTS.index(part))) for at in table[:, 0].tolist()]
+    table, lines = np.empty((1, len(instants)), np.int64), np.arange(len(instants))
+    Encoder("s", {"x": time()}, {}, clocks).write({"x": instants}, table, lines, Dictionary.encode)
+    return [int(local(clocks.table, 0, at, PARTS.index(part))) for at in instants]
 
 
 def test_numbers_are_stored_to_the_scale_and_out_of_range_is_null_and_counted():

@@ -7,8 +7,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mainstem.feature_engine.column_types import ColumnType
-
 Values = NDArray[np.generic] | Sequence[object]
 
 
@@ -80,22 +78,8 @@ def part(batch: Batch, streams: Sequence[str], first: int, last: int) -> Batch:
     return Batch(stream[first:last], batch.event_time[first:last], batch.arrival[first:last], columns)
 
 
-def check_lengths(batch: Batch, streams: Mapping[str, Mapping[str, ColumnType]]) -> None:
-    """Raise ValueError, naming what is wrong, unless there is one event time, arrival and value for each event."""
+def check_lengths(batch: Batch) -> None:
+    """Raise ValueError, naming what is wrong, unless there is one event time and arrival for each event."""
     if not len(batch.stream) == len(batch.event_time) == len(batch.arrival):
         given = f"{len(batch.event_time)} event times and {len(batch.arrival)} arrivals"
         raise ValueError(f"{len(batch.stream)} streams, {given}: give one each")
-    if len(streams) == 1:
-        counts = [len(batch.stream)]
-    else:
-        counts = np.bincount(np.asarray(batch.stream).clip(0), minlength=len(streams)).tolist()
-    for count, (stream, columns) in zip(counts, streams.items(), strict=False):
-        check_columns(stream, columns, batch.columns.get(stream, {}), count)
-
-
-def check_columns(stream: str, columns: Mapping[str, ColumnType], values: Mapping[str, Values], count: int) -> None:
-    """Raise ValueError, naming the column, unless each has a value for each event."""
-    for column in columns if count else ():
-        given = len(values.get(column, ()))
-        if given != count:
-            raise ValueError(f"{stream}.{column} has {given} values for {count} events: give one each")

@@ -1,25 +1,30 @@
 """From values as they come to a table of what is stored: one int64 each, NULL for what is missing or out of range."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.feature_engine.batch import Values
+from mainstem.feature_engine.clocks import Clocks
 from mainstem.feature_engine.column_types import EXACT, NULL, ColumnType, Kind
-from mainstem.feature_engine.kernel.encoding import write_fixed, write_whole
+from mainstem.feature_engine.kernel.encoding import write_fixed, write_texts, write_times, write_truths
 from mainstem.feature_engine.kernel.fields import Ints
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 
-Encode = Callable[[str, Values], Ints]
+#: A dtype is found faster than the type that stands for it.
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
 
 class Dictionary:
     """Numbers for texts, in order of first appearance; shared by columns whose values meet."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._numbers: dict[object, int] = {None: NULL}
-        self._learn(texts)
+        self._numbers: dict[object, int] = {}
+        #: Returns the number of a text, NULL for None; raises KeyError for one that is not known.
+        self.look_up = self._numbers.__getitem__
+        self.restore(texts)
 
     def __len__(self) -> int:
         return len(self._numbers) - 1
@@ -29,11 +34,16 @@ class Dictionary:
         """The texts in order of their numbers."""
         return [str(text) for text in self._numbers if text is not None]
 
+    def restore(self, texts: Iterable[str]) -> None:
+        """Know these texts and no others."""
+        self._numbers.clear()
+        self._numbers[None] = NULL
+        self._learn(texts)
+
     def sort(self) -> Ints:
         """Give the texts numbers in their own order; return the new number of each old one."""
         old = self.texts
-        self._numbers = {None: NULL}
-        self._learn(sorted(old))
+        self.restore(sorted(old))
         return self._look_up(old)
 
     def keep(self, kept: NDArray[np.bool_]) -> Ints:
@@ -41,9 +51,7 @@ class Dictionary:
 
         The order stays.
         """
-        texts = self.texts
-        self._numbers = {None: NULL}
-        self._learn(text for text, stays in zip(texts, kept.tolist(), strict=True) if stays)
+        self.restore([text for text, stays in zip(self.texts, kept.tolist(), strict=True) if stays])
         return np.where(kept, np.cumsum(kept) - 1, NULL)
 
     def encode(self, values: Values) -> Ints:
@@ -62,38 +70,72 @@ class Dictionary:
             return np.array([self._numbers.get(value, NULL) for value in values], np.int64)
 
     def _look_up(self, values: Values) -> Ints:
-        return np.fromiter(map(self._numbers.__getitem__, values), np.int64, len(values))
+        return np.fromiter(map(self.look_up, values), np.int64, len(values))
 
     def _learn(self, texts: Iterable[object]) -> None:
         for text in dict.fromkeys(texts):
             self._numbers.setdefault(text, len(self))
 
 
-def write_table(
-    columns: Mapping[str, ColumnType], values: Mapping[str, Values], lines: int, encode: Encode
-) -> tuple[Ints, dict[str, int]]:
-    """Return the stored values (line, column) and how many were out of range, by column; `encode` numbers texts."""
-    table = np.empty((lines, len(columns)), np.int64)
-    outside = {}
-    for number, (name, kind) in enumerate(columns.items()):
-        given = values.get(name, ())
-        if kind.kind is Kind.CATEGORY:
-            table[:, number] = encode(name, given)
-        elif found := _write_number(kind, given, table, number):
-            outside[name] = found
-    return table, outside
+class Encoder:
+    """Writes the values of a stream's events into a table, whose first columns are those of the stream.
+
+    The texts of a column get their numbers from its dictionary; the clocks learn the years of its instants.
+    """
+
+    def __init__(
+        self, stream: str, columns: Mapping[str, ColumnType], dictionaries: Mapping[str, Dictionary], clocks: Clocks
+    ) -> None:
+        self._stream, self._columns = stream, columns
+        self._texts = {name: dictionaries[name] for name, kind in columns.items() if kind.kind is Kind.CATEGORY}
+        self._look_ups = [dictionary.look_up for dictionary in self._texts.values()]
+        self._places = np.array([list(columns).index(name) for name in self._texts], np.int64)
+        self._numbers = list(_numbers(columns, clocks.years))
+        self._clocks = clocks
+
+    def check(self, values: Mapping[str, Values], count: int) -> None:
+        """Raise ValueError, naming the column, unless each has a value for each event."""
+        for column in self._columns if count else ():
+            given = len(values.get(column, ()))
+            if given != count:
+                raise ValueError(f"{self._stream}.{column} has {given} values for {count} events: give one each")
+
+    def write(
+        self, values: Mapping[str, Values], table: Ints, lines: Ints, number: Callable[[Dictionary, Values], Ints]
+    ) -> dict[str, int]:
+        """Write the values of some events, one at least, into these lines; return by column how many are out of range.
+
+        `number` gives the numbers of texts when one of them is not known.
+        """
+        if self._texts:
+            texts = [values[name] for name in self._texts]
+            try:
+                numbers = chain.from_iterable(map(map, self._look_ups, texts))
+                found = np.fromiter(numbers, _INT64, len(texts) * len(lines))
+            except KeyError:
+                found = np.concatenate(list(map(number, self._texts.values(), texts)))
+            write_texts(found, table, lines, self._places)
+        outside = {}
+        for name, write, dtype, given in self._numbers:
+            if count := write(np.ascontiguousarray(values[name], dtype), table, lines, *given):
+                outside[name] = count
+        self._clocks.learn()
+        return outside
 
 
-def _write_number(kind: ColumnType, values: Values, table: Ints, column: int) -> int:
-    if kind.kind is Kind.FIXED:
-        lo, hi = (-EXACT if kind.lo is None else kind.lo), (EXACT if kind.hi is None else kind.hi)
-        return write_fixed(np.ascontiguousarray(values, np.float64), kind.scale, lo, hi, table, column)
-    whole = np.ascontiguousarray(values, np.int64)
-    if kind.kind is Kind.TIME:
-        return write_whole(whole, NULL, FIRST_INSTANT, LAST_INSTANT, table, column)
-    return write_whole(whole, -1, 0, 1, table, column)
+_Number = tuple[str, Callable[..., int], np.dtype[np.generic], tuple[Ints, ...]]
+"""Of a column of numbers: its name, how it is written, as what, and what is given besides, a rule first."""
 
 
-def instants_of(columns: Mapping[str, ColumnType]) -> list[int]:
-    """Return the numbers of the columns that hold instants."""
-    return [number for number, kind in enumerate(columns.values()) if kind.kind is Kind.TIME]
+def _numbers(columns: Mapping[str, ColumnType], years: Ints) -> Iterator[_Number]:
+    for place, (name, kind) in enumerate(columns.items()):
+        match kind.kind:
+            case Kind.FIXED:
+                lo, hi = (-EXACT if kind.lo is None else kind.lo), (EXACT if kind.hi is None else kind.hi)
+                yield name, write_fixed, _FLOAT64, (np.array([place, kind.scale, lo, hi]),)
+            case Kind.TIME:
+                yield name, write_times, _INT64, (np.array([place, FIRST_INSTANT, LAST_INSTANT]), years)
+            case Kind.BOOLEAN:
+                yield name, write_truths, _INT64, (np.array([place]),)
+            case Kind.CATEGORY:
+                pass

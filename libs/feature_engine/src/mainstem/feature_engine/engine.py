@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.feature_engine import snapshot
-from mainstem.feature_engine.batch import Aggregates, Batch, Rows, Values, check_columns, check_lengths, part
+from mainstem.feature_engine.batch import Aggregates, Batch, Rows, Values, check_lengths, part
 from mainstem.feature_engine.clocks import Clocks
-from mainstem.feature_engine.column_types import NULL
-from mainstem.feature_engine.columns import Dictionary, instants_of, write_table
+from mainstem.feature_engine.columns import Dictionary, Encoder
 from mainstem.feature_engine.compiled import CompiledSet
 from mainstem.feature_engine.definition import Aggregate
 from mainstem.feature_engine.domains import domains
 from mainstem.feature_engine.errors import SnapshotError
 from mainstem.feature_engine.index import Index
 from mainstem.feature_engine.kernel import fold as kernel
-from mainstem.feature_engine.kernel.fields import NEVER, Floats, Ints
+from mainstem.feature_engine.kernel.fields import AT_INDEX, NEVER, PROGRESS, Floats, Ints
 from mainstem.feature_engine.kernel.fold import Order
+from mainstem.feature_engine.kernel.tables import Tables
 from mainstem.feature_engine.layout import Key
 from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.programs import compile_exact
@@ -53,16 +53,20 @@ class Engine:
         self._streams = list(compiled.streams.items())
         self._domains = domains(compiled.definition)
         self._dictionaries = {name: Dictionary() for name in sorted(set(self._domains.values()))}
+        by_column = {column: self._dictionaries[domain] for column, domain in self._domains.items()}
         self._indices = _indices(compiled)
-        self._period = _period(self._indices, compiled.definition.lateness)
+        self._tables = Tables([index.tables.given for index in self._indices])
+        self._progress = np.zeros(PROGRESS, np.int64)
+        self._lateness = compiled.definition.lateness
+        self._period = _period(self._indices, self._lateness)
         zones: list[str] = []
         self._terms = [compile_exact(i.terms, self._streams[i.key.stream][1], zones) for i in self._indices]
         self._aggregates = compiled.definition.aggregates
         self._rows = RowProgram(compiled, zones)
         self._clocks = Clocks(zones)
-        self._instants = [instants_of(columns) if zones else [] for _, columns in self._streams]
+        self._encoders = [Encoder(stream, columns, by_column, self._clocks) for stream, columns in self._streams]
+        self._width = max(len(columns) for _, columns in self._streams)
         self._shard = shard
-        self._owned: list[NDArray[np.bool_]] = []
         self.reached = NEVER  #: the newest arrival, in µs
         self._bind()
 
@@ -71,21 +75,18 @@ class Engine:
         return Rows.joined([(first, self._process(part)) for first, part in self._periods(batch)])
 
     def _process(self, batch: Batch) -> Rows:
-        order, tables = self._take(batch)
-        aggregates, _ = self._fold(order, tables, applied=True)
-        values = self._rows.values(self._clocks, tables[0], aggregates)
-        return Rows(np.flatnonzero(order[0] == 0), values, np.flatnonzero(order[4]))
+        order, events, spine, late = self._take(batch)
+        aggregates = self._fold(order, events, len(spine), applied=True)
+        return Rows(spine, self._rows.values(self._clocks, events, spine, aggregates), late.nonzero()[0])
 
     def aggregate(self, batch: Batch) -> Aggregates:
         """Answer and apply as `process` does, up to the aggregates; an `Assembler` makes the rows."""
         return Aggregates.joined([(first, self._aggregate(part)) for first, part in self._periods(batch)])
 
     def _aggregate(self, batch: Batch) -> Aggregates:
-        order, tables = self._take(batch)
-        values, owned = self._fold(order, tables, applied=True)
-        return Aggregates(
-            np.flatnonzero(order[0] == 0), values, owned if self._shard else np.ones(values.shape, np.bool_)
-        )
+        order, events, spine, _ = self._take(batch)
+        values = self._fold(order, events, len(spine), applied=True)
+        return Aggregates(spine, values, self._mine(events[:, spine]))
 
     def _periods(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
         """Yield the parts of a batch, each with the place where it begins, and forget old keys between two periods.
@@ -96,7 +97,6 @@ class Engine:
         if self._period is None or not len(arrivals) or self._newest(arrivals) == arrivals[-1] // self._period:
             yield 0, batch
             return
-        check_lengths(batch, self.compiled.streams)
         self._deal(batch)
         numbers = np.concatenate([[self._newest(arrivals)], arrivals // self._period])
         cuts = np.flatnonzero(np.diff(numbers)).tolist()
@@ -114,7 +114,7 @@ class Engine:
         """Forget keys and texts of which nothing can be asked any more, now that no query lies before an instant."""
         self._sort()
         for index in self._indices:
-            index.forget(instant - self.compiled.definition.lateness)
+            index.forget(instant - self._lateness)
         kept = {name: np.zeros(len(dictionary), np.bool_) for name, dictionary in self._dictionaries.items()}
         for index in self._indices:
             keys, categories = index.known()
@@ -132,17 +132,21 @@ class Engine:
             index.renumber(by_column[index.by], len(self._numbers(index.by)), by_column)
         self._bind()
 
-    def _take(self, batch: Batch) -> tuple[Order, list[Ints]]:
-        """Return order and tables of a batch, counted."""
-        check_lengths(batch, self.compiled.streams)
-        order, counts = self._deal(batch)
-        tables = [self._write(number, batch, count) for number, (count, _) in enumerate(counts)]
-        for (stream, _), (count, late) in zip(self._streams, counts, strict=True):
-            self.applied[stream] += count - late
-            self.too_late[stream] += late
-        if len(batch.arrival):
-            self.reached = int(batch.arrival[-1])
-        return order, tables
+    def _take(self, batch: Batch) -> tuple[Order, Ints, Ints, NDArray[np.bool_]]:
+        """Return of a batch, counted, the order, the stored values, which events are the spine's and which too late."""
+        order, lines, late, counts = self._deal(batch)
+        events = np.empty((self._width, len(lines)), np.int64)
+        for (stream, _), encoder, (count, missed, end) in zip(self._streams, self._encoders, counts, strict=True):
+            if count:
+                of_stream = lines[end - count : end]
+                outside = encoder.write(batch.columns[stream], events, of_stream, Dictionary.encode)
+                for column, found in outside.items():
+                    self.out_of_range[f"{stream}.{column}"] += found
+                self.applied[stream] += count - missed
+                self.too_late[stream] += missed
+        if len(lines):
+            self.reached = int(order[2][-1])
+        return order, events, lines[: counts[0][0]], late
 
     def read(self, columns: Mapping[str, Values], event_time: Ints) -> Floats:
         """Return the features of entities at moments, without an event: nothing is applied, counted or learnt.
@@ -150,17 +154,18 @@ class Engine:
         `columns` are those of the spine, with a value for each moment; of a text that no event had there is nothing.
         Raises ValueError for a moment before the newest arrival by more than the lateness: what it needs may be gone.
         """
-        (spine, kinds), count = self._streams[0], len(event_time)
-        check_columns(spine, kinds, columns, count)
+        encoder, count = self._encoders[0], len(event_time)
+        encoder.check(columns, count)
         moments = np.ascontiguousarray(event_time, np.int64)
-        oldest = max(FIRST_INSTANT, self.reached - self.compiled.definition.lateness)
+        oldest = max(FIRST_INSTANT, self.reached - self._lateness)
         if not kernel.between(moments, oldest, LAST_INSTANT):
             raise ValueError(f"moments must lie between {oldest} and {LAST_INSTANT}: what came before may be gone")
-        table, _ = write_table(kinds, columns, count, lambda name, texts: self._numbers(name).find(texts))
-        self._clocks.note(table, self._instants[0])
-        order = (np.zeros(count, np.int8), moments, moments, np.arange(count), np.zeros(count, np.bool_))
-        aggregates, _ = self._fold(order, [table] * len(self._streams), applied=False)
-        return self._rows.values(self._clocks, table, aggregates)
+        events, lines = np.empty((self._width, count), np.int64), np.arange(count)
+        if count:
+            encoder.write(columns, events, lines, Dictionary.find)
+        order = np.zeros(count, np.int8), moments, moments
+        aggregates = self._fold(order, events, count, applied=False)
+        return self._rows.values(self._clocks, events, lines, aggregates)
 
     def snapshot(self) -> bytes:
         """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches.
@@ -185,7 +190,8 @@ class Engine:
             raise SnapshotError(f"the snapshot is of {header['feature_set']}, this engine computes {self.compiled.id}")
         self.applied, self.too_late = header["applied"], header["too_late"]
         self.out_of_range, self.reached = header["out_of_range"], header["reached"]
-        self._dictionaries = {name: Dictionary(texts) for name, texts in header["dictionaries"].items()}
+        for name, texts in header["dictionaries"].items():
+            self._dictionaries[name].restore(texts)
         for number, index in enumerate(self._indices):
             index.restore(*arrays[3 * number : 3 * number + 3])
         self._bind()
@@ -194,79 +200,67 @@ class Engine:
         """Return the size of the numeric state in memory, dictionaries excluded."""
         return sum(index.state_bytes() for index in self._indices)
 
-    def _deal(self, batch: Batch) -> tuple[Order, list[list[int]]]:
-        """Return the order of a batch and, by stream, how many events there are and how many of them too late."""
-        size = len(batch.stream)
+    def _deal(self, batch: Batch) -> tuple[Order, Ints, NDArray[np.bool_], list[list[int]]]:
+        """Return the order of a batch, the numbers of its events, stream after stream, and which are too late.
+
+        Last comes for each stream how many events there are, how many of them too late, and where their numbers end.
+        """
+        check_lengths(batch)
         order = (
             np.ascontiguousarray(batch.stream, np.int8),
             np.ascontiguousarray(batch.event_time, np.int64),
             np.ascontiguousarray(batch.arrival, np.int64),
-            np.empty(size, np.int64),
-            np.empty(size, np.bool_),
         )
-        bounds = np.array([FIRST_INSTANT, LAST_INSTANT, self.reached], np.int64)
-        counts = np.zeros((len(self._streams), 2), np.int64)
-        verdict = kernel.deal(order, self.compiled.definition.lateness, bounds, counts)
+        lines, late = np.empty(len(order[0]), np.int64), np.empty(len(order[0]), np.bool_)
+        bounds = FIRST_INSTANT, LAST_INSTANT, self.reached
+        counts = np.zeros((len(self._streams), 3), np.int64)
+        verdict = kernel.deal(order, self._lateness, bounds, lines, late, counts)
         if verdict != kernel.OK:
             names = ", ".join(self.compiled.streams)
             raise ValueError(_WRONG[verdict].format(streams=len(self._streams), names=names))
-        return order, counts.tolist()
+        told: list[list[int]] = counts.tolist()
+        for (stream, _), encoder, (count, _, _) in zip(self._streams, self._encoders, told, strict=True):
+            encoder.check(batch.columns.get(stream, {}), count)
+        return order, lines, late, told
 
-    def _write(self, number: int, batch: Batch, count: int) -> Ints:
-        """Return the stored values of a stream's events."""
-        stream, kinds = self._streams[number]
-        values = batch.columns.get(stream, {})
-        table, outside = write_table(kinds, values, count, lambda name, texts: self._numbers(name).encode(texts))
-        for column, found in outside.items():
-            self.out_of_range[f"{stream}.{column}"] += found
-        if count:
-            self._clocks.note(table, self._instants[number])
-        return table
+    def _fold(self, order: Order, events: Ints, rows: int, *, applied: bool) -> Floats:
+        """Return the aggregates of each event of the spine."""
+        if self._shard is not None:
+            self._own(self._shard)
+        aggregates = np.empty((rows, len(self._aggregates)))
+        work = self._clocks.table, *order, events, aggregates, self._progress
+        while lack := kernel.fold(self._tables.given, *work, applied):
+            index = self._indices[self._progress[AT_INDEX]]
+            index.widen(lack, len(self._numbers(index.by)))
+        return aggregates
 
-    def _fold(self, order: Order, tables: Sequence[Ints], *, applied: bool) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return the aggregates of each event of the spine and, for a shard, which of them it can know."""
-        spine = tables[0]
-        aggregates = np.empty((len(spine), len(self._aggregates)))
-        owned = np.ones(aggregates.shape if self._shard else 0, np.bool_)
-        for number, (index, terms) in enumerate(zip(self._indices, self._terms, strict=True)):
-            asked, events = spine, tables[index.key.stream]
-            if len(asked) or len(events):
-                if self._shard is not None:
-                    asked, events, mine = self._share(number, asked, events)
-                    owned[:, index.outputs] = mine[:, np.newaxis]
-                index.grow(len(self._numbers(index.by)))
-                index.fold(terms.program(self._clocks), (order, asked, events, aggregates), applied=applied)
-        return aggregates, owned
+    def _own(self, shard: Shard) -> None:
+        """Tell the indices which keys are this shard's, and last whether no key is."""
+        for index in self._indices:
+            texts, known = self._numbers(index.by), index.owned[:-1]
+            if len(known) != len(texts) or not len(index.owned):
+                found = [shard.owns(index.name, key) for key in [*texts.texts[len(known) :], None]]
+                index.own(np.concatenate([known, np.array(found, np.int64)]))
 
-    def _share(self, number: int, spine: Ints, events: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-        """Return the tables without the keys that another shard owns, and which lines of the spine's are ours."""
-        index = self._indices[number]
-        owned = self._owned_keys(number)
-        mine = owned[spine[:, index.key.at].clip(-1)]
-        ours = owned[events[:, index.key.by].clip(-1)]
-        asked, told = spine.copy(), events.copy()
-        asked[~mine, index.key.at] = NULL
-        told[~ours, index.key.by] = NULL
-        return asked, told, mine
-
-    def _owned_keys(self, number: int) -> NDArray[np.bool_]:
-        """Return for each key of an index, and last for no key, whether it is this shard's."""
-        index, texts = self._indices[number], self._numbers(self._indices[number].by)
-        known = self._owned[number][:-1]
-        if self._shard is not None and len(self._owned[number]) != len(texts) + 1:
-            keys = [*texts.texts[len(known) :], None]
-            found = [self._shard.owns(index.name, key) for key in keys]
-            self._owned[number] = np.concatenate([known, np.array(found, np.bool_)])
-        return self._owned[number]
+    def _mine(self, spine: Ints) -> NDArray[np.bool_]:
+        """Return which aggregates of each event of the spine this engine can know."""
+        mine = np.ones((spine.shape[1], len(self._aggregates)), np.bool_)
+        for index in self._indices if self._shard else ():
+            mine[:, index.outputs] = index.owned[spine[index.key.at].clip(-1), np.newaxis]
+        return mine
 
     def _numbers(self, column: str) -> Dictionary:
         return self._dictionaries[self._domains[column]]
 
     def _bind(self) -> None:
         """Tell the programs the numbers of the texts that they compare with; forget whose the keys were."""
-        self._owned = [np.empty(0, np.bool_) for _ in self._indices]
-        for code in (*self._terms, self._rows.code):
-            code.bind(lambda column, text: int(self._numbers(column).encode([text])[0]))
+        for index, code in zip(self._indices, self._terms, strict=True):
+            code.lay(index.tables, self._number)
+            index.own(np.empty(0, np.int64))
+        self._rows.bind(self._number)
+
+    def _number(self, column: str, text: str) -> int:
+        return int(self._numbers(column).encode([text])[0])
 
 
 def _period(indices: Sequence[Index], lateness: int) -> int | None:

@@ -10,21 +10,16 @@ from mainstem.feature_engine.definition import Aggregate, Column, Expression
 from mainstem.feature_engine.kernel import fields
 from mainstem.feature_engine.kernel import fold as kernel
 from mainstem.feature_engine.kernel.counts import EMPTY
-from mainstem.feature_engine.kernel.fields import NEVER, Floats, Ints
-from mainstem.feature_engine.kernel.fold import Order
-from mainstem.feature_engine.kernel.machine import Program
+from mainstem.feature_engine.kernel.fields import COUNTS, CURSORS, KEYS, NEVER, OWNED, POOL, Ints
+from mainstem.feature_engine.kernel.tables import Tables
 from mainstem.feature_engine.layout import Key, Layout
-
-Work = tuple[Order, Ints, Ints, Floats]
-"""Order of the events, tables of the spine and of the stream, values of the aggregates."""
 
 _FIRST_SLOTS = 1024
 _FIRST_COUNTS = 64
-_NO_STREAM = -1
 
 
 class Index:
-    """Folds the events of one stream, grouped by one key, for the aggregates that read them.
+    """Keeps the events of one stream, grouped by one key, for the aggregates that read them; the kernel folds them.
 
     `name` is that of the index and of its key column; `aggregates` come with their column in the output.
     Keys are numbers from 0.
@@ -43,6 +38,7 @@ class Index:
         layout = Layout(key, aggregates, columns)
         self.terms: list[Expression] = layout.terms
         self._plan, self._template, self._counting = layout.plan, layout.template, layout.counted
+        self._width = layout.width
         #: How far a value looks back, in µs; None when one looks back without end.
         self.reach = layout.reach
         #: Which terms hold categories, and of which column.
@@ -53,37 +49,37 @@ class Index:
         }
         self._floors = int(layout.plan[0][fields.FLOORS])
         self._sets = int(layout.plan[0][fields.POSITIVE] + layout.plan[0][fields.NEGATIVE])
-        reading = layout.plan[0].copy()
-        reading[fields.STREAM] = _NO_STREAM
-        self._reading = (reading, *layout.plan[1:])
-        self._keys: Ints = np.empty((0, len(layout.template)), np.int64)
-        self._pool: Ints = np.empty((0, layout.width), np.int64)
-        self._told: Ints = np.empty((1, 1 + len(self.terms)), np.int64)
-        self._registers: Ints = np.empty(0, np.int64)
-        self._cursor = np.zeros(fields.CURSOR, np.int64)
-        self._counts: Ints
+        #: What the kernel works on; those of the program are for others to lay.
+        self.tables = Tables([np.empty((0, 0), np.int64)] * fields.TABLES)
+        for number, table in enumerate(layout.plan, fields.INDEX):
+            self.tables[number] = table
+        self.tables[KEYS] = np.empty((0, len(layout.template)), np.int64)
+        self.tables[POOL] = self._slots(0)
+        self.tables[fields.TOLD] = np.empty(1 + len(self.terms), np.int64)
+        self.tables[CURSORS] = np.zeros(fields.CURSOR, np.int64)
+        self.own(np.empty(0, np.int64))
         self._count_anew(_FIRST_COUNTS)
 
-    def grow(self, keys: int) -> None:
-        """Make place for the keys below a number."""
-        if keys > len(self._keys):
-            self._keys = self._rows(max(keys, 2 * len(self._keys)), np.arange(len(self._keys)))
+    @property
+    def owned(self) -> Ints:
+        """For each key, and last for none, 1 if its events are applied and asked for, 0 if not; empty if all are."""
+        owned: Ints = self.tables[OWNED][0]
+        return owned
 
-    def fold(self, program: Program, work: Work, *, applied: bool) -> None:
-        """Answer each event of the spine and, if they are `applied`, apply each event of the stream."""
-        plan = self._plan if applied else self._reading
-        if len(self._registers) != len(program[0]):
-            self._registers = np.empty(len(program[0]), np.int64)
-        scratch = self._told, self._registers
-        self._cursor[fields.EVENT] = 0
-        while True:
-            match kernel.fold(plan, program, self._state(), work, scratch):
-                case kernel.POOL_FULL:
-                    self._pool = np.concatenate([self._pool, self._slots(max(_FIRST_SLOTS, len(self._pool)))])
-                case kernel.COUNTS_FULL:
-                    self._count_anew(2 * len(self._counts))
-                case _:
-                    return
+    def own(self, keys: Ints) -> None:
+        """Pass over the keys whose number here is 0."""
+        self.tables[OWNED] = keys
+
+    def widen(self, lack: int, keys: int) -> None:
+        """Make room for what the kernel lacks; there are that many keys."""
+        match lack:
+            case kernel.KEYS_FULL:
+                known = len(self._keys)
+                self.tables[KEYS] = self._rows(max(keys, 2 * known), np.arange(known))
+            case kernel.POOL_FULL:
+                self.tables[POOL] = np.concatenate([self._pool, self._slots(max(_FIRST_SLOTS, len(self._pool)))])
+            case _:
+                self._count_anew(2 * len(self.tables[COUNTS]))
 
     def renumber(self, keys: Ints, count: int, categories: Mapping[str, Ints]) -> None:
         """Give keys and categories other numbers: each array holds the new number of every old one, by column.
@@ -91,19 +87,19 @@ class Index:
         There are `count` keys then; of one whose new number is NULL nothing may be kept.
         """
         known = keys[: len(self._keys)]
-        self._keys = self._keys[: len(known)][known != NULL]
-        self._keys = self._rows(count, known[known != NULL])
+        self.tables[KEYS] = self._keys[: len(known)][known != NULL]
+        self.tables[KEYS] = self._rows(count, known[known != NULL])
         numbers = [(term, categories[column]) for term, column in self.categories.items()]
         retention.renumber(self._keys, self._pool, self._floors, self._sets, numbers)
-        self._count_anew(len(self._counts))
+        self._count_anew(len(self.tables[COUNTS]))
 
     def forget(self, instant: int) -> None:
         """Forget the keys of which nothing can be asked any more when no query lies before an instant."""
         horizon = NEVER if self.reach is None else instant - self.reach
         self._keys[~retention.living(self._keys, self._pool, self._floors, horizon)] = self._template
         self._keys[:, fields.KEY] = np.arange(len(self._keys))
-        self._pool = retention.together(self._keys, self._pool, self._sets)
-        self._counts = self._counts[: self._places()]
+        self.tables[POOL] = retention.together(self._keys, self._pool, self._sets)
+        self.tables[COUNTS] = self.tables[COUNTS][: self._places()]
         self._cursor[fields.USED], self._cursor[fields.FREE :] = len(self._pool), 0
 
     def known(self) -> tuple[Ints, dict[str, Ints]]:
@@ -120,13 +116,13 @@ class Index:
 
     def restore(self, keys: Ints, pool: Ints, free: Ints) -> None:
         """Take over a state that `arrays` returned."""
-        self._keys, self._pool = keys, pool
+        self.tables[KEYS], self.tables[POOL] = keys, pool
         self._cursor[fields.USED], self._cursor[fields.FREE :] = len(pool), free
         self._count_anew(self._places())
 
     def state_bytes(self) -> int:
         """Return the size of the state."""
-        return sum(array.nbytes for array in self.arrays()) + (self._counts.nbytes if self._counting else 0)
+        return sum(array.nbytes for array in self.arrays()) + (self.tables[COUNTS].nbytes if self._counting else 0)
 
     def _places(self) -> int:
         """Return how many places a table needs for the different values there may be."""
@@ -135,17 +131,26 @@ class Index:
 
     def _count_anew(self, places: int) -> None:
         """Count the different values into a table of that many places."""
-        self._counts = np.zeros((places, 2), np.int64)
-        self._counts[:, 0] = EMPTY
+        self.tables[COUNTS] = np.column_stack([np.full(places, EMPTY), np.zeros(places, np.int64)])
         self._cursor[fields.COUNT] = 0
         if self._counting:
-            kernel.recount(self._plan, self._state())
+            kernel.recount(self._plan, (self._keys, self._pool, self.tables[COUNTS], self._cursor))
 
-    def _state(self) -> tuple[Ints, Ints, Ints, Ints]:
-        return self._keys, self._pool, self._counts, self._cursor
+    @property
+    def _keys(self) -> Ints:
+        return self.tables[KEYS]
+
+    @property
+    def _pool(self) -> Ints:
+        return self.tables[POOL]
+
+    @property
+    def _cursor(self) -> Ints:
+        cursor: Ints = self.tables[CURSORS][0]
+        return cursor
 
     def _slots(self, count: int) -> Ints:
-        return np.full((count, self._pool.shape[1]), NULL)
+        return np.full((count, self._width), NULL)
 
     def _rows(self, count: int, places: Ints) -> Ints:
         """Return that many rows, the first of the known ones at `places`."""

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mainstem.feature_engine.clocks import Clocks
 from mainstem.feature_engine.column_types import ColumnType, Kind
 from mainstem.feature_engine.definition import Aggregate, Column, Expression, Local, Number, Operation, Text
 from mainstem.feature_engine.inference import Value, aligned, infer
-from mainstem.feature_engine.kernel import machine
+from mainstem.feature_engine.kernel import fields, machine
 from mainstem.feature_engine.kernel.fields import Floats, Ints
-from mainstem.feature_engine.kernel.machine import Program
+from mainstem.feature_engine.kernel.tables import Tables
 from mainstem.feature_engine.localtime import PARTS
 
 _EXACT = {
@@ -43,14 +42,12 @@ class Code:
     literals: Floats
     texts: tuple[tuple[int, str, str], ...]  #: constants that are categories: place, column and text
 
-    def program(self, clocks: Clocks) -> Program:
-        """Return the tables of the machine, with the clocks as they are now."""
-        return self.instructions, self.results, self.constants, clocks.places, clocks.table
-
-    def bind(self, number: Callable[[str, str], int]) -> None:
-        """Set the constants that are categories to the numbers that they have now."""
+    def lay(self, tables: Tables, number: Callable[[str, str], int]) -> None:
+        """Put the program where the kernel finds it; constants that are categories have the numbers of now."""
         for place, column, text in self.texts:
             self.constants[place] = number(column, text)
+        tables[fields.INSTRUCTIONS], tables[fields.RESULTS] = self.instructions, self.results
+        tables[fields.CONSTANTS], tables[fields.REGISTERS] = self.constants, np.empty(len(self.instructions), np.int64)
 
 
 def compile_exact(expressions: Sequence[Expression], columns: Mapping[str, ColumnType], zones: list[str]) -> Code:

@@ -1,17 +1,18 @@
 """The last step: from the columns of a spine event and its aggregates to the features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mainstem.feature_engine.batch import Values, check_columns
+from mainstem.feature_engine.batch import Values
 from mainstem.feature_engine.clocks import Clocks
-from mainstem.feature_engine.columns import Dictionary, instants_of, write_table
+from mainstem.feature_engine.columns import Dictionary, Encoder
 from mainstem.feature_engine.compiled import CompiledSet
 from mainstem.feature_engine.domains import domains
 from mainstem.feature_engine.kernel import fold as kernel
-from mainstem.feature_engine.kernel.fields import Floats, Ints
-from mainstem.feature_engine.programs import Code, compile_rows
+from mainstem.feature_engine.kernel.fields import CODE, Floats, Ints
+from mainstem.feature_engine.kernel.tables import Tables
+from mainstem.feature_engine.programs import compile_rows
 
 
 class RowProgram:
@@ -20,15 +21,19 @@ class RowProgram:
     def __init__(self, compiled: CompiledSet, zones: list[str]) -> None:
         definition = compiled.definition
         features = [feature.value for feature in definition.features]
-        self.code: Code = compile_rows(features, compiled.streams[compiled.spine], zones, definition.aggregates)
-        size = len(self.code.instructions)
-        self._scratch = np.empty(size, np.int64), np.empty(size)
+        self._code = compile_rows(features, compiled.streams[compiled.spine], zones, definition.aggregates)
+        self._tables = Tables([np.empty((0, 0), np.int64)] * CODE)
+        self._floats = np.empty(len(self._code.instructions))
 
-    def values(self, clocks: Clocks, spine: Ints, aggregates: Floats) -> Floats:
-        """Return a row of features for each line of the spine's table."""
-        values = np.empty((len(spine), len(self.code.results)))
-        program = self.code.program(clocks)
-        kernel.finish(program, self.code.literals, spine, aggregates, values, self._scratch)
+    def bind(self, number: Callable[[str, str], int]) -> None:
+        """Compare with the numbers that the texts have now."""
+        self._code.lay(self._tables, number)
+
+    def values(self, clocks: Clocks, events: Ints, lines: Ints, aggregates: Floats) -> Floats:
+        """Return a row of features for each spine event, which lie at some lines of a table."""
+        values = np.empty((len(lines), len(self._code.results)))
+        literals = self._code.literals
+        kernel.finish(self._tables.given, clocks.table, literals, events, lines, aggregates, values, self._floats)
         return values
 
 
@@ -36,14 +41,15 @@ class Assembler:
     """Makes rows of aggregates that were computed elsewhere, by the shards of an engine."""
 
     def __init__(self, compiled: CompiledSet) -> None:
-        self._spine, self._columns = compiled.spine, compiled.streams[compiled.spine]
-        self._domains = domains(compiled.definition)
-        self._dictionaries = {name: Dictionary() for name in set(self._domains.values())}
+        of = domains(compiled.definition)
+        dictionaries = {name: Dictionary() for name in set(of.values())}
+        columns = compiled.streams[compiled.spine]
         zones: list[str] = []
         self._program = RowProgram(compiled, zones)
         self._clocks = Clocks(zones)
-        self._instants = instants_of(self._columns) if zones else []
-        self._program.code.bind(lambda column, text: int(self._encode(column, [text])[0]))
+        self._encoder = Encoder(compiled.spine, columns, {name: dictionaries[of[name]] for name in of}, self._clocks)
+        self._width = len(columns)
+        self._program.bind(lambda column, text: int(dictionaries[of[column]].encode([text])[0]))
 
     def values(self, columns: Mapping[str, Values], aggregates: Floats) -> Floats:
         """Return the features of spine events, from their columns and (event, aggregate) values.
@@ -51,10 +57,8 @@ class Assembler:
         The aggregates are in the order of `Definition.aggregates`. Raises ValueError unless each column has a value for
         each event.
         """
-        check_columns(self._spine, self._columns, columns, len(aggregates))
-        table, _ = write_table(self._columns, columns, len(aggregates), self._encode)
-        self._clocks.note(table, self._instants)
-        return self._program.values(self._clocks, table, aggregates)
-
-    def _encode(self, column: str, texts: Values) -> Ints:
-        return self._dictionaries[self._domains[column]].encode(texts)
+        self._encoder.check(columns, len(aggregates))
+        table, lines = np.empty((self._width, len(aggregates)), np.int64), np.arange(len(aggregates))
+        if len(lines):
+            self._encoder.write(columns, table, lines, Dictionary.encode)
+        return self._program.values(self._clocks, table, lines, aggregates)

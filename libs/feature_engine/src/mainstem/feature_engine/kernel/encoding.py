@@ -10,38 +10,60 @@ MEAN_YEAR = 31_556_952_000_000
 
 
 @entry
-def write_fixed(values: Floats, scale: int, lo: int, hi: int, table: Ints, column: int) -> int:
-    """Write round(value * scale), ties to even, and return how many values were outside [lo, hi]; NaN is null."""
+def write_fixed(values: Floats, table: Ints, lines: Ints, rule: Ints) -> int:
+    """Write round(value * scale), ties to even, and return how many values were outside [lo, hi]; NaN is null.
+
+    A rule is (column, scale, lo, hi).
+    """
+    column, scale, lo, hi = rule[0], rule[1], rule[2], rule[3]
     outside = 0
-    for line in range(len(values)):
-        table[line, column] = NULL
-        if np.isnan(values[line]):
+    for i in range(len(values)):
+        table[column, lines[i]] = NULL
+        if np.isnan(values[i]):
             continue
-        scaled = np.rint(values[line] * scale) if abs(values[line]) <= EXACT else np.inf
+        scaled = np.rint(values[i] * scale) if abs(values[i]) <= EXACT else np.inf
         if lo <= scaled <= hi:
-            table[line, column] = np.int64(scaled)
+            table[column, lines[i]] = np.int64(scaled)
         else:
             outside += 1
     return outside
 
 
 @entry
-def write_whole(values: Ints, null: int, lo: int, hi: int, table: Ints, column: int) -> int:
-    """Write whole numbers and return how many were outside [lo, hi]."""
+def write_truths(values: Ints, table: Ints, lines: Ints, rule: Ints) -> int:
+    """Write 1, 0 and -1 for null, and return how many were none of these; a rule is (column,)."""
     outside = 0
-    for line in range(len(values)):
-        value = values[line]
-        inside = lo <= value <= hi
-        table[line, column] = value if inside and value != null else NULL
-        outside += not inside and value != null
+    for i in range(len(values)):
+        value = values[i]
+        table[rule[0], lines[i]] = value if 0 <= value <= 1 else NULL
+        outside += value < -1 or value > 1
     return outside
 
 
 @entry
-def mark_years(table: Ints, column: int, seen: Ints) -> None:
-    """Mark about which years the instants of a column lie in: one off at most; seen[0] counts the new marks."""
-    for line in range(len(table)):
-        if table[line, column] != NULL:
-            year = min(max(1970 + table[line, column] // MEAN_YEAR, 1), len(seen) - 1)
-            seen[0] += 1 - seen[year]
-            seen[year] = 1
+def write_times(values: Ints, table: Ints, lines: Ints, rule: Ints, years: Ints) -> int:
+    """Write instants and return how many were outside [lo, hi]; a rule is (column, lo, hi).
+
+    About which years they lie in, one off at most, is marked; years[0] counts the new marks.
+    """
+    column, lo, hi = rule[0], rule[1], rule[2]
+    outside = 0
+    for i in range(len(values)):
+        value = values[i]
+        if lo <= value <= hi:
+            year = min(max(1970 + value // MEAN_YEAR, 1), len(years) - 1)
+            years[0] += 1 - years[year]
+            years[year] = 1
+            table[column, lines[i]] = value
+        else:
+            outside += value != NULL
+            table[column, lines[i]] = NULL
+    return outside
+
+
+@entry
+def write_texts(numbers: Ints, table: Ints, lines: Ints, columns: Ints) -> None:
+    """Write the numbers of texts, column after column."""
+    for place in range(len(columns)):
+        for i in range(len(lines)):
+            table[columns[place], lines[i]] = numbers[place * len(lines) + i]

@@ -1,4 +1,4 @@
-"""How plan and state lie in memory: arrays of int64, handed on as tuples.
+"""How plan and state lie in memory: arrays of int64, kept as the tables of an index and handed on as tuples.
 
 Plan: index, windows, parts, sums, features and tables, the constant side of an index
     index     the fields STREAM to NEGATIVE
@@ -11,7 +11,7 @@ State: pool, counts and cursor
     pool      (slot, column): the rings of all keys and, behind each ring, the summaries of its blocks;
               column 0 is the event time, then come the terms, then the running sums of the decayed terms
     counts    (place, 2): an open-addressed table of (key, part, category) -> how often it is in the window
-    cursor    EVENT, USED, COUNT, FREE
+    cursor    USED, COUNT, FREE
 A row belongs to a key: KEY to AT, the heads of its windows, what its parts keep, and the floors of its terms.
 """
 
@@ -24,6 +24,17 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Plan: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints, Ints]
 State: TypeAlias = tuple[Ints, Ints, Ints]
+
+INSTRUCTIONS, RESULTS, CONSTANTS, REGISTERS, CODE = range(5)
+"""Numbers of the tables of a program."""
+
+INDEX, WINDOWS, PARTS, SUMS, FEATURES, WEIGHTS = range(CODE, CODE + 6)
+KEYS, POOL, COUNTS, CURSORS, TOLD, OWNED, TABLES = range(WEIGHTS + 1, WEIGHTS + 8)
+"""Numbers of the tables of an index, behind those of its program: its plan; keys and state; the event that is told; for
+each key of a shard whether it is its own."""
+
+AT_INDEX, AT_EVENT, AT_LINE, PROGRESS = range(4)
+"""How far a fold is: the index, the event, and the line of the output."""
 
 NULL = -(2**63)
 NEVER = -(2**62)
@@ -63,8 +74,8 @@ STREAM, BY, AT_SPINE, LATENESS, REACH, FLOORS, TERMS, POSITIVE, NEGATIVE = range
 place of the floors; number of columns of the pool up to the last term; whether blocks are summed up by their largest
 and by their largest negated values."""
 
-EVENT, USED, COUNT, FREE = range(4)
-"""Where a fold stands: the next event, slots of the pool in use, entries of `counts` in use; then, by the binary
-logarithm of their capacity, one more than the first ring that is free again, 0 for none. Each begins with the next."""
+USED, COUNT, FREE = range(3)
+"""What is in use: slots of the pool, entries of `counts`; then, by the binary logarithm of their capacity, one more
+than the first ring that is free again, 0 for none. Each begins with the next."""
 
 CURSOR = FREE + 64

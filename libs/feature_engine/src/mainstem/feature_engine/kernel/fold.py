@@ -15,58 +15,82 @@ from mainstem.feature_engine.jit import entry, jit
 from mainstem.feature_engine.kernel.counts import crowded
 from mainstem.feature_engine.kernel.fields import (
     AT,
+    AT_EVENT,
+    AT_INDEX,
+    AT_LINE,
     AT_SPINE,
     BY,
     CAPACITY,
+    CONSTANTS,
+    COUNTS,
+    CURSORS,
     DISTINCT,
-    EVENT,
+    FEATURES,
     FROM,
     HEADS,
+    INDEX,
+    INSTRUCTIONS,
+    KEYS,
     KIND,
     LATENESS,
     NULL,
+    OWNED,
+    PARTS,
     PLACE,
+    POOL,
+    REGISTERS,
+    RESULTS,
     STREAM,
+    SUMS,
     TAIL,
+    TOLD,
     UPTO,
+    WEIGHTS,
+    WINDOWS,
     Floats,
     Ints,
     Plan,
     State,
 )
-from mainstem.feature_engine.kernel.machine import Program, exact, floating
+from mainstem.feature_engine.kernel.machine import exact, floating
 from mainstem.feature_engine.kernel.rings import full, place, slot, widen
+from mainstem.feature_engine.kernel.tables import Given, table
 from mainstem.feature_engine.kernel.values import answer, nothing
 from mainstem.feature_engine.kernel.windows import admit, enter, retire, slide
 
-Order: TypeAlias = tuple[NDArray[np.int8], Ints, Ints, Ints, NDArray[np.bool_]]
-"""Of each event of a batch: number of its stream, event time, arrival, its line in the stream's table, too late."""
+Order: TypeAlias = tuple[NDArray[np.int8], Ints, Ints]
+"""Of each event of a batch: number of its stream, event time, arrival."""
 
-DONE, POOL_FULL, COUNTS_FULL = range(3)
+DONE, KEYS_FULL, POOL_FULL, COUNTS_FULL = range(4)
 OK, NO_STREAM, NO_TIME, FALLING = range(4)
 
 
 @entry
-def deal(order: Order, lateness: int, bounds: Ints, counts: Ints) -> int:
-    """Write the line of each event and whether it is too late; count both by stream; tell what is wrong with the order.
+def deal(
+    order: Order, lateness: int, bounds: tuple[int, int, int], lines: Ints, late: NDArray[np.bool_], counts: Ints
+) -> int:
+    """Write the numbers of the events, stream after stream, and which are late; tell what is wrong with the order.
 
-    `bounds` are the first and last instant there may be and the arrival reached; `counts` has a line (events, too late)
-    for each stream.
+    `bounds` are the first and last instant there may be and the arrival reached; `counts`, zeros at first, has a line
+    for each stream: events, too late, where its numbers end.
     """
-    stream, time, arrival, line, late = order
-    reached = bounds[2]
+    (stream, time, arrival), (first, last, reached) = order, bounds
     for i in range(len(stream)):
         if stream[i] < 0 or stream[i] >= len(counts):
             return NO_STREAM
-        if min(time[i], arrival[i]) < bounds[0] or max(time[i], arrival[i]) > bounds[1]:
+        if min(time[i], arrival[i]) < first or max(time[i], arrival[i]) > last:
             return NO_TIME
         if arrival[i] < reached:
             return FALLING
         reached = arrival[i]
         late[i] = time[i] < arrival[i] - lateness
-        line[i] = counts[stream[i], 0]
         counts[stream[i], 0] += 1
         counts[stream[i], 1] += late[i]
+    for number in range(1, len(counts)):
+        counts[number, 2] = counts[number - 1, 2] + counts[number - 1, 0]
+    for i in range(len(stream)):
+        lines[counts[stream[i], 2]] = i
+        counts[stream[i], 2] += 1
     return OK
 
 
@@ -80,42 +104,83 @@ def between(times: Ints, first: int, last: int) -> bool:
 
 
 @entry
-def fold(
-    plan: Plan,
-    program: Program,
-    state: tuple[Ints, Ints, Ints, Ints],
-    work: tuple[Order, Ints, Ints, Floats],
-    scratch: tuple[Ints, Ints],
+def fold(  # noqa: PLR0913, PLR0917 (as tuples they cost more)
+    indices: Given,
+    clocks: Ints,
+    stream: NDArray[np.int8],
+    time: Ints,
+    arrival: Ints,
+    events: Ints,
+    out: Floats,
+    progress: Ints,
+    applied: bool,
 ) -> int:
-    """Answer each spine event and apply each event of the index's stream, in order, a query before the update.
+    """Answer each spine event and, if they are `applied`, apply each event, index by index, a query before the update.
 
-    `state` is keys, pool, counts, cursor; keys have a row for each number that occurs. `work` is the order, the tables
-    of the spine and of the stream, and the output with a row for each spine event.
-    Starts at the event in the cursor and leaves it where it stopped. Returns DONE, or what has no room any more: call
-    again with a larger one.
+    `events` are the stored values of each event, whatever its stream; the output has a row for each spine event. Starts
+    at `progress`, which is back at 0 when all is done. Returns DONE, or what has no room any more in the index where it
+    stopped: call again with a larger one.
     """
-    keys, pool, counts, cursor = state
-    (stream, time, arrival, line, late), spine, events, out = work
+    while progress[AT_INDEX] < len(indices):
+        lack = fold_one(
+            table(indices, progress[AT_INDEX]), clocks, (stream, time, arrival), events, out, progress, applied
+        )
+        if lack != DONE:
+            return lack
+        progress[AT_INDEX] += 1
+        progress[AT_EVENT] = 0
+        progress[AT_LINE] = 0
+    progress[AT_INDEX] = 0
+    return DONE
+
+
+@jit
+def fold_one(  # noqa: PLR0913, PLR0917 (compiled in: what it is given costs nothing)
+    given: Given, clocks: Ints, order: Order, events: Ints, out: Floats, progress: Ints, applied: bool
+) -> int:
+    """Do for one index what `fold` says."""
+    plan = (
+        table(given, INDEX)[0],
+        table(given, WINDOWS),
+        table(given, PARTS),
+        table(given, SUMS),
+        table(given, FEATURES),
+        table(given, WEIGHTS)[0],
+    )
+    program = table(given, INSTRUCTIONS), table(given, RESULTS)[0], table(given, CONSTANTS)[0], clocks
+    state = table(given, KEYS), table(given, POOL), table(given, COUNTS), table(given, CURSORS)[0]
+    registers, told, owned = table(given, REGISTERS)[0], table(given, TOLD), table(given, OWNED)[0]
+    (keys, pool, counts, cursor), (stream, time, arrival) = state, order
     counted, lack = number_of(plan, DISTINCT), DONE
-    i = cursor[EVENT]
+    i, line = progress[AT_EVENT], progress[AT_LINE]
     while i < len(stream):
-        told = stream[i] == plan[0][STREAM] and not late[i]
-        key = events[line[i], plan[0][BY]] if told else NULL
+        late = time[i] < arrival[i] - plan[0][LATENESS]
+        key = NULL
+        if applied and stream[i] == plan[0][STREAM] and not late:
+            key = held(owned, events[plan[0][BY], i])
         if key != NULL:
-            lack = room(plan, (pool, counts, cursor), keys[key], arrival[i] - plan[0][LATENESS], counted)
+            lack = room(plan, state, key, arrival[i] - plan[0][LATENESS], counted)
         if stream[i] == 0 and lack == DONE:
-            lack = ask(plan, state, spine[line[i], plan[0][AT_SPINE]], time[i], counted, late[i], out, line[i])
+            lack = ask(plan, state, held(owned, events[plan[0][AT_SPINE], i]), time[i], counted, late, out, line)
+            line += 1 if lack == DONE else 0
         if lack != DONE:
             break
         if key != NULL:
-            scratch[0][0, 0] = time[i]
-            exact(program, events, line[i], scratch[1])
+            told[0, 0] = time[i]
+            exact(program, events, i, registers)
             for term in range(len(program[1])):
-                scratch[0][0, 1 + term] = scratch[1][program[1][term]]
-            tell(plan, (pool, counts, cursor), keys[key], scratch[0])
+                told[0, 1 + term] = registers[program[1][term]]
+            tell(plan, (pool, counts, cursor), keys[key], told)
         i += 1
-    cursor[EVENT] = i
+    progress[AT_EVENT] = i
+    progress[AT_LINE] = line
     return lack
+
+
+@jit
+def held(owned: Ints, key: int) -> int:
+    """Return a key, or NULL if it is another shard's."""
+    return key if key != NULL and (len(owned) == 0 or owned[key] != 0) else NULL
 
 
 @jit
@@ -131,7 +196,7 @@ def ask(  # noqa: PLR0913, PLR0917 (compiled in: what it is given costs nothing)
 ) -> int:
     """Answer a spine event and return DONE, or what has no room."""
     keys, pool, counts, cursor = state
-    if late or key == NULL or keys[key, CAPACITY] == 0:
+    if late or key == NULL or key >= len(keys) or keys[key, CAPACITY] == 0:
         nothing(plan, not late, out, line)
         return DONE
     row = keys[key]
@@ -143,13 +208,17 @@ def ask(  # noqa: PLR0913, PLR0917 (compiled in: what it is given costs nothing)
 
 
 @jit
-def room(plan: Plan, state: State, row: Ints, horizon: int, counted: int) -> int:
+def room(plan: Plan, state: tuple[Ints, Ints, Ints, Ints], key: int, horizon: int, counted: int) -> int:
     """Make room for one event of a key and return DONE, or what has none."""
-    if counted > 0 and crowded(row, counted, state[1], state[2]):
+    keys, pool, counts, cursor = state
+    if key >= len(keys):
+        return KEYS_FULL
+    row = keys[key]
+    if counted > 0 and crowded(row, counted, counts, cursor):
         return COUNTS_FULL
     if full(row):
-        retire(plan, state, row, horizon)
-    return DONE if not full(row) or widen(plan, state, row) else POOL_FULL
+        retire(plan, (pool, counts, cursor), row, horizon)
+    return DONE if not full(row) or widen(plan, (pool, counts, cursor), row) else POOL_FULL
 
 
 @jit
@@ -185,18 +254,21 @@ def recount(plan: Plan, state: tuple[Ints, Ints, Ints, Ints]) -> None:
 
 
 @entry
-def finish(
-    program: Program,
+def finish(  # noqa: PLR0913, PLR0917 (as tuples they cost more)
+    given: Given,
+    clocks: Ints,
     literals: Floats,
-    spine: Ints,
+    events: Ints,
+    lines: Ints,
     aggregates: Floats,
     values: Floats,
-    scratch: tuple[Ints, Floats],
+    floats: Floats,
 ) -> None:
-    """Write the features of each spine event from its columns and its aggregates."""
-    registers, floats = scratch
-    for q in range(len(spine)):
-        exact(program, spine, q, registers)
+    """Write the features of the spine events at some lines from their columns and their aggregates."""
+    program = table(given, INSTRUCTIONS), table(given, RESULTS)[0], table(given, CONSTANTS)[0], clocks
+    registers = table(given, REGISTERS)[0]
+    for q in range(len(lines)):
+        exact(program, events, lines[q], registers)
         floating(program, literals, registers, aggregates, q, floats)
         for feature in range(len(program[1])):
             values[q, feature] = floats[program[1][feature]]

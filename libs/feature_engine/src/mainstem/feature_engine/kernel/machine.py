@@ -11,8 +11,8 @@ import numpy as np
 from mainstem.feature_engine.jit import jit
 from mainstem.feature_engine.kernel.fields import NULL, Floats, Ints
 
-Program: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints]
-"""Instructions; the registers of the results; constants; of the clocks the places of the zones and the offsets."""
+Program: TypeAlias = tuple[Ints, Ints, Ints, Ints]
+"""Instructions; the registers of the results; constants; the clocks."""
 
 LOAD, NUMBER = 0, 1
 """Exact: column a of the event; constant a."""
@@ -36,11 +36,11 @@ _DAY = 86_400
 @jit
 def exact(program: Program, events: Ints, line: int, registers: Ints) -> None:
     """Run the exact instructions of a program on an event."""
-    instructions, _, constants, zones, clocks = program
+    instructions, _, constants, clocks = program
     for r in range(len(instructions)):
         op, a, b, c = instructions[r, 0], instructions[r, 1], instructions[r, 2], instructions[r, 3]
         if op == LOAD:
-            registers[r] = events[line, a]
+            registers[r] = events[a, line]
         elif op == NUMBER:
             registers[r] = constants[a]
         elif op <= CLIP:
@@ -48,7 +48,7 @@ def exact(program: Program, events: Ints, line: int, registers: Ints) -> None:
         elif op <= IS_NULL:
             registers[r] = truth(op, registers[a], registers[b])
         elif op == LOCAL:
-            registers[r] = local(clocks, zones[2 * c], zones[2 * c + 1], registers[a], b)
+            registers[r] = local(clocks, c, registers[a], b)
 
 
 @jit
@@ -101,11 +101,11 @@ def compared(op: int, x: int, y: int) -> int:
 
 
 @jit
-def local(clocks: Ints, low: int, high: int, instant: int, part: int) -> int:
-    """Return a part of an instant on a clock: lines [low, high) of `clocks` are (second, offset from it on)."""
+def local(clocks: Ints, zone: int, instant: int, part: int) -> int:
+    """Return a part of an instant on the clock of a zone."""
     if instant == NULL:
         return NULL
-    second = instant // 1_000_000
+    low, high, second = clocks[zone, 0], clocks[zone, 1], instant // 1_000_000
     while high - low > 1:
         middle = (low + high) >> 1
         if clocks[middle, 0] <= second:
