@@ -1,5 +1,6 @@
 """The same bits however the log is cut, wherever the engine is restarted, and with or without machine code."""
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -118,6 +119,11 @@ def test_an_empty_batch_gives_no_rows(compiled, batch_of):
     rows = Engine(compiled).process(batch_of([]))
     assert rows.values.shape == (0, len(compiled.names))
     assert rows.index.size == rows.too_late.size == 0
+
+
+def test_an_engine_is_copied_by_its_snapshot_alone(compiled):
+    with pytest.raises(TypeError, match="give its snapshot"):
+        copy.deepcopy(Engine(compiled))
 
 
 def test_a_loaded_definition_computes_the_same_bytes(compiled, random_log, batch_of):

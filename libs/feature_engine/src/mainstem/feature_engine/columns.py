@@ -1,4 +1,4 @@
-"""From values as they come to a table of what is stored: one int64 each, NULL for what is missing or out of range."""
+"""From values as they come to what is stored: one int64 each, NULL for what is missing or out of range."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -78,7 +78,7 @@ class Dictionary:
 
 
 class Encoder:
-    """Writes the values of a stream's events into a table, whose first columns are those of the stream.
+    """Writes the values of a stream's events into a table (column, place), which begins with the stream's columns.
 
     The texts of a column get their numbers from its dictionary; the clocks learn the years of its instants.
     """
@@ -89,35 +89,34 @@ class Encoder:
         self._stream, self._columns = stream, columns
         self._texts = {name: dictionaries[name] for name, kind in columns.items() if kind.kind is Kind.CATEGORY}
         self._look_ups = [dictionary.look_up for dictionary in self._texts.values()]
-        self._places = np.array([list(columns).index(name) for name in self._texts], np.int64)
+        self._text_columns = np.array([list(columns).index(name) for name in self._texts], np.int64)
         self._numbers = list(_numbers(columns, clocks.years))
         self._clocks = clocks
 
     def check(self, values: Mapping[str, Values], count: int) -> None:
         """Raise ValueError, naming the column, unless each has a value for each event."""
         for column in self._columns if count else ():
-            given = len(values.get(column, ()))
-            if given != count:
+            if column not in values or len(values[column]) != count:
+                given = len(values.get(column, ()))
                 raise ValueError(f"{self._stream}.{column} has {given} values for {count} events: give one each")
 
     def write(
-        self, values: Mapping[str, Values], table: Ints, lines: Ints, number: Callable[[Dictionary, Values], Ints]
+        self, values: Mapping[str, Values], events: Ints, places: Ints, number: Callable[[Dictionary, Values], Ints]
     ) -> dict[str, int]:
-        """Write the values of some events, one at least, into these lines; return by column how many are out of range.
+        """Write the values of some events, one at least, to their places; return by column how many are out of range.
 
         `number` gives the numbers of texts when one of them is not known.
         """
         if self._texts:
-            texts = [values[name] for name in self._texts]
+            numbers = chain.from_iterable(map(map, self._look_ups, map(values.__getitem__, self._texts)))
             try:
-                numbers = chain.from_iterable(map(map, self._look_ups, texts))
-                found = np.fromiter(numbers, _INT64, len(texts) * len(lines))
+                found = np.fromiter(numbers, _INT64, len(self._texts) * len(places))
             except KeyError:
-                found = np.concatenate(list(map(number, self._texts.values(), texts)))
-            write_texts(found, table, lines, self._places)
+                found = np.concatenate([number(of, values[name]) for name, of in self._texts.items()])
+            write_texts(found, events, places, self._text_columns)
         outside = {}
         for name, write, dtype, given in self._numbers:
-            if count := write(np.ascontiguousarray(values[name], dtype), table, lines, *given):
+            if count := write(np.ascontiguousarray(values[name], dtype), events, places, *given):
                 outside[name] = count
         self._clocks.learn()
         return outside

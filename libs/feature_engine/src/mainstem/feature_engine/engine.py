@@ -27,9 +27,12 @@ from mainstem.feature_engine.sharding import Shard, index_name
 
 _MONTH = 30 * 86_400_000_000
 
+#: The streams of events that are none.
+_NONE = np.empty(0, np.int8)
+
 _WRONG = {
-    kernel.NO_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
-    kernel.NO_TIME: "times must lie in the years 1 to 9999: are they in microseconds?",
+    kernel.WRONG_STREAM: "stream numbers must be below {streams}: they count {names} from 0",
+    kernel.WRONG_TIME: "times must lie in the years 1 to 9999: are they in microseconds?",
     kernel.FALLING: "arrivals must not fall: put the events in applied order first",
 }
 
@@ -76,7 +79,7 @@ class Engine:
 
     def _process(self, batch: Batch) -> Rows:
         order, events, spine, late = self._take(batch)
-        aggregates = self._fold(order, events, len(spine), applied=True)
+        aggregates = self._fold(order, events, len(spine))
         return Rows(spine, self._rows.values(self._clocks, events, spine, aggregates), late.nonzero()[0])
 
     def aggregate(self, batch: Batch) -> Aggregates:
@@ -85,7 +88,7 @@ class Engine:
 
     def _aggregate(self, batch: Batch) -> Aggregates:
         order, events, spine, _ = self._take(batch)
-        values = self._fold(order, events, len(spine), applied=True)
+        values = self._fold(order, events, len(spine))
         return Aggregates(spine, values, self._mine(events[:, spine]))
 
     def _periods(self, batch: Batch) -> Iterator[tuple[int, Batch]]:
@@ -133,20 +136,21 @@ class Engine:
         self._bind()
 
     def _take(self, batch: Batch) -> tuple[Order, Ints, Ints, NDArray[np.bool_]]:
-        """Return of a batch, counted, the order, the stored values, which events are the spine's and which too late."""
-        order, lines, late, counts = self._deal(batch)
-        events = np.empty((self._width, len(lines)), np.int64)
-        for (stream, _), encoder, (count, missed, end) in zip(self._streams, self._encoders, counts, strict=True):
+        """Count a batch; return its order, stored values, where the spine's events are, and which are too late."""
+        order, places, late, counts = self._deal(batch)
+        events = np.empty((self._width, len(places)), np.int64)
+        for (stream, _), encoder, (count, _, end) in zip(self._streams, self._encoders, counts, strict=True):
             if count:
-                of_stream = lines[end - count : end]
+                of_stream = places[end - count : end]
                 outside = encoder.write(batch.columns[stream], events, of_stream, Dictionary.encode)
                 for column, found in outside.items():
                     self.out_of_range[f"{stream}.{column}"] += found
-                self.applied[stream] += count - missed
-                self.too_late[stream] += missed
-        if len(lines):
+        for (stream, _), (count, missed, _) in zip(self._streams, counts, strict=True):
+            self.applied[stream] += count - missed
+            self.too_late[stream] += missed
+        if len(places):
             self.reached = int(order[2][-1])
-        return order, events, lines[: counts[0][0]], late
+        return order, events, places[: counts[0][0]], late
 
     def read(self, columns: Mapping[str, Values], event_time: Ints) -> Floats:
         """Return the features of entities at moments, without an event: nothing is applied, counted or learnt.
@@ -160,12 +164,11 @@ class Engine:
         oldest = max(FIRST_INSTANT, self.reached - self._lateness)
         if not kernel.between(moments, oldest, LAST_INSTANT):
             raise ValueError(f"moments must lie between {oldest} and {LAST_INSTANT}: what came before may be gone")
-        events, lines = np.empty((self._width, count), np.int64), np.arange(count)
+        events, places = np.empty((self._width, count), np.int64), np.arange(count)
         if count:
-            encoder.write(columns, events, lines, Dictionary.find)
-        order = np.zeros(count, np.int8), moments, moments
-        aggregates = self._fold(order, events, count, applied=False)
-        return self._rows.values(self._clocks, events, lines, aggregates)
+            encoder.write(columns, events, places, Dictionary.find)
+        aggregates = self._fold((_NONE, moments, moments), events, count)
+        return self._rows.values(self._clocks, events, places, aggregates)
 
     def snapshot(self) -> bytes:
         """Return everything the engine knows; equal logs give equal bytes, however they were cut into batches.
@@ -201,9 +204,9 @@ class Engine:
         return sum(index.state_bytes() for index in self._indices)
 
     def _deal(self, batch: Batch) -> tuple[Order, Ints, NDArray[np.bool_], list[list[int]]]:
-        """Return the order of a batch, the numbers of its events, stream after stream, and which are too late.
+        """Return the order of a batch, the places of its events, stream after stream, and which are too late.
 
-        Last comes for each stream how many events there are, how many of them too late, and where their numbers end.
+        Last comes for each stream how many events there are, how many of them too late, and where their places end.
         """
         check_lengths(batch)
         order = (
@@ -211,25 +214,24 @@ class Engine:
             np.ascontiguousarray(batch.event_time, np.int64),
             np.ascontiguousarray(batch.arrival, np.int64),
         )
-        lines, late = np.empty(len(order[0]), np.int64), np.empty(len(order[0]), np.bool_)
+        places, late = np.empty(len(order[0]), np.int64), np.empty(len(order[0]), np.bool_)
         bounds = FIRST_INSTANT, LAST_INSTANT, self.reached
         counts = np.zeros((len(self._streams), 3), np.int64)
-        verdict = kernel.deal(order, self._lateness, bounds, lines, late, counts)
+        verdict = kernel.deal(order, self._lateness, bounds, places, late, counts)
         if verdict != kernel.OK:
             names = ", ".join(self.compiled.streams)
             raise ValueError(_WRONG[verdict].format(streams=len(self._streams), names=names))
         told: list[list[int]] = counts.tolist()
         for (stream, _), encoder, (count, _, _) in zip(self._streams, self._encoders, told, strict=True):
             encoder.check(batch.columns.get(stream, {}), count)
-        return order, lines, late, told
+        return order, places, late, told
 
-    def _fold(self, order: Order, events: Ints, rows: int, *, applied: bool) -> Floats:
+    def _fold(self, order: Order, events: Ints, rows: int) -> Floats:
         """Return the aggregates of each event of the spine."""
         if self._shard is not None:
             self._own(self._shard)
         aggregates = np.empty((rows, len(self._aggregates)))
-        work = self._clocks.table, *order, events, aggregates, self._progress
-        while lack := kernel.fold(self._tables.given, *work, applied):
+        while lack := kernel.fold(self._tables.given, self._clocks.table, *order, events, aggregates, self._progress):
             index = self._indices[self._progress[AT_INDEX]]
             index.widen(lack, len(self._numbers(index.by)))
         return aggregates

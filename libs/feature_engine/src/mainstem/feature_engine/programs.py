@@ -39,7 +39,7 @@ class Code:
     instructions: Ints
     results: Ints
     constants: Ints
-    literals: Floats
+    floats: Floats  #: float registers, each literal in its own
     texts: tuple[tuple[int, str, str], ...]  #: constants that are categories: place, column and text
 
     def lay(self, tables: Tables, number: Callable[[str, str], int]) -> None:
@@ -81,11 +81,12 @@ class _Compiler:
     def code(self, results: Sequence[int]) -> Code:
         """Return what was compiled."""
         lines = [[*line, *[0] * (4 - len(line))] for line in self.instructions]
+        literals = [self.literals[a] if op == machine.LITERAL else 0.0 for op, a, *_ in lines]
         return Code(
             np.array(lines, np.int64).reshape(-1, 4),
             np.array(results, np.int64),
             np.array([0 if isinstance(constant, tuple) else constant for constant in self.constants], np.int64),
-            np.array(self.literals, np.float64),
+            np.array(literals, np.float64),
             tuple((place, *found) for place, found in enumerate(self.constants) if isinstance(found, tuple)),
         )
 

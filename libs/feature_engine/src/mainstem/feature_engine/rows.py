@@ -23,17 +23,15 @@ class RowProgram:
         features = [feature.value for feature in definition.features]
         self._code = compile_rows(features, compiled.streams[compiled.spine], zones, definition.aggregates)
         self._tables = Tables([np.empty((0, 0), np.int64)] * CODE)
-        self._floats = np.empty(len(self._code.instructions))
 
     def bind(self, number: Callable[[str, str], int]) -> None:
         """Compare with the numbers that the texts have now."""
         self._code.lay(self._tables, number)
 
-    def values(self, clocks: Clocks, events: Ints, lines: Ints, aggregates: Floats) -> Floats:
-        """Return a row of features for each spine event, which lie at some lines of a table."""
-        values = np.empty((len(lines), len(self._code.results)))
-        literals = self._code.literals
-        kernel.finish(self._tables.given, clocks.table, literals, events, lines, aggregates, values, self._floats)
+    def values(self, clocks: Clocks, events: Ints, places: Ints, aggregates: Floats) -> Floats:
+        """Return a row of features for each spine event; of all `events`, they are at these places."""
+        values = np.empty((len(places), len(self._code.results)))
+        kernel.finish(self._tables.given, clocks.table, events, places, aggregates, values, self._code.floats)
         return values
 
 
@@ -58,7 +56,7 @@ class Assembler:
         each event.
         """
         self._encoder.check(columns, len(aggregates))
-        table, lines = np.empty((self._width, len(aggregates)), np.int64), np.arange(len(aggregates))
-        if len(lines):
-            self._encoder.write(columns, table, lines, Dictionary.encode)
-        return self._program.values(self._clocks, table, lines, aggregates)
+        events, places = np.empty((self._width, len(aggregates)), np.int64), np.arange(len(aggregates))
+        if len(places):
+            self._encoder.write(columns, events, places, Dictionary.encode)
+        return self._program.values(self._clocks, events, places, aggregates)

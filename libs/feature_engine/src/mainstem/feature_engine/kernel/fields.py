@@ -1,12 +1,12 @@
 """How plan and state lie in memory: arrays of int64, kept as the tables of an index and handed on as tuples.
 
-Plan: index, windows, parts, sums, features and tables, the constant side of an index
+Plan: index, windows, parts, sums, features and weights, the constant side of an index
     index     the fields STREAM to NEGATIVE
     windows   of each window: SPAN, HOP, FROM, UPTO
     parts     what is kept of a window: KIND, COLUMN, PLACE
     sums      of a decayed term: its column in the pool, that of the running count and that of the running sum
     features  what is asked for: OP to OUT
-    tables    weights of decays by age in ticks, in units of 2**-24
+    weights   those of decays by age in ticks, in units of 2**-24
 State: pool, counts and cursor
     pool      (slot, column): the rings of all keys and, behind each ring, the summaries of its blocks;
               column 0 is the event time, then come the terms, then the running sums of the decayed terms

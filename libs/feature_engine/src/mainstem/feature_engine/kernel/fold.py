@@ -62,24 +62,25 @@ Order: TypeAlias = tuple[NDArray[np.int8], Ints, Ints]
 """Of each event of a batch: number of its stream, event time, arrival."""
 
 DONE, KEYS_FULL, POOL_FULL, COUNTS_FULL = range(4)
-OK, NO_STREAM, NO_TIME, FALLING = range(4)
+OK, WRONG_STREAM, WRONG_TIME, FALLING = range(4)
+NO_STREAM = -1
 
 
 @entry
 def deal(
-    order: Order, lateness: int, bounds: tuple[int, int, int], lines: Ints, late: NDArray[np.bool_], counts: Ints
+    order: Order, lateness: int, bounds: tuple[int, int, int], places: Ints, late: NDArray[np.bool_], counts: Ints
 ) -> int:
-    """Write the numbers of the events, stream after stream, and which are late; tell what is wrong with the order.
+    """Write the places of the events, stream after stream, and which are late; tell what is wrong with the order.
 
     `bounds` are the first and last instant there may be and the arrival reached; `counts`, zeros at first, has a line
-    for each stream: events, too late, where its numbers end.
+    for each stream: events, too late, where its places end.
     """
     (stream, time, arrival), (first, last, reached) = order, bounds
     for i in range(len(stream)):
         if stream[i] < 0 or stream[i] >= len(counts):
-            return NO_STREAM
+            return WRONG_STREAM
         if min(time[i], arrival[i]) < first or max(time[i], arrival[i]) > last:
-            return NO_TIME
+            return WRONG_TIME
         if arrival[i] < reached:
             return FALLING
         reached = arrival[i]
@@ -89,7 +90,7 @@ def deal(
     for number in range(1, len(counts)):
         counts[number, 2] = counts[number - 1, 2] + counts[number - 1, 0]
     for i in range(len(stream)):
-        lines[counts[stream[i], 2]] = i
+        places[counts[stream[i], 2]] = i
         counts[stream[i], 2] += 1
     return OK
 
@@ -113,18 +114,16 @@ def fold(  # noqa: PLR0913, PLR0917 (as tuples they cost more)
     events: Ints,
     out: Floats,
     progress: Ints,
-    applied: bool,
 ) -> int:
-    """Answer each spine event and, if they are `applied`, apply each event, index by index, a query before the update.
+    """Answer each spine event and apply each event, index by index, in order, a query before the update.
 
-    `events` are the stored values of each event, whatever its stream; the output has a row for each spine event. Starts
-    at `progress`, which is back at 0 when all is done. Returns DONE, or what has no room any more in the index where it
-    stopped: call again with a larger one.
+    Events without `stream` are only answered, as if they were the spine's. `events` are the stored values (column,
+    event), whatever the stream; the output has a row for each spine event. Starts at `progress`, which is back at 0
+    when all is done. Returns DONE, or what has no room any more in the index where it stopped: call again with a larger
+    one.
     """
     while progress[AT_INDEX] < len(indices):
-        lack = fold_one(
-            table(indices, progress[AT_INDEX]), clocks, (stream, time, arrival), events, out, progress, applied
-        )
+        lack = fold_one(table(indices, progress[AT_INDEX]), clocks, (stream, time, arrival), events, out, progress)
         if lack != DONE:
             return lack
         progress[AT_INDEX] += 1
@@ -135,9 +134,7 @@ def fold(  # noqa: PLR0913, PLR0917 (as tuples they cost more)
 
 
 @jit
-def fold_one(  # noqa: PLR0913, PLR0917 (compiled in: what it is given costs nothing)
-    given: Given, clocks: Ints, order: Order, events: Ints, out: Floats, progress: Ints, applied: bool
-) -> int:
+def fold_one(given: Given, clocks: Ints, order: Order, events: Ints, out: Floats, progress: Ints) -> int:
     """Do for one index what `fold` says."""
     plan = (
         table(given, INDEX)[0],
@@ -153,14 +150,15 @@ def fold_one(  # noqa: PLR0913, PLR0917 (compiled in: what it is given costs not
     (keys, pool, counts, cursor), (stream, time, arrival) = state, order
     counted, lack = number_of(plan, DISTINCT), DONE
     i, line = progress[AT_EVENT], progress[AT_LINE]
-    while i < len(stream):
+    while i < len(time):
+        of = stream[i] if len(stream) > 0 else NO_STREAM
         late = time[i] < arrival[i] - plan[0][LATENESS]
         key = NULL
-        if applied and stream[i] == plan[0][STREAM] and not late:
+        if of == plan[0][STREAM] and not late:
             key = held(owned, events[plan[0][BY], i])
         if key != NULL:
             lack = room(plan, state, key, arrival[i] - plan[0][LATENESS], counted)
-        if stream[i] == 0 and lack == DONE:
+        if of <= 0 and lack == DONE:
             lack = ask(plan, state, held(owned, events[plan[0][AT_SPINE], i]), time[i], counted, late, out, line)
             line += 1 if lack == DONE else 0
         if lack != DONE:
@@ -255,20 +253,13 @@ def recount(plan: Plan, state: tuple[Ints, Ints, Ints, Ints]) -> None:
 
 @entry
 def finish(  # noqa: PLR0913, PLR0917 (as tuples they cost more)
-    given: Given,
-    clocks: Ints,
-    literals: Floats,
-    events: Ints,
-    lines: Ints,
-    aggregates: Floats,
-    values: Floats,
-    floats: Floats,
+    given: Given, clocks: Ints, events: Ints, places: Ints, aggregates: Floats, values: Floats, floats: Floats
 ) -> None:
-    """Write the features of the spine events at some lines from their columns and their aggregates."""
+    """Write the features of the spine events, at these places, from their columns and their aggregates."""
     program = table(given, INSTRUCTIONS), table(given, RESULTS)[0], table(given, CONSTANTS)[0], clocks
     registers = table(given, REGISTERS)[0]
-    for q in range(len(lines)):
-        exact(program, events, lines[q], registers)
-        floating(program, literals, registers, aggregates, q, floats)
+    for q in range(len(places)):
+        exact(program, events, places[q], registers)
+        floating(program, registers, aggregates, q, floats)
         for feature in range(len(program[1])):
             values[q, feature] = floats[program[1][feature]]

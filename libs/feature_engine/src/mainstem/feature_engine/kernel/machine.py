@@ -23,7 +23,7 @@ LT, LE, EQ, AND, OR, NOT, IS_NULL = 8, 9, 10, 11, 12, 13, 14
 LOCAL = 15
 """Exact: part b of the instant in register a, on the clock of zone c."""
 DECODE, VALUE, LITERAL = 16, 17, 18
-"""Floats: exact register a divided by b; aggregate a; literal a."""
+"""Floats: exact register a divided by b; aggregate a; a literal, which is in its register beforehand."""
 ROW = 19
 """From here on: the float twin of the exact operation ROW + ADD, and so on; ROW + 0 is a quotient."""
 DIV = ROW
@@ -122,7 +122,7 @@ def local(clocks: Ints, zone: int, instant: int, part: int) -> int:
 
 
 @jit
-def floating(program: Program, literals: Floats, registers: Ints, values: Floats, line: int, results: Floats) -> None:
+def floating(program: Program, registers: Ints, values: Floats, line: int, results: Floats) -> None:
     """Run the other instructions of a program, after the exact ones; `values` are those of the aggregates."""
     instructions = program[0]
     for r in range(len(instructions)):
@@ -131,8 +131,6 @@ def floating(program: Program, literals: Floats, registers: Ints, values: Floats
             results[r] = registers[a] / b if registers[a] != NULL else np.nan
         elif op == VALUE:
             results[r] = values[line, a]
-        elif op == LITERAL:
-            results[r] = literals[a]
         elif op >= ROW + LT:
             results[r] = decided(op - ROW, results[a], results[b])
         elif op >= ROW:
