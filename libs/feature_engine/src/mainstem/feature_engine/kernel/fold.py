@@ -152,6 +152,9 @@ def fold_one(given: Given, clocks: Ints, order: Order, events: Ints, out: Floats
     i, line = progress[AT_EVENT], progress[AT_LINE]
     while i < len(time):
         of = stream[i] if len(stream) > 0 else NO_STREAM
+        if of > 0 and of != plan[0][STREAM]:
+            i += 1
+            continue
         late = time[i] < arrival[i] - plan[0][LATENESS]
         key = NULL
         if of == plan[0][STREAM] and not late:
