@@ -46,16 +46,14 @@ LIMB = 2**31
 def encode_number(kind, values):
     """Return the stored values of one column and how many of them were out of range."""
     table = np.empty((1, len(values)), np.int64)
-    outside = Encoder("s", {"x": kind}, {}, Clocks([])).write(
-        {"x": values}, table, np.arange(len(values)), Dictionary.encode
-    )
+    outside = Encoder("s", {"x": kind}, {}, Clocks([])).write({"x": values}, table, np.arange(len(values)))
     return table[0], outside.get("x", 0)
 
 
 def local_part(instants, zone, part):
     clocks = Clocks([zone])
     table, lines = np.empty((1, len(instants)), np.int64), np.arange(len(instants))
-    Encoder("s", {"x": time()}, {}, clocks).write({"x": instants}, table, lines, Dictionary.encode)
+    Encoder("s", {"x": time()}, {}, clocks).write({"x": instants}, table, lines)
     return [int(local(clocks.table, 0, at, PARTS.index(part))) for at in instants]
 
 
@@ -85,7 +83,8 @@ def test_times_outside_the_years_one_to_9999_are_null():
 
 def test_texts_get_numbers_in_order_of_appearance():
     dictionary = Dictionary(["b"])
-    assert dictionary.encode(["a", None, "b", "a"]).tolist() == [1, NULL, 0, 1]
+    assert list(map(dictionary.learn, ["a", None, "b", "a"])) == [1, NULL, 0, 1]
+    assert [dictionary.find(text, -1) for text in ("a", "c", None)] == [1, -1, NULL]
     assert dictionary.texts == ["b", "a"]
 
 

@@ -1,7 +1,7 @@
 """From values as they come to what is stored: one int64 each, NULL for what is missing or out of range."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,23 @@ from mainstem.feature_engine.localtime import FIRST_INSTANT, LAST_INSTANT
 _INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 
 
+class _Numbers(dict[object, int]):
+    """Gives a text that it does not know the next number; None has NULL."""
+
+    def __missing__(self, text: object) -> int:
+        self[text] = number = len(self) - 1
+        return number
+
+
 class Dictionary:
     """Numbers for texts, in order of first appearance; shared by columns whose values meet."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._numbers: dict[object, int] = {}
-        #: Returns the number of a text, NULL for None; raises KeyError for one that is not known.
-        self.look_up = self._numbers.__getitem__
+        self._numbers = _Numbers()
+        #: Returns the number of a text, NULL for None; one that is not known gets the next number.
+        self.learn = self._numbers.__getitem__
+        #: Returns the number of a text, or what is given besides for one that is not known.
+        self.find = self._numbers.get
         self.restore(texts)
 
     def __len__(self) -> int:
@@ -38,13 +48,13 @@ class Dictionary:
         """Know these texts and no others."""
         self._numbers.clear()
         self._numbers[None] = NULL
-        self._learn(texts)
+        self._numbers.update(zip(texts, count()))
 
     def sort(self) -> Ints:
         """Give the texts numbers in their own order; return the new number of each old one."""
         old = self.texts
         self.restore(sorted(old))
-        return self._look_up(old)
+        return np.fromiter(map(self.learn, old), np.int64, len(old))
 
     def keep(self, kept: NDArray[np.bool_]) -> Ints:
         """Forget the texts whose numbers are not `kept`; return the new number of each old one, NULL if there is none.
@@ -53,28 +63,6 @@ class Dictionary:
         """
         self.restore([text for text, stays in zip(self.texts, kept.tolist(), strict=True) if stays])
         return np.where(kept, np.cumsum(kept) - 1, NULL)
-
-    def encode(self, values: Values) -> Ints:
-        """Return the number of each text, NULL for None; new texts get the next numbers."""
-        try:
-            return self._look_up(values)
-        except KeyError:
-            self._learn(values)
-            return self._look_up(values)
-
-    def find(self, values: Values) -> Ints:
-        """Return the number of each text, NULL for None and for a text that is not known; nothing is learnt."""
-        try:
-            return self._look_up(values)
-        except KeyError:
-            return np.array([self._numbers.get(value, NULL) for value in values], np.int64)
-
-    def _look_up(self, values: Values) -> Ints:
-        return np.fromiter(map(self.look_up, values), np.int64, len(values))
-
-    def _learn(self, texts: Iterable[object]) -> None:
-        for text in dict.fromkeys(texts):
-            self._numbers.setdefault(text, len(self))
 
 
 class Encoder:
@@ -88,7 +76,8 @@ class Encoder:
     ) -> None:
         self._stream, self._columns = stream, columns
         self._texts = {name: dictionaries[name] for name, kind in columns.items() if kind.kind is Kind.CATEGORY}
-        self._look_ups = [dictionary.look_up for dictionary in self._texts.values()]
+        self._learn = [dictionary.learn for dictionary in self._texts.values()]
+        self._find = [dictionary.find for dictionary in self._texts.values()]
         self._text_columns = np.array([list(columns).index(name) for name in self._texts], np.int64)
         self._numbers = list(_numbers(columns, clocks.years))
         self._clocks = clocks
@@ -100,19 +89,15 @@ class Encoder:
                 given = len(values.get(column, ()))
                 raise ValueError(f"{self._stream}.{column} has {given} values for {count} events: give one each")
 
-    def write(
-        self, values: Mapping[str, Values], events: Ints, places: Ints, number: Callable[[Dictionary, Values], Ints]
-    ) -> dict[str, int]:
+    def write(self, values: Mapping[str, Values], events: Ints, places: Ints, *, learns: bool = True) -> dict[str, int]:
         """Write the values of some events, one at least, to their places; return by column how many are out of range.
 
-        `number` gives the numbers of texts when one of them is not known.
+        A text that is not known gets the next number, or counts as null when nothing is to be learnt.
         """
         if self._texts:
-            numbers = chain.from_iterable(map(map, self._look_ups, map(values.__getitem__, self._texts)))
-            try:
-                found = np.fromiter(numbers, _INT64, len(self._texts) * len(places))
-            except KeyError:
-                found = np.concatenate([number(of, values[name]) for name, of in self._texts.items()])
+            texts = map(values.__getitem__, self._texts)
+            numbers = map(map, self._learn, texts) if learns else map(map, self._find, texts, repeat(repeat(NULL)))
+            found = np.fromiter(chain.from_iterable(numbers), _INT64, len(self._texts) * len(places))
             write_texts(found, events, places, self._text_columns)
         outside = {}
         for name, write, dtype, given in self._numbers:

@@ -142,7 +142,7 @@ class Engine:
         for (stream, _), encoder, (count, _, end) in zip(self._streams, self._encoders, counts, strict=True):
             if count:
                 of_stream = places[end - count : end]
-                outside = encoder.write(batch.columns[stream], events, of_stream, Dictionary.encode)
+                outside = encoder.write(batch.columns[stream], events, of_stream)
                 for column, found in outside.items():
                     self.out_of_range[f"{stream}.{column}"] += found
         for (stream, _), (count, missed, _) in zip(self._streams, counts, strict=True):
@@ -166,7 +166,7 @@ class Engine:
             raise ValueError(f"moments must lie between {oldest} and {LAST_INSTANT}: what came before may be gone")
         events, places = np.empty((self._width, count), np.int64), np.arange(count)
         if count:
-            encoder.write(columns, events, places, Dictionary.find)
+            encoder.write(columns, events, places, learns=False)
         aggregates = self._fold((_NONE, moments, moments), events, count)
         return self._rows.values(self._clocks, events, places, aggregates)
 
@@ -262,7 +262,7 @@ class Engine:
         self._rows.bind(self._number)
 
     def _number(self, column: str, text: str) -> int:
-        return int(self._numbers(column).encode([text])[0])
+        return self._numbers(column).learn(text)
 
 
 def _period(indices: Sequence[Index], lateness: int) -> int | None:

@@ -47,7 +47,7 @@ class Assembler:
         self._clocks = Clocks(zones)
         self._encoder = Encoder(compiled.spine, columns, {name: dictionaries[of[name]] for name in of}, self._clocks)
         self._width = len(columns)
-        self._program.bind(lambda column, text: int(dictionaries[of[column]].encode([text])[0]))
+        self._program.bind(lambda column, text: dictionaries[of[column]].learn(text))
 
     def values(self, columns: Mapping[str, Values], aggregates: Floats) -> Floats:
         """Return the features of spine events, from their columns and (event, aggregate) values.
@@ -58,5 +58,5 @@ class Assembler:
         self._encoder.check(columns, len(aggregates))
         events, places = np.empty((self._width, len(aggregates)), np.int64), np.arange(len(aggregates))
         if len(places):
-            self._encoder.write(columns, events, places, Dictionary.encode)
+            self._encoder.write(columns, events, places)
         return self._program.values(self._clocks, events, places, aggregates)
