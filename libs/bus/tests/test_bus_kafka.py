@@ -165,6 +165,22 @@ async def test_a_partition_that_lost_what_was_due_says_where_it_goes_on(
         assert await subscription.emptied() == {}
 
 
+async def test_a_partition_that_ends_before_what_was_handed_over_says_so(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    here = (topics[0], 0)
+    await bus.publisher.publish(numbered(topics[0], 2))
+    reader = Reader({here: 7})
+    subscription = bus.subscribe(topics[0], topics[:1], reader.positions)
+    async with running(subscription.run(reader.on_batch)):
+        await until(lambda: reader.values() == [b"0", b"1"])
+        assert await subscription.emptied() == {}
+    await expire(kafka, {here: 2})
+    behind = bus.subscribe(topics[0], topics[:1], Reader({here: 7}).positions)
+    async with running(behind.run(reader.on_batch)):
+        await emptied(behind, {here: 2})
+
+
 async def test_a_reader_without_a_group_knows_where_partitions_begin_and_end(
     kafka: str, bus: KafkaBus, topics: list[str]
 ) -> None:

@@ -3,20 +3,34 @@
 import copy
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.feature_engine import Engine, SnapshotError, feature_set, load, stream
+from mainstem.feature_engine import (
+    Batch,
+    DefinitionError,
+    Engine,
+    SnapshotError,
+    category,
+    feature_set,
+    load,
+    stream,
+)
+from mainstem.feature_engine.index import Index
+from mainstem.feature_engine.kernel import counts as counting
 from mainstem.feature_engine.kernel import fold as kernel
 
 WITHOUT_NUMBA = """
 import sys
-sys.modules["numba"] = None
+if "switched off" not in sys.argv:
+    sys.modules["numba"] = None
 import hashlib, json
 import numpy as np
 from mainstem.feature_engine import Batch, Engine, load
@@ -26,7 +40,9 @@ columns = {
     for stream, columns in given["columns"].items()
 }
 batch = Batch(np.array(given["stream"], np.int8), np.array(given["event_time"]), np.array(given["arrival"]), columns)
-print(hashlib.sha256(Engine(load(given["spec"])).process(batch).values.tobytes()).hexdigest())
+engine = Engine(load(given["spec"]))
+values = engine.process(batch).values.tobytes()
+print(hashlib.sha256(values).hexdigest(), hashlib.sha256(engine.snapshot()).hexdigest())
 """
 
 
@@ -96,7 +112,8 @@ def test_a_snapshot_of_another_feature_set_is_refused(compiled):
         Engine(Other.compile()).restore(Engine(compiled).snapshot())
 
 
-def test_the_engine_gives_the_same_bytes_without_numba(compiled, random_log, batch_of):
+@pytest.mark.parametrize("how", ["not there", "switched off"])
+def test_the_engine_gives_the_same_bytes_without_numba(compiled, random_log, batch_of, how):
     batch = batch_of(random_log(21, 1000))
     columns = {s: {c: plain_column(v) for c, v in of.items()} for s, of in batch.columns.items()}
     times = {
@@ -105,14 +122,54 @@ def test_the_engine_gives_the_same_bytes_without_numba(compiled, random_log, bat
         "arrival": batch.arrival.tolist(),
     }
     given_log = json.dumps({"spec": compiled.spec, "columns": columns, **times})
-    printed = subprocess.check_output([sys.executable, "-c", WITHOUT_NUMBA], input=given_log, text=True)
-    values = Engine(compiled).process(batch).values
-    assert printed.strip() == hashlib.sha256(values.tobytes()).hexdigest()
+    command, env = [sys.executable, "-c", WITHOUT_NUMBA, how], os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    printed = subprocess.check_output(command, input=given_log, text=True, env=env)
+    engine = Engine(compiled)
+    values = engine.process(batch).values.tobytes()
+    assert printed.split() == [hashlib.sha256(data).hexdigest() for data in (values, engine.snapshot())]
 
 
 def test_the_replay_of_a_fixed_log_has_the_pinned_hash(fold, random_log):
     digest = hashlib.sha256(fold(random_log(2013, 2000))).hexdigest()
     assert digest == "c71ce84e4fb9c7edd1183156aa643db27c3627694b052eaf13ed692818e2db8d"
+
+
+def test_an_engine_that_was_interrupted_answers_nothing_until_it_is_restored(compiled, random_log, batch_of):
+    log = random_log(3, 600)
+    engine, whole = Engine(compiled), Engine(compiled)
+    for each in (engine, whole):
+        each.process(batch_of(log[:100]))
+    kept = engine.snapshot()
+    with patch.object(Index, "widen", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        engine.process(batch_of(log[100:]))
+    for ask in (lambda: engine.process(batch_of(log[100:])), engine.snapshot):
+        with pytest.raises(RuntimeError, match="was interrupted within its events; restore a snapshot"):
+            ask()
+    engine.restore(kept)
+    tail = batch_of(log[100:])
+    assert engine.process(tail).values.tobytes() == whole.process(tail).values.tobytes()
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 9, 64])
+def test_categories_that_are_numbered_in_step_with_their_keys_lie_apart(step):
+    counts = np.empty((1 << 16, 2), np.int64)
+    packed = [counting.pack(key, 0, 1, step * key + n) for key in range(8_192 // step) for n in range(step)]
+    places = {counting.home(counts, number) for number in packed}
+    assert len(places) > 0.85 * len(packed)  # thrown at random: 0.94
+
+
+@pytest.mark.parametrize("streams", [127, 128])
+def test_a_set_reads_127_streams_at_most(streams):
+    read = [stream(f"s{n}", key="id", columns={"id": category()}) for n in range(streams)]
+    counted = {f"n{n}": each.by("id").count("1h") for n, each in enumerate(read)}
+    wide = feature_set("wide", spine=read[0], lateness="1m")(type("Wide", (), counted))
+    if streams == 127:
+        columns = {name: {"id": ["a"]} for name in wide.compile().streams}
+        batch = Batch(np.arange(127, dtype=np.int8), np.arange(127), np.arange(127), columns)
+        assert Engine(wide.compile()).process(batch).values.shape == (1, 127)
+    else:
+        with pytest.raises(DefinitionError, match="it reads 128 streams, 127 are the most; split it"):
+            wide.compile()
 
 
 def test_an_empty_batch_gives_no_rows(compiled, batch_of):

@@ -51,6 +51,12 @@ async def client(health: Health) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_half_of_a_surrogate_pair_is_no_text(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/echo", content=b'{"a": "\\ud800"}')
+    assert (answer.status_code, answer.json()["title"]) == (400, "malformed json")
+    assert (await client.post("/echo", content=b'{"a": "\\ud83d\\ude00"}')).json() == {"a": "\U0001f600"}
+
+
 async def test_a_process_is_live_and_ready_when_nothing_is_required(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).json() == {"live": True}
     assert (await client.get("/readyz")).json() == {"ready": True, "faults": {}}

@@ -225,6 +225,17 @@ async def test_a_set_whose_next_record_is_gone_goes_no_further() -> None:
         await process.take(process.history[PAYMENTS][2:])
 
 
+async def test_a_set_whose_log_was_made_anew_goes_no_further() -> None:
+    process = Process(ANNOUNCED)
+    await process.finish()
+    end = len(ANNOUNCED[PAYMENTS])
+    anew = r"^evt\.data\.payments/0 goes on at offset 0, \d+ is due: the log was cut off or made anew;"
+    with pytest.raises(Gap, match=anew):
+        await process.empty(PAYMENTS, 0)
+    with pytest.raises(Gap, match=anew):
+        await process.take([replace(accepted("payments", 0, end, 30 * DAY, 1.0), offset=0)])
+
+
 async def test_a_set_that_was_stored_before_it_applied_anything_there_goes_on_after_a_restart() -> None:
     process = begun_late()
     for place in ANNOUNCED:

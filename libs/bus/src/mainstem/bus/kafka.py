@@ -163,7 +163,7 @@ class KafkaSubscription:
         return {place: position for place, position in after.items() if before.get(place) == position}
 
     async def _ahead(self) -> dict[Partition, int]:
-        """Return where the client stands in the partitions that it has read to the end, and handed over less of."""
+        """Return where the client stands in the partitions that it has read to the end, if not behind what it gave."""
         found = {}
         for tp in [TopicPartition(*place) for place in self._following]:
             with suppress(TimeoutError, IllegalStateError):  # it looks for its place, or the partition was given away
@@ -171,7 +171,7 @@ class KafkaSubscription:
                 if position == self.consumer.highwater(tp):
                     found[tp.topic, tp.partition] = position
         known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_hand}
-        return {place: position for place, position in found.items() if position > known.get(place, position)}
+        return {place: position for place, position in found.items() if position != known.get(place, position)}
 
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
         """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""

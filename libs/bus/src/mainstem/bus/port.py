@@ -46,7 +46,8 @@ class Subscription(Protocol):
     async def emptied(self) -> dict[Partition, int]:
         """Return the offset at which assigned partitions go on that hold no record any more.
 
-        It is said of those alone of which something that was never handed over is gone: else the next record tells.
+        It is said of those alone of which something that was never handed over is gone, and of those that end before
+        what was handed over: else the next record tells.
         """
 
 

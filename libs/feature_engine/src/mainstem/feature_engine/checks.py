@@ -28,6 +28,9 @@ MAX_SPAN = 366 * 100 * 86_400_000_000
 
 MAX_TICKS = 10_000
 
+MAX_STREAMS = 127
+"""What the number of a stream, an int8, can tell apart."""
+
 
 def check(definition: Definition) -> None:
     """Raise DefinitionError for the first stream or feature that cannot be computed exactly."""
@@ -37,6 +40,9 @@ def check(definition: Definition) -> None:
         raise DefinitionError(definition.name, f"version {definition.version} is below 1", "count versions from 1")
     if not definition.features or not definition.streams:
         raise DefinitionError(definition.name, "it has no features", "add at least one")
+    if len(definition.streams) > MAX_STREAMS:
+        problem = f"it reads {len(definition.streams)} streams, {MAX_STREAMS} are the most"
+        raise DefinitionError(definition.name, problem, "split it into several feature sets")
     streams = {stream.name: stream for stream in definition.streams}
     names = [feature.name for feature in definition.features]
     names += [definition.target.name] if definition.target else []

@@ -97,12 +97,12 @@ class Encoder:
         if self._texts:
             texts = map(values.__getitem__, self._texts)
             numbers = map(map, self._learn, texts) if learns else map(map, self._find, texts, repeat(repeat(NULL)))
-            found = np.fromiter(chain.from_iterable(numbers), _INT64, len(self._texts) * len(places))
-            write_texts(found, events, places, self._text_columns)
+            told = np.fromiter(chain.from_iterable(numbers), _INT64, len(self._texts) * len(places))
+            write_texts(told, events, places, self._text_columns)
         outside = {}
         for name, write, dtype, given in self._numbers:
-            if count := write(np.ascontiguousarray(values[name], dtype), events, places, *given):
-                outside[name] = count
+            if found := int(write(np.ascontiguousarray(values[name], dtype), events, places, *given)):
+                outside[name] = found
         self._clocks.learn()
         return outside
 

@@ -1,5 +1,6 @@
 """The engine: a batch of events in, one row of feature values for each spine event out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -60,6 +61,8 @@ class Engine:
         self._indices = _indices(compiled)
         self._tables = Tables([index.tables.given for index in self._indices])
         self._progress = np.zeros(PROGRESS, np.int64)
+        #: Whether something was begun that did not come to its end.
+        self._torn = False
         self._lateness = compiled.definition.lateness
         self._period = _period(self._indices, self._lateness)
         zones: list[str] = []
@@ -138,13 +141,16 @@ class Engine:
     def _take(self, batch: Batch) -> tuple[Order, Ints, Ints, NDArray[np.bool_]]:
         """Count a batch; return its order, stored values, where the spine's events are, and which are too late."""
         order, places, late, counts = self._deal(batch)
+        outside: Counter[str] = Counter()
         events = np.empty((self._width, len(places)), np.int64)
         for (stream, _), encoder, (count, _, end) in zip(self._streams, self._encoders, counts, strict=True):
             if count:
                 of_stream = places[end - count : end]
-                outside = encoder.write(batch.columns[stream], events, of_stream)
-                for column, found in outside.items():
-                    self.out_of_range[f"{stream}.{column}"] += found
+                found = encoder.write(batch.columns[stream], events, of_stream)
+                outside.update({f"{stream}.{column}": number for column, number in found.items()})
+        self._torn = True
+        for column, number in outside.items():
+            self.out_of_range[column] += number
         for (stream, _), (count, missed, _) in zip(self._streams, counts, strict=True):
             self.applied[stream] += count - missed
             self.too_late[stream] += missed
@@ -158,6 +164,7 @@ class Engine:
         `columns` are those of the spine, with a value for each moment; of a text that no event had there is nothing.
         Raises ValueError for a moment before the newest arrival by more than the lateness: what it needs may be gone.
         """
+        self._check_whole()
         encoder, count = self._encoders[0], len(event_time)
         encoder.check(columns, count)
         moments = np.ascontiguousarray(event_time, np.int64)
@@ -175,6 +182,7 @@ class Engine:
 
         A read leaves windows where it looked, so bytes may differ after one; values never do.
         """
+        self._check_whole()
         self._sort()
         header: snapshot.Header = {
             "feature_set": self.compiled.id,
@@ -197,6 +205,8 @@ class Engine:
             self._dictionaries[name].restore(texts)
         for number, index in enumerate(self._indices):
             index.restore(*arrays[3 * number : 3 * number + 3])
+        self._progress[:] = 0
+        self._torn = False
         self._bind()
 
     def state_bytes(self) -> int:
@@ -208,6 +218,7 @@ class Engine:
 
         Last comes for each stream how many events there are, how many of them too late, and where their places end.
         """
+        self._check_whole()
         check_lengths(batch)
         order = (
             np.ascontiguousarray(batch.stream, np.int8),
@@ -228,13 +239,20 @@ class Engine:
 
     def _fold(self, order: Order, events: Ints, rows: int) -> Floats:
         """Return the aggregates of each event of the spine."""
+        self._torn = True
         if self._shard is not None:
             self._own(self._shard)
         aggregates = np.empty((rows, len(self._aggregates)))
         while lack := kernel.fold(self._tables.given, self._clocks.table, *order, events, aggregates, self._progress):
             index = self._indices[self._progress[AT_INDEX]]
             index.widen(lack, len(self._numbers(index.by)))
+        self._torn = False
         return aggregates
+
+    def _check_whole(self) -> None:
+        """Raise RuntimeError when a call before was interrupted: nobody knows what it has applied."""
+        if self._torn:
+            raise RuntimeError("a call before was interrupted within its events; restore a snapshot, or begin anew")
 
     def _own(self, shard: Shard) -> None:
         """Tell the indices which keys are this shard's, and last whether no key is."""

@@ -10,10 +10,12 @@ from importlib.resources import files
 from typing import Any, TypeVar, cast
 
 try:
-    from numba import njit
+    from numba import config, njit
     from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator, UserWideCacheLocator
 except ImportError:
-    njit = None
+    COMPILES = False
+else:
+    COMPILES = not config.DISABLE_JIT  # numba's own switch counts as if it were not there
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -25,7 +27,7 @@ def stamp() -> str:
     return hashlib.sha256(b"".join(name.encode() + found[name] for name in sorted(found))).hexdigest()
 
 
-if njit is None:
+if not COMPILES:
 
     def jit(function: F) -> F:
         """Return the function as it is."""

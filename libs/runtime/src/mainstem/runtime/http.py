@@ -42,9 +42,12 @@ async def json_body(request: Request) -> object:
     if b"\\u0000" in body:
         raise Problem(400, "malformed_body", "the body holds the character U+0000, which is no text; leave it out")
     try:
-        return json.loads(body)
+        found: object = json.loads(body)
+        if b"\\ud" in body.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half of a pair alone is no text
     except (ValueError, RecursionError) as fault:
         raise Problem(400, "malformed_json", f"the body is no JSON: {fault}") from fault
+    return found
 
 
 async def body_bytes(request: Request) -> bytes:

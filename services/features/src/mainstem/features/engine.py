@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mainstem.events.catalogue import Record
+from mainstem.events.catalogue import Record, header
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position, read_origin
 from mainstem.events.instants import parse
@@ -112,12 +112,13 @@ class Fold:
     def offer(self, records: Sequence[Record]) -> int:
         """Take records, each partition's in order, and return how many of them were new.
 
-        Raises Gap, with nothing taken, when records between those read and these are gone.
+        Raises Gap, with nothing taken, when records between those read and these are gone, or the log was made anew.
         """
-        following = dict(self._following)
+        following, applied = dict(self._following), self._reader.offsets()
         for record in records:
             expected = following.get((record.topic, record.partition), record.offset)
-            if record.offset > expected:
+            below = record.offset < applied.get((record.topic, record.partition), 0)
+            if record.offset > expected or (below and self._is_news(record)):
                 raise Gap.before(record, expected)
             following[record.topic, record.partition] = max(expected, record.offset + 1)
         for record in records:
@@ -125,15 +126,22 @@ class Fold:
         self._following = following
         return self._reader.offer(records)
 
+    def _is_news(self, record: Record) -> bool:
+        """Tell whether a record is none that was applied before."""
+        known = read_origin(header(record, "ce_origin") or b"")
+        position = self._reader.positions[record.topic, record.partition]
+        return known is not None and known[1] > position.origins.get(known[0], -1)
+
     def emptied(self, places: Mapping[Partition, int], noticed_us: int) -> bool:
         """Note the offsets at which partitions go on that hold no record; tell whether that was news.
 
-        Raises Gap when a record that was due is among those that are gone.
+        Raises Gap when a record that was due is among those that are gone, or the log ends before what was applied.
         """
+        applied = self._reader.offsets()
         news = {place: offset for place, offset in places.items() if place not in self._following}
         for place, offset in places.items():
             expected = self._following.get(place, offset)
-            if offset > expected:
+            if offset > expected or offset < applied.get(place, 0):
                 raise Gap(place, expected=expected, found=offset, appended_us=noticed_us)
         self._following |= news
         self._began |= news

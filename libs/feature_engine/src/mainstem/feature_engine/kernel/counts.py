@@ -1,11 +1,14 @@
 """How often a category is in a window of a key: an open-addressed table, emptied as windows slide."""
 
 from mainstem.feature_engine.jit import jit
-from mainstem.feature_engine.kernel.exact import MASK
+from mainstem.feature_engine.kernel.exact import LIMB, MASK
 from mainstem.feature_engine.kernel.fields import COUNT, END, FIRST, Ints
 
 EMPTY = -1
 _SPREAD = 2_654_435_769
+#: Keys and categories are numbered as they come, often in step: each has a factor of its own, below 2**31.
+_KEYS, _CATEGORIES = 1_640_531_527, 2_246_822_519 >> 1 | 1
+_LOW = 2**32 - 1
 
 
 @jit
@@ -17,7 +20,8 @@ def pack(key: int, part: int, parts: int, category: int) -> int:
 @jit
 def home(counts: Ints, packed: int) -> int:
     """Return where in the table a number belongs."""
-    folded = (packed ^ (packed >> 29)) & MASK
+    mixed = (packed >> 32) * _KEYS + (packed & _LOW) * _CATEGORIES
+    folded = (mixed ^ (mixed >> LIMB)) & MASK
     return int(((folded * _SPREAD) >> 12) & (len(counts) - 1))
 
 

@@ -8,19 +8,13 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
+from mainstem.feature_engine.jit import COMPILES
 from mainstem.feature_engine.kernel.fields import Ints
-
-try:
-    from numba import types
-    from numba.extending import intrinsic
-    from numba.np.arrayobj import make_array, populate_array
-except ImportError:
-    intrinsic = None
 
 Given: TypeAlias = Ints
 """What the kernel finds tables in, by number. A line of one may stand for another."""
 
-if intrinsic is None:
+if not COMPILES:
 
     def described(tables: Sequence[Ints]) -> Given:
         """Return what the kernel finds these tables in."""
@@ -31,6 +25,9 @@ if intrinsic is None:
         return cast(Ints, given[number])
 
 else:
+    from numba import types
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array, populate_array
 
     def described(tables: Sequence[Ints]) -> Given:
         """Return what the kernel finds these tables in; they must be kept for as long as it is used."""

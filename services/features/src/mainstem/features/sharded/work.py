@@ -79,11 +79,11 @@ class Worker:
             await self._publisher.publish(messages)
 
     async def on_emptied(self, places: Mapping[Partition, int], noticed_us: int) -> None:
-        """Raise Gap when a record that is due is gone from a partition that holds no other."""
+        """Raise Gap when a partition that holds no record goes on elsewhere than at the one that is due."""
         async with self._one_at_a_time:
             for (topic, part), offset in places.items():
                 expected = self._due.get(part, 0 if self._stage.internal else offset)
-                if offset > expected:
+                if offset != expected:
                     raise Gap((topic, part), expected=expected, found=offset, appended_us=noticed_us)
 
     async def checkpoint(self) -> None:
