@@ -37,7 +37,7 @@ def build(
 ) -> None:
     """Ask for the rows and labels that are known now, or at a time that you give, frozen in a file.
 
-    The same model, time and log give the same dataset, whoever asks and however often, a training run included.
+    The same project definition, model, time and log give the same dataset, whoever asks and however often.
     A dataset whose file is lost or damaged is built `--again`, whatever its model reads by now.
     """
     if (model is None) == (again is None) or (again is not None and at is not None):
