@@ -150,6 +150,16 @@ def test_an_engine_that_was_interrupted_answers_nothing_until_it_is_restored(com
     assert engine.process(tail).values.tobytes() == whole.process(tail).values.tobytes()
 
 
+def test_an_engine_that_was_interrupted_while_it_gave_its_snapshot_answers_nothing(compiled, random_log, batch_of):
+    log = random_log(3, 200)
+    engine = Engine(compiled)
+    engine.process(batch_of(log[:100]))
+    with patch.object(Index, "renumber", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        engine.snapshot()
+    with pytest.raises(RuntimeError, match="was interrupted within its events"):
+        engine.process(batch_of(log[100:]))
+
+
 @pytest.mark.parametrize("step", [1, 7, 8, 9, 64])
 def test_categories_that_are_numbered_in_step_with_their_keys_lie_apart(step):
     counts = np.empty((1 << 16, 2), np.int64)

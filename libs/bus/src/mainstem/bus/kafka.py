@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
@@ -166,9 +166,9 @@ class KafkaSubscription:
         """Return where the client stands in the partitions that it has read to the end, if not behind what it gave."""
         found = {}
         for tp in [TopicPartition(*place) for place in self._following]:
-            with suppress(TimeoutError, IllegalStateError):  # it looks for its place, or the partition was given away
+            with suppress(TimeoutError, KafkaError):  # it looks for its place, or the partition was given away
                 position = await asyncio.wait_for(self.consumer.position(tp), _MOMENT_S)
-                if position == self.consumer.highwater(tp):
+                if tp in self.consumer.assignment() and position == self.consumer.highwater(tp):
                     found[tp.topic, tp.partition] = position
         known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_hand}
         return {place: position for place, position in found.items() if position != known.get(place, position)}

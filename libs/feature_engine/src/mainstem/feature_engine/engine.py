@@ -119,6 +119,7 @@ class Engine:
     def _forget(self, instant: int) -> None:
         """Forget keys and texts of which nothing can be asked any more, now that no query lies before an instant."""
         self._sort()
+        self._torn = True
         for index in self._indices:
             index.forget(instant - self._lateness)
         kept = {name: np.zeros(len(dictionary), np.bool_) for name, dictionary in self._dictionaries.items()}
@@ -127,10 +128,13 @@ class Engine:
             for column, numbers in [(index.by, keys), *categories.items()]:
                 kept[self._domains[column]][numbers] = True
         self._renumber({name: dictionary.keep(kept[name]) for name, dictionary in self._dictionaries.items()})
+        self._torn = False
 
     def _sort(self) -> None:
         """Give the texts numbers in their own order, whatever the order in which they came."""
+        self._torn = True
         self._renumber({name: dictionary.sort() for name, dictionary in self._dictionaries.items()})
+        self._torn = False
 
     def _renumber(self, numbers: Mapping[str, Ints]) -> None:
         by_column = {column: numbers[domain] for column, domain in self._domains.items()}
