@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
-from libs.bus.tests.bus_expiry import expire
+from libs.bus.tests.bus_expiry import expire, make_anew
 
 from mainstem.bus import Partition
 from mainstem.bus.admin import cluster_id, create_topics, topic_names
@@ -179,6 +179,18 @@ async def test_a_partition_that_ends_before_what_was_handed_over_says_so(
     behind = bus.subscribe(topics[0], topics[:1], Reader({here: 7}).positions)
     async with running(behind.run(reader.on_batch)):
         await emptied(behind, {here: 2})
+
+
+async def test_a_topic_made_anew_ends_before_what_was_handed_over(kafka: str, bus: KafkaBus, topics: list[str]) -> None:
+    here, elsewhere = (topics[0], 0), (topics[1], 0)
+    await bus.publisher.publish([*numbered(topics[0], 2), *numbered(topics[1], 2, 0)])
+    reader = Reader()
+    subscription = bus.subscribe(topics[0], topics, reader.positions)
+    async with running(subscription.run(reader.on_batch)):
+        await until(lambda: len(reader.records) == 4)
+        reader.begin_at({here: 2, elsewhere: 2})
+        await make_anew(kafka, topics[0])
+        await emptied(subscription, {here: 0})
 
 
 async def test_a_reader_without_a_group_knows_where_partitions_begin_and_end(

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from unittest.mock import patch
@@ -188,9 +189,10 @@ def test_an_empty_batch_gives_no_rows(compiled, batch_of):
     assert rows.index.size == rows.too_late.size == 0
 
 
-def test_an_engine_is_copied_by_its_snapshot_alone(compiled):
+@pytest.mark.parametrize("ways", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_engine_is_copied_by_its_snapshot_alone(compiled, ways):
     with pytest.raises(TypeError, match="give its snapshot"):
-        copy.deepcopy(Engine(compiled))
+        ways(Engine(compiled))
 
 
 def test_a_loaded_definition_computes_the_same_bytes(compiled, random_log, batch_of):

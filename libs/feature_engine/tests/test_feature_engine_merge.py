@@ -108,6 +108,20 @@ def test_columns_must_be_equally_long():
         HoldBack([A], {A}).offer(A, np.array([1]), np.array([1]), [])
 
 
+def test_what_holds_records_back_is_named():
+    merge = HoldBack([A, B, C], {A, B})
+    assert merge.waits_for() == []
+    offer(merge, A, (5, 0))
+    assert merge.waits_for() == [B, C]
+    merge.drained(C)
+    merge.progress(B, 3)
+    assert merge.waits_for() == [B]
+    merge.progress(B, 6)
+    assert merge.waits_for() == [A]
+    merge.progress(A, 6)
+    assert (len(merge.release().items), merge.waits_for()) == (1, [])
+
+
 def test_an_instant_is_reached_once_in_its_place_when_all_have_passed_it():
     merge = HoldBack([A, B], {A, B})
     offer(merge, A, (1, 0), (4, 1))

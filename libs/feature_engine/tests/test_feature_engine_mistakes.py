@@ -72,6 +72,7 @@ def said(make, *args, **settings):
     [
         (shop.count(3600), "x: 3600 is not a duration; write a text like '90s', '6h' or '30d'"),
         (shop.mean("amount", order.amount), "x: the column order.amount is not a duration; write a text"),
+        (shop.count(window("1h", hop="0s")), "x: the hop of a window is 0; take a hop within the window, or write the"),
         (shop.count(window("1h", hop=5)), "x: 5 is not a duration; write a text"),
         (shop.last("amount", ttl=timedelta(hours=1)), "x: datetime.timedelta(seconds=3600) is not a duration; write"),
         (shop.decay_mean("amount", half_life=1, horizon="1h", tick="1m"), "x: 1 is not a duration; write a text"),

@@ -48,6 +48,18 @@ def test_what_is_held_back_is_not_applied_and_must_be_read_again():
     assert made.offsets() == {A: 1, B: 0}
 
 
+def test_when_much_is_held_nothing_more_is_to_be_read_but_what_it_waits_for(monkeypatch):
+    monkeypatch.setattr("mainstem.runtime.ordered._HELD_ENOUGH", 3)
+    made = reader()
+    made.offer([record(A, 0, 5), record(A, 1, 9)])
+    assert (made.held, made.waits_for(), made.ahead()) == (2, [B], [])
+    made.offer([record(A, 2, 11)])
+    assert (made.held, made.waits_for(), made.ahead()) == (3, [B], [A])
+    made.offer([record(B, 0, 20)])
+    made.advance()
+    assert (made.held, made.waits_for(), made.ahead()) == (2, [A], [])
+
+
 def test_a_second_copy_is_dropped_also_after_a_restart():
     made, again = reader(), reader()
     assert made.offer([record(A, 0, 5, "x/0"), record(A, 1, 5, "x/0"), marker(A, 2, 6), marker(B, 0, 6)]) == 3

@@ -83,13 +83,20 @@ def registry(services):
 
 def test_feature_sets_are_listed_with_their_identity(registry):
     identity = load_folder(FLIGHTS).feature_sets["flight_delay"].id
-    here = {"definition": identity, "rows": 7, "state": "live", "late": {"flight_departed": 2, "flight_arrived": 3}}
+    here = {
+        "definition": identity,
+        "rows": 7,
+        "state": "live",
+        "held": 4,
+        "late": {"flight_departed": 2, "flight_arrived": 3},
+    }
     standing = [here, {"definition": "sha256:other", "rows": 9}]
     registry.on("GET /v1/feature-sets", {"feature_sets": standing})
     (row,) = json.loads(registry.run("feature", "list", "-o", "json").stdout)
     assert row == {
         "feature_set": "flight_delay", "version": 1, "project": "flights", "spine": "flight_departed", "features": 15,
-        "id": identity, "rows": 7, "state": "live", "reached": None, "late": 5, "reason": None,
+        "id": identity, "rows": 7, "state": "live", "reached": None, "held": 4, "late": 5,
+        "reason": None,
     }  # fmt: skip
 
 
@@ -110,6 +117,8 @@ def test_a_feature_set_is_shown_feature_by_feature(registry):
 
 
 LEFT_OUT = {
+    "held": 31,
+    "waits_for": ["evt.data.flight_arrived/0", "evt.data.flight_arrived/1"],
     "late": {"flight_departed": 1_200, "flight_arrived": 0},
     "out_of_range": {},
     "begins_at": {"evt.data.flight_arrived/1": 77},
@@ -121,8 +130,10 @@ def test_a_feature_set_is_shown_with_what_it_left_out(registry):
     standing = {"definition": identity, "rows": 7, "state": "live", **LEFT_OUT}
     registry.on("GET /v1/feature-sets", {"feature_sets": [standing]})
     lines = registry.run("feature", "show", "flight_delay").stdout.splitlines()
-    facts = dict(line.split(maxsplit=1) for line in lines if line.startswith(("late ", "out_of_range", "begins_at")))
+    facts = dict(line.split(maxsplit=1) for line in lines if line.startswith((*LEFT_OUT,)) and "lateness" not in line)
     assert facts == {
+        "held": "31",
+        "waits_for": "evt.data.flight_arrived/0, evt.data.flight_arrived/1",
         "late": "flight_departed 1,200, flight_arrived 0",
         "out_of_range": "none",
         "begins_at": "evt.data.flight_arrived/1 77",
@@ -153,7 +164,8 @@ def standing_still(registry):
 def test_a_set_that_stands_still_is_listed_as_it_stood_with_the_reason_below(standing_still):
     told = standing_still.run("feature", "list")
     head, line = [each.split() for each in told.stdout.splitlines()]
-    assert (head[-4:], line[-4:]) == (["rows", "state", "reached", "late"], ["7", "stopped", REACHED, "1200"])
+    assert head[-5:] == ["rows", "state", "reached", "held", "late"]
+    assert line[-5:] == ["7", "stopped", REACHED, "31", "1200"]
     assert told.stderr == f"flight_delay stands still, it is listed as it was when it stopped: {GAP}\n"
     (row,) = json.loads(standing_still.run("feature", "list", "-o", "json").stdout)
     assert (row["state"], row["rows"], row["late"], row["reason"]) == ("stopped", 7, 1_200, GAP)

@@ -97,6 +97,8 @@ def test_a_value_has_the_type_of_its_column():
         ("=7", "'=7' is no column with its value"),
         ("delay=much", "delay is a number, not 'much'"),
         ("late=no", "late is true or false, not 'no'"),
+        ("delay=nan", "'delay=nan' cannot be sent: Out of range float values"),
+        ("port=\udc80", r"'port=.udc80' cannot be sent: .* write Unicode text"),
     ],
 )
 def test_what_is_no_value_is_refused(pair, why):
@@ -104,7 +106,15 @@ def test_what_is_no_value_is_refused(pair, why):
         entity_of([pair], COLUMNS)
 
 
-@pytest.mark.parametrize(("line", "why"), [("[1]", r"ndjson:2 is no JSON object"), ("{", r"ndjson:2 is no JSON: ")])
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[1]", r"ndjson:2 is no JSON object"),
+        ("{", r"ndjson:2 is no JSON: "),
+        (r'{"port": "\ud800"}', r"ndjson:2' cannot be sent: "),
+        ('{"delay": NaN}', r"ndjson:2' cannot be sent: "),
+    ],
+)
 def test_a_line_that_is_no_entity_is_refused_by_its_number(tmp_path, line, why):
     file = tmp_path / "e.ndjson"
     file.write_text(f"{{}}\n{line}\n")

@@ -10,7 +10,8 @@ from services.features.tests.features_history import ANNOUNCED, SECOND, Kept, Pr
 from typing_extensions import override
 
 from mainstem.bus.port import OnBatch, Partition
-from mainstem.events.catalogue import decode
+from mainstem.events.catalogue import decode, header
+from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.features import OrderJournalled, RowComputed, ValuesRead
@@ -306,6 +307,18 @@ async def test_feature_sets_are_listed_with_how_far_they_are(process: Process, b
     rows = [fact for fact in facts if isinstance(fact, RowComputed)]
     assert (row["feature_set"], row["rows"], row["state"], row["behind"]) == ("buying", len(rows), state, 4 * behind)
     assert (row["late"], row["out_of_range"], row["begins_at"]) == ({"orders": 0, "payments": 0}, {}, {})
+    assert (row["held"], row["waits_for"]) == (0, [])
+
+
+async def test_a_set_says_how_many_records_it_holds_back_and_what_they_wait_for(log: Log) -> None:
+    process, silent = Process(ANNOUNCED), ("evt.data.payments", 0)
+    for place in ANNOUNCED.keys() - {silent}:
+        await process.poll(place, 1_000)
+    async with asking(process, log) as caller:
+        (row,) = (await caller.get("/v1/feature-sets")).json()["feature_sets"]
+    read = [record for place in ANNOUNCED.keys() - {silent} for record in ANNOUNCED[place]]
+    assert row["held"] == sum(header(record, "ce_type") == RecordAccepted.TYPE.encode() for record in read) > 0
+    assert (row["rows"], row["waits_for"]) == (0, ["evt.data.payments/0"])
 
 
 async def test_a_set_that_is_shared_out_is_not_answered_and_the_refusal_says_what_to_take(log: Log) -> None:
@@ -331,7 +344,8 @@ async def test_a_set_that_stands_still_is_listed_as_it_stood_when_it_stopped(pro
     with answers.of(process.fold, process.definition.sources["orders"], Read({}), asyncio.Lock()):
         (before,) = answers.sets()
     with answers.stopped("buying", compiled.id, "records are gone"):
-        assert answers.sets() == [before | {"state": "stopped", "reason": "records are gone", "behind": None}]
+        stopped = {"state": "stopped", "reason": "records are gone", "behind": None, "held": None, "waits_for": None}
+        assert answers.sets() == [before | stopped]
     assert before["rows"] == process.fold.rows > 0
     with answers.stopped("buying", "sha256:another", "records are gone"):
         assert answers.sets()[0]["rows"] is None
@@ -354,7 +368,8 @@ async def test_a_set_that_stands_still_is_listed_and_not_answered_with_the_reaso
     assert (refused.status_code, refused.json()["type"]) == (503, "mainstem:stopped")
     assert refused.json()["detail"] == f"feature set 'buying' stands still: {reason}"
     assert listed == [
-        {"feature_set": "buying", "definition": identity, "rows": None, "behind": None, "state": "stopped",
+        {"feature_set": "buying", "definition": identity, "rows": None, "behind": None, "held": None, "waits_for": None,
+         "state": "stopped",
          "position": None, "late": None, "out_of_range": None, "begins_at": None, "reason": reason}
     ]  # fmt: skip
     assert (answers.sets(), log.records) == ([], [])

@@ -166,6 +166,16 @@ async def test_a_process_that_was_killed_goes_on_though_junk_stands_around_what_
     assert len(payloads(process)) == sum(len(SILENT[place]) for place in PLACES[:2])
 
 
+async def test_a_set_that_follows_its_journal_reads_on_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainstem.runtime.ordered._HELD_ENOUGH", 1)
+    process = live(SILENT)
+    await process.finish(Nowhere())
+    await process.play(["crash"])
+    await process.poll(PLACES[-1], 1_000)
+    assert process.fold.held > 0
+    assert process.fold.ahead() == []
+
+
 class Nowhere(Kept):
     """A store of a process that is killed before anything is stored."""
 

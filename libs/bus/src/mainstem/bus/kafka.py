@@ -1,7 +1,7 @@
 """The bus on Apache Kafka: FastStream as the shell, batches of raw records as the core."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from itertools import groupby
 from typing import Any, cast
@@ -27,6 +27,8 @@ _FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = LARGEST_SOURCE_MESSAGE
 _COMMIT_EVERY_S = 1.0
+#: So long it takes at most to notice that a topic was made anew.
+_METADATA_MS = 10_000
 #: What takes longer than this in the client is no matter of its turn on the processor.
 _MOMENT_S = 0.25
 #: How long a starting process waits for the broker.
@@ -146,10 +148,20 @@ class KafkaSubscription:
         """Return records known to lie ahead, by partition."""
         found = {}
         for place, following in self._following.items():
-            end = self.consumer.highwater(TopicPartition(*place))
-            if end is not None:
+            tp = TopicPartition(*place)
+            end = self.consumer.highwater(tp)
+            if end is not None and tp not in self.consumer.paused():
                 found[place] = max(0, end - following)
         return found
+
+    def hold_off(self, places: Collection[Partition]) -> None:
+        """Pause these partitions and no others; see `Subscription.hold_off`."""
+        if not self._following:
+            return
+        wanted = {TopicPartition(*place) for place in places if place in self._following}
+        paused = self.consumer.paused()
+        self.consumer.pause(*(wanted - paused))
+        self.consumer.resume(*(paused - wanted))
 
     async def emptied(self) -> dict[Partition, int]:
         """Return where emptied partitions go on; see `Subscription.emptied`.
@@ -282,7 +294,14 @@ class KafkaBus:
             max_request_size=_REQUEST_BYTES,
             compression_type="zstd",
         )
-        self._broker = KafkaBroker(bootstrap, client_id=client, logger=None, apply_types=False, graceful_timeout=10)
+        self._broker = KafkaBroker(
+            bootstrap,
+            client_id=client,
+            logger=None,
+            apply_types=False,
+            graceful_timeout=10,
+            metadata_max_age_ms=_METADATA_MS,
+        )
         self.publisher = KafkaPublisher(self._producer)
         self._closing = AsyncExitStack()
 

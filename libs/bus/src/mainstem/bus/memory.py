@@ -1,7 +1,7 @@
 """The bus in memory, for unit tests: topics are lists, one consumer a group. Same battery as Kafka's."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -30,7 +30,8 @@ class MemoryBus:
     def __init__(self) -> None:
         self.log: dict[Partition, list[MemoryRecord]] = {}
         self._topics: dict[str, ConcreteTopic] = {}
-        self._added = asyncio.Condition()
+        #: Set by what may give a subscription something to hand over.
+        self._news: list[asyncio.Event] = []
 
     @property
     def publisher(self) -> "MemoryBus":
@@ -52,8 +53,8 @@ class MemoryBus:
             number = crc32(m.key or b"") % self._topics[m.topic].partitions if m.partition is None else m.partition
             place = self.log[m.topic, number]
             place.append(MemoryRecord(m.topic, number, len(place), m.key, m.value, m.headers))
-        async with self._added:
-            self._added.notify_all()
+        for news in self._news:
+            news.set()
 
     def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> "MemorySubscription":
         """Return a subscription of all partitions of `topics`."""
@@ -69,16 +70,19 @@ class MemorySubscription:
         self._topics = topics
         self._positions = positions
         self._next: dict[Partition, int] = {}
+        self._held_off: set[Partition] = set()
+        self._news = asyncio.Event()
+        bus._news.append(self._news)
 
     async def run(self, on_batch: OnBatch) -> None:
         """Hand over what is there, then wait for more."""
         start = await self._positions()
         self._next = {p: start.get(p, 0) for p in self._bus.log if p[0] in self._topics}
         while True:
-            records = [r for p, offset in self._next.items() for r in self._bus.log[p][offset:]]
+            records = [r for p in self._next.keys() - self._held_off for r in self._bus.log[p][self._next[p] :]]
             if not records:
-                async with self._bus._added:
-                    await self._bus._added.wait_for(lambda: any(self.lag().values()))
+                self._news.clear()
+                await self._news.wait()
                 continue
             self._next.update({(r.topic, r.partition): r.offset + 1 for r in records})
             await on_batch(records)
@@ -89,7 +93,12 @@ class MemorySubscription:
 
     def lag(self) -> dict[Partition, int]:
         """Return records that lie ahead, by partition."""
-        return {p: len(self._bus.log[p]) - offset for p, offset in self._next.items()}
+        return {p: len(self._bus.log[p]) - offset for p, offset in self._next.items() if p not in self._held_off}
+
+    def hold_off(self, places: Collection[Partition]) -> None:
+        """Leave these lists alone."""
+        self._held_off = set(places)
+        self._news.set()
 
     async def emptied(self) -> dict[Partition, int]:
         """Return nothing: the lists forget nothing."""

@@ -1,6 +1,6 @@
 """What the platform asks of an event bus. Two implementations keep it: Kafka, and the in-memory twin for unit tests."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from mainstem.events.catalogue import Record
@@ -41,7 +41,16 @@ class Subscription(Protocol):
         """Tell whether the group has told this process what to read; nothing, when others read it all."""
 
     def lag(self) -> dict[Partition, int]:
-        """Return for each assigned partition how many records are known to lie ahead of the last one handed over."""
+        """Return for each assigned partition how many records are known to lie ahead of the last one handed over.
+
+        Nothing is said of partitions held off.
+        """
+
+    def hold_off(self, places: Collection[Partition]) -> None:
+        """Read nothing more of these partitions and go on with all others, until the next call.
+
+        What was read ahead of it is handed over still.
+        """
 
     async def emptied(self) -> dict[Partition, int]:
         """Return the offset at which assigned partitions go on that hold no record any more.

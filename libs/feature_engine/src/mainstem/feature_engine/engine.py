@@ -76,6 +76,10 @@ class Engine:
         self.reached = NEVER  #: the newest arrival, in µs
         self._bind()
 
+    def __reduce__(self) -> str:  # type: ignore[explicit-override]  # before Python 3.12 it has no name
+        """Refuse to be copied: the kernel would find the tables of the original."""
+        raise TypeError("an engine cannot be copied or pickled: give its snapshot() to the restore() of another")
+
     def process(self, batch: Batch) -> Rows:
         """Answer and apply the events of a batch; raise ValueError, with nothing applied, if its form is wrong."""
         return Rows.joined([(first, self._process(part)) for first, part in self._periods(batch)])

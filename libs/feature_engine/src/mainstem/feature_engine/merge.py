@@ -64,6 +64,13 @@ class HoldBack(Generic[T]):
         """Return the number of records held."""
         return sum(len(held.items) for held in self._held.values())
 
+    def waits_for(self) -> list[Partition]:
+        """Return the partitions that keep back what is held: of each the next record or marker is awaited."""
+        bound = self._bound()
+        if not len(self):
+            return []
+        return [place for place, held in self._held.items() if not held.drained and held.complete_through == bound]
+
     def offer(self, partition: Partition, arrivals: Ints, offsets: Ints, items: Sequence[T]) -> None:
         """Take records of a partition, in the order of their offsets.
 

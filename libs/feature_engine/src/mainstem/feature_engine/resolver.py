@@ -153,7 +153,10 @@ class Resolver:
                 name = "horizon" if declared.op == DECAY else "ttl"
                 fix = f"write a duration, {name}='6h'; a hop belongs to the windows of the other aggregates"
                 raise self._error(f"the {name} of {declared.op} is a window with a hop", fix)
-            return duration(self.feature_name, spans.span), duration(self.feature_name, spans.hop)
+            span, hop = duration(self.feature_name, spans.span), duration(self.feature_name, spans.hop)
+            if hop == 0:
+                raise self._error("the hop of a window is 0", "take a hop within the window, or write the window alone")
+            return span, hop
         return (None if spans is None else duration(self.feature_name, spans)), 0
 
     def _error(self, problem: str, fix: str) -> DefinitionError:

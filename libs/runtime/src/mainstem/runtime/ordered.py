@@ -22,6 +22,9 @@ Item = tuple[Record, Headers]
 #: How far partitions were applied: topic, partition, next offset, highest number by origin, recorded time reached.
 Standing = list[tuple[str, int, int, dict[str, int], int]]
 
+#: From so many records on nothing more is read but what they wait for: about 150 MB of small ones.
+_HELD_ENOUGH = 50_000
+
 _PROGRESS = ProgressReached.TYPE.encode()
 
 
@@ -67,6 +70,21 @@ class OrderedReader:
     def offsets(self) -> dict[Partition, int]:
         """Return where to go on reading each partition."""
         return {place: at.position.next_offset for place, at in self._places.items()}
+
+    @property
+    def held(self) -> int:
+        """Return how many records are held back."""
+        return len(self._merge)
+
+    def waits_for(self) -> list[Partition]:
+        """Return the partitions that keep back what is held."""
+        return self._merge.waits_for()
+
+    def ahead(self) -> list[Partition]:
+        """Return the partitions of which nothing more should be read now: too much is held, and not for them."""
+        if self.held < _HELD_ENOUGH:
+            return []
+        return sorted(self._places.keys() - self.waits_for())
 
     def offer(self, records: Sequence[Record]) -> int:
         """Take records, each partition's in order, and return how many of them were new."""

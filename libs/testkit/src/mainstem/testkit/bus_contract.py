@@ -23,6 +23,10 @@ class Reader:
         self.records: list[Record] = []
         self._start = dict(start or {})
 
+    def begin_at(self, start: Mapping[Partition, int]) -> None:
+        """Start there when partitions are given out the next time."""
+        self._start = dict(start)
+
     async def positions(self) -> Mapping[Partition, int]:
         """Return where to start."""
         return self._start
@@ -177,6 +181,23 @@ class BusContract:
         async with running(subscription.run(add_up)):
             await until(lambda: seen == 5_000)
         assert sums == {5_000}
+
+    async def test_a_partition_held_off_waits_while_others_go_on_and_is_read_afterwards(
+        self, bus: Bus, topic: str
+    ) -> None:
+        """Nothing of it is handed over, nothing is said of it, and nothing is lost."""
+        reader, here = Reader(), (topic, 0)
+        subscription = bus.subscribe(topic, [topic], reader.positions)
+        async with running(subscription.run(reader.on_batch)):
+            await until(lambda: subscription.lag() == {here: 0, (topic, 1): 0})
+            subscription.hold_off([here, ("contract.elsewhere", 0)])
+            await bus.publisher.publish([*numbered(topic, 3, 0), *numbered(topic, 3, 1)])
+            await until(lambda: len(reader.records) == 3)
+            assert {record.partition for record in reader.records} == {1}
+            assert here not in subscription.lag()
+            subscription.hold_off([])
+            await until(lambda: subscription.lag() == {here: 0, (topic, 1): 0})
+            assert [record.offset for record in reader.records if record.partition == 0] == [0, 1, 2]
 
     async def test_creating_a_topic_twice_leaves_it_as_it_is(self, bus: Bus, topic: str) -> None:
         """A second creation neither fails nor empties the topic."""

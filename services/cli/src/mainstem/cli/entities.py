@@ -23,7 +23,7 @@ def entity_of(pairs: Sequence[str], columns: Mapping[str, ColumnType]) -> Entity
         if not (name and sign):
             raise Rejected(f"{pair!r} is no column with its value; write it like origin=JFK")
         entity[name] = _value(name, text, columns[name].kind if name in columns else Kind.CATEGORY)
-    return entity
+    return _sendable(entity, " ".join(pairs))
 
 
 def entities_in(file: Path) -> list[Entity]:
@@ -42,7 +42,16 @@ def _object(line: bytes, where: str) -> Entity:
         raise Rejected(f"{where} is no JSON: {fault}; write an object a line") from fault
     if not isinstance(found, dict):
         raise Rejected(f'{where} is no JSON object; write it like {{"origin": "JFK"}}')
-    return found
+    return _sendable(found, where)
+
+
+def _sendable(entity: Entity, where: str) -> Entity:
+    """Return an entity that can be sent; raise Rejected for half a surrogate pair, or a number that is not finite."""
+    try:
+        json.dumps(entity, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as fault:
+        raise Rejected(f"{where!a} cannot be sent: {fault}; write Unicode text and finite numbers") from fault
+    return entity
 
 
 def _value(name: str, text: str, kind: Kind) -> object:

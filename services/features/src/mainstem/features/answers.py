@@ -129,7 +129,8 @@ class Answers:
     def sets(self) -> list[dict[str, object]]:
         """Return how far each feature set is, what it left out, and why where that is not known.
 
-        Of a set that stands still it is what was known when it stopped, how far it is behind excepted.
+        Of a set that stands still it is what was known when it stopped, but how far it is behind and what it waits for.
+        `held` counts records read that wait for others which may come before them, from the partitions in `waits_for`.
         `late` counts records by stream, `out_of_range` values by `stream.column` where there were some, and
         `begins_at` has by partition the first offset where the records before were gone.
         """
@@ -217,7 +218,9 @@ def _look(live: _Live, question: Question) -> ValuesRead:
 def _standing(live: _Live) -> dict[str, object]:
     lag = live.subscription.lag()
     behind = sum(lag.values()) if len(lag) == len(live.fold.positions) else None
-    return _known(live.fold) | {"behind": behind, "state": "live" if behind == 0 else "catching up"}
+    waits_for = [f"{topic}/{part}" for topic, part in live.fold.waits_for()]
+    standing = {"behind": behind, "held": live.fold.held, "waits_for": waits_for}
+    return _known(live.fold) | standing | {"state": "live" if behind == 0 else "catching up"}
 
 
 def _known(fold: Fold) -> dict[str, object]:
@@ -234,7 +237,7 @@ def _known(fold: Fold) -> dict[str, object]:
 
 
 def _silent(label: str, why: _Silent) -> dict[str, object]:
-    unknown = ("rows", "behind", "position", "late", "out_of_range", "begins_at")
+    unknown = ("rows", "behind", "held", "waits_for", "position", "late", "out_of_range", "begins_at")
     known = {"feature_set": label, "definition": why.definition, "state": why.state, "reason": why.reason}
     return dict.fromkeys(unknown) | dict(why.stood) | known
 

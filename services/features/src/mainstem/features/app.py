@@ -116,8 +116,7 @@ async def compute(
     """Compute one feature set for ever."""
     compiled = definition.feature_sets[name].compiled
     fold = Fold(compiled, definition.sources)
-    state = await steadily(lambda: store.state(compiled.id))
-    if state is not None:
+    if (state := await steadily(lambda: store.state(compiled.id))) is not None:
         fold.restore(state)
     if fold.live:
         fold.follow(await steadily(lambda: journalled(resources.settings.kafka, compiled.id)))
@@ -132,12 +131,13 @@ async def compute(
     async def tick() -> None:
         for ticks in count(1):
             await asyncio.sleep(_TICK_S)
-            await computing.on_records([], lag=subscription.lag(), publisher=publisher)
+            await take([])
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
                 await computing.checkpoint(store)
 
     async def take(records: Sequence[Record]) -> None:
         await computing.on_records(records, lag=subscription.lag(), publisher=publisher)
+        subscription.hold_off(fold.ahead())
 
     with resources.watch(name, subscription), answers.of(fold, spine, subscription, computing.between_batches):
         async with asyncio.TaskGroup() as group:

@@ -152,6 +152,19 @@ class Fold:
         """Return where the partitions begin whose first records were gone before they were read."""
         return {place: offset for place, offset in sorted(self._began.items()) if offset > 0}
 
+    @property
+    def held(self) -> int:
+        """Return how many records were read and wait for others that may come before them."""
+        return self._reader.held
+
+    def waits_for(self) -> list[Partition]:
+        """Return the partitions that those who wait are waiting for."""
+        return self._reader.waits_for()
+
+    def ahead(self) -> list[Partition]:
+        """Return the partitions of which nothing more should be read now; while it follows a journal there are none."""
+        return [] if self._ahead else self._reader.ahead()
+
     def drained(self, lag: Mapping[Partition, int]) -> None:
         """Note which live partitions were read to their end."""
         self._reader.drained(lag)

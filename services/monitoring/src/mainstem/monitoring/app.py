@@ -1,7 +1,9 @@
 """Monitoring, put together."""
 
 import asyncio
+from collections.abc import Sequence
 
+from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.registry import ProjectApplied
 from mainstem.monitoring.alerts import close_replaced, redeclare, warn
@@ -71,14 +73,18 @@ async def watch(resources: Resources, store: PostgresStore, definition: ProjectD
         ticks = 0
         while True:
             await asyncio.sleep(_TICK_S)
-            await watching.on_records([], lag=subscription.lag())
+            await take([])
             ticks += 1
             if ticks % _CHECKPOINT_EVERY_TICKS == 0:
                 await watching.checkpoint()
 
+    async def take(records: Sequence[Record]) -> None:
+        await watching.on_records(records, lag=subscription.lag())
+        subscription.hold_off(fold.reader.ahead())
+
     with resources.watch(model, subscription):
         async with asyncio.TaskGroup() as group:
-            group.create_task(subscription.run(lambda records: watching.on_records(records, lag=subscription.lag())))
+            group.create_task(subscription.run(take))
             group.create_task(tick())
 
 

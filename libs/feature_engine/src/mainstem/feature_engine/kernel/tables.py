@@ -73,7 +73,3 @@ class Tables:
         """Put another table in the place of one; a row by itself is a table of one line."""
         self._kept[number] = np.atleast_2d(np.ascontiguousarray(table, np.int64))
         self.given[number] = described(self._kept[number : number + 1])[0]
-
-    def __reduce__(self) -> str:  # type: ignore[explicit-override]  # before Python 3.12 it has no name
-        """Refuse to be copied: the copy would be found where the original lies."""
-        raise TypeError("an engine cannot be copied or pickled: give its snapshot() to the restore() of another")

@@ -55,6 +55,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 def list_(output: Output = Format.TABLE) -> None:
     """List the feature sets of all projects in force, with how far each is and how many records came too late.
 
+    Those `held` were read and wait for others that may come before them; `feature show` says from where.
     A set that is `stopped` stands still: it is listed as it was then, and the reason stands below.
     """
     standing, rows = _standing(), []
@@ -62,7 +63,7 @@ def list_(output: Output = Format.TABLE) -> None:
         for label, found in definition.feature_sets.items():
             here = standing.get(found.id, {})
             far = {name: here.get(name) for name in ("rows", "state")}
-            far["reached"] = (here.get("position") or {}).get("reached")
+            far |= {"reached": (here.get("position") or {}).get("reached"), "held": here.get("held")}
             late = None if here.get("late") is None else sum(here["late"].values())
             rows.append(_line(definition, label) | far | {"late": late, "reason": here.get("reason")})
     if output is not Format.TABLE:
@@ -84,7 +85,8 @@ def show_(
     """Show a feature set, what each feature is computed from; or one feature, from its sources to its readers.
 
     Of a set: how far it is, the records that were `late` by stream, the values that lay `out_of_range` by column, and
-    where the log began if its first records were gone by then, `begins_at` by partition; `next` is the offset that it
+    where the log began if its first records were gone by then, `begins_at` by partition. Records `held` were read and
+    wait for the next record or progress marker of the partitions that it `waits_for`. `next` is the offset that it
     applies next of each partition. Of a set that is `stopped` all that is as it was when it came to stand still.
     """
     definition = owner(feature_set)
@@ -98,7 +100,7 @@ def show_(
     facts |= {name: here.get(name) for name in ("state", "reason", "rows")}
     position = here.get("position") or {}
     facts |= {name: position.get(name) for name in ("applied", "reached")} | {"next": position.get("partitions")}
-    facts |= {name: here.get(name) for name in ("late", "out_of_range", "begins_at")}
+    facts |= {name: here.get(name) for name in ("held", "waits_for", "late", "out_of_range", "begins_at")}
     features = [{"feature": name, "expression": text} for name, text in expressions(compiled).items()]
     if output is not Format.TABLE:
         show([facts | {"features": features}], output)
@@ -106,6 +108,8 @@ def show_(
     known = {name: value for name, value in facts.items() if value is not None}
     if here.get("state") == _STOPPED:
         known["state"] = "stopped: it stands still, and what follows is as it was then"
+    if "waits_for" in known:
+        known["waits_for"] = ", ".join(here["waits_for"]) or "nothing"
     tell({name: _counts(value) if isinstance(value, dict) else value for name, value in known.items()})
     typer.echo()
     show(features, output)
