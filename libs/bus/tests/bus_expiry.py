@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from mainstem.bus import Partition
-
-_EXISTS = 36
 
 
 async def expire(kafka: str, ends: Mapping[Partition, int]) -> None:
@@ -21,16 +19,14 @@ async def expire(kafka: str, ends: Mapping[Partition, int]) -> None:
         await admin.close()
 
 
-async def make_anew(kafka: str, topic: str) -> None:
-    """Delete a topic and create it under the same name, with as many partitions and the same settings."""
+async def delete(kafka: str, topic: str) -> None:
+    """Delete a topic, and return when the broker knows it no more."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     try:
         await admin.start()
-        (found,) = await admin.describe_topics([topic])
         await admin.delete_topics([topic])
-        anew = NewTopic(topic, len(found["partitions"]), 1, topic_configs={"message.timestamp.type": "LogAppendTime"})
         async with asyncio.timeout(15):
-            while (await admin.create_topics([anew])).topic_errors[0][1] == _EXISTS:  # noqa: ASYNC110  # the broker
+            while topic in await admin.list_topics():  # noqa: ASYNC110  # the broker knows
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()

@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
-from libs.bus.tests.bus_expiry import expire, make_anew
+from libs.bus.tests.bus_expiry import delete, expire
 
 from mainstem.bus import Partition
-from mainstem.bus.admin import cluster_id, create_topics, topic_names
+from mainstem.bus.admin import cluster_id, create_topics, given_out, topic_names
 from mainstem.bus.kafka import KafkaBus, KafkaSubscription
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
@@ -86,6 +86,29 @@ async def test_who_comes_after_a_killed_process_has_its_partitions_at_once(
     await process.communicate()
     async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
         await until(lambda: reader.records, within_s=3)
+
+
+@pytest.mark.fault
+async def test_who_comes_after_a_killed_process_reads_a_topic_that_was_made_anew_meanwhile(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    reader = Reader()
+    await bus.publisher.publish(numbered(topics[0], 1))
+    code = READER.replace("[topic]", "topic.split()")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, kafka, " ".join(topics), stdout=PIPE)
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"1\n"
+    await delete(kafka, topics[0])
+    group = " ".join(topics)
+    async with asyncio.timeout(30):
+        while await given_out(kafka, group) != {(topics[1], 0), (topics[1], 1)}:  # noqa: ASYNC110  # the broker knows
+            await asyncio.sleep(0.1)
+    process.kill()
+    await process.communicate()
+    await bus.create([ConcreteTopic(topics[0], 2, APPEND_TIME)])
+    await bus.publisher.publish(numbered(topics[0], 1))
+    async with running(bus.subscribe(group, topics, reader.positions).run(reader.on_batch)):
+        await until(lambda: reader.records)
 
 
 async def test_two_processes_share_the_partitions_and_lose_nothing(kafka: str, topics: list[str]) -> None:
@@ -189,7 +212,8 @@ async def test_a_topic_made_anew_ends_before_what_was_handed_over(kafka: str, bu
     async with running(subscription.run(reader.on_batch)):
         await until(lambda: len(reader.records) == 4)
         reader.begin_at({here: 2, elsewhere: 2})
-        await make_anew(kafka, topics[0])
+        await delete(kafka, topics[0])
+        await bus.create([ConcreteTopic(topics[0], 2, APPEND_TIME)])
         await emptied(subscription, {here: 0})
 
 

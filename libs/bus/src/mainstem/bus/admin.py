@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from mainstem.events.errors import Unavailable
@@ -93,3 +94,23 @@ async def consumer_groups(bootstrap: str, topics: Sequence[str]) -> dict[str, li
     finally:
         await client.close()
     return {topic: sorted(names) for topic, names in found.items()}
+
+
+async def given_out(bootstrap: str, group: str) -> set[tuple[str, int]] | None:
+    """Return the partitions that the members of a consumer group have among them; None while it deals them out.
+
+    Raises Unavailable when the broker does not say.
+    """
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await client.start()
+        (answer,) = await client.describe_consumer_groups([group])
+    except (KafkaError, OSError) as fault:
+        raise Unavailable(f"Kafka at {bootstrap} does not describe group {group}: {fault}") from fault
+    finally:
+        await client.close()
+    ((_, _, state, _, _, members, *_),) = answer.groups
+    if state != "Stable":
+        return None
+    theirs = [ConsumerProtocolMemberAssignment.decode(held).assignment for *_, held in members if held]
+    return {(topic, part) for found in theirs for topic, parts in found for part in parts}

@@ -13,7 +13,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 from typing_extensions import override
 
-from mainstem.bus.admin import cluster_id, create_topics
+from mainstem.bus.admin import cluster_id, create_topics, given_out
 from mainstem.bus.port import OnBatch, Partition, Positions
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
@@ -27,6 +27,7 @@ _FETCH_BYTES = 4 << 20
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = LARGEST_SOURCE_MESSAGE
 _COMMIT_EVERY_S = 1.0
+_DEAL_S = 1.0
 #: So long it takes at most to notice that a topic was made anew.
 _METADATA_MS = 10_000
 #: What takes longer than this in the client is no matter of its turn on the processor.
@@ -80,8 +81,15 @@ class KafkaSubscription:
     """A FastStream batch subscriber whose batches are pulled by `run`: a fault ends the process, not a log line."""
 
     def __init__(
-        self, broker: KafkaBroker, group: str, instance: str, topics: Sequence[str], positions: Positions
+        self,
+        broker: KafkaBroker,
+        bootstrap: str,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        positions: Positions,
     ) -> None:
+        self._bootstrap, self._group, self._topics = bootstrap, group, topics
         self._handover: asyncio.Queue[Sequence[Record]] = asyncio.Queue(1)
         self._handled = asyncio.get_running_loop().create_future()
         self._busy = asyncio.Lock()
@@ -122,6 +130,7 @@ class KafkaSubscription:
 
     async def run(self, on_batch: OnBatch) -> None:
         """Hand over batches until cancelled; see `Subscription.run`."""
+        dealing = asyncio.create_task(self._deal_out())
         try:
             await self._subscriber.start()
             while True:
@@ -130,10 +139,29 @@ class KafkaSubscription:
                 await on_batch(records)
                 self._handled.set_result(None)
         finally:
+            dealing.cancel()
             self._handled.cancel()
             self._following, self._told = {}, False
             self._leave()
             await self._subscriber.stop()
+
+    async def _deal_out(self) -> None:
+        """Have partitions dealt out anew once if nobody has some of them.
+
+        Who comes after a killed process is given what that one had, whatever became of the topics meanwhile.
+        """
+        while not await self._all_given_out():  # noqa: ASYNC110  # the broker knows
+            await asyncio.sleep(_DEAL_S)
+
+    async def _all_given_out(self) -> bool:
+        with suppress(Unavailable):
+            given = await given_out(self._bootstrap, self._group) if self._told else None
+            if given is not None:
+                parts = {topic: self.consumer.partitions_for_topic(topic) or () for topic in self._topics}
+                if {(topic, part) for topic, found in parts.items() for part in found} <= given:
+                    return True
+                self.consumer._coordinator.request_rejoin()
+        return False
 
     def _leave(self) -> None:
         """Let the client say goodbye to the group: it keeps the place of a member that has a name of its own."""
@@ -327,4 +355,4 @@ class KafkaBus:
 
     def subscribe(self, group: str, topics: Sequence[str], positions: Positions) -> KafkaSubscription:
         """Return a subscription; see `Bus.subscribe`."""
-        return KafkaSubscription(self._broker, group, self._instance, topics, positions)
+        return KafkaSubscription(self._broker, self._bootstrap, group, self._instance, topics, positions)

@@ -20,7 +20,7 @@ class Service:
     @property
     def argv(self) -> tuple[str, ...]:
         """The command that runs the service in this environment."""
-        return (sys.executable, "-m", f"mainstem.{self.package}.app")
+        return (sys.executable, "-P", "-m", f"mainstem.{self.package}.app")
 
     @property
     def ports(self) -> dict[str, int]:

@@ -82,7 +82,7 @@ async def ensure(folder: Path) -> None:
     """
     if await asyncio.to_thread(missing, locked(), folder):
         # A process of its own can be ended at once, whatever the network does.
-        await run_to_end(leashed((sys.executable, "-m", __name__, str(folder))), "fetching the broker's jars")
+        await run_to_end(leashed((sys.executable, "-P", "-m", __name__, str(folder))), "fetching the broker's jars")
 
 
 def main(folder: Path) -> int:

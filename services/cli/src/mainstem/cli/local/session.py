@@ -154,7 +154,7 @@ async def _faults(process: ProcessState) -> Mapping[str, str] | None:
 
 
 def _spawn(home: Home, services: Sequence[str]) -> subprocess.Popen[bytes]:
-    command = (sys.executable, "-m", "mainstem.cli.local.daemon", str(home.root), *services)
+    command = (sys.executable, "-P", "-m", "mainstem.cli.local.daemon", str(home.root), *services)
     with (home.logs / "supervisor.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
 
