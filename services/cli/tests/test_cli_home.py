@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ def test_no_platform_is_an_error_that_says_how_to_start_one(tmp_path: Path, monk
         find_home(tmp_path)
 
 
-def test_a_deep_folder_keeps_its_socket_elsewhere_under_a_short_path(tmp_path: Path) -> None:
-    home = Home.at(tmp_path / ("deep" * 30))
+def test_a_deep_folder_keeps_its_socket_elsewhere_under_a_short_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    home = Home.at(Path("/home") / ("deep" * 30))
     assert len(os.fsencode(home.sockets / ".s.PGSQL.65535")) <= SOCKET_PATH_BYTES
 
 

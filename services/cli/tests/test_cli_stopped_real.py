@@ -52,7 +52,7 @@ async def apply(platform, definition):
 async def test_it_is_listed_as_it_stood_with_the_reason(platform, stopped):
     before, then = stopped
     assert then["reason"].startswith("evt.data.orders/0 goes on at offset ")
-    changed = {"state", "reason", "reached"}
+    changed = {"state", "reason", "reached", "held"}
     assert {name: then[name] for name in then.keys() - changed} == {
         name: before[name] for name in before if name not in changed
     }
