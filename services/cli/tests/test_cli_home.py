@@ -47,7 +47,7 @@ def test_no_platform_is_an_error_that_says_how_to_start_one(tmp_path: Path, monk
 
 
 def test_a_deep_folder_keeps_its_socket_elsewhere_under_a_short_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", "/t")
     home = Home.at(Path("/home") / ("deep" * 30))
     assert len(os.fsencode(home.sockets / ".s.PGSQL.65535")) <= SOCKET_PATH_BYTES
 
