@@ -4,13 +4,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
 
+from mainstem.bus import Subscription
 from mainstem.events.errors import Conflict, Rejected, Unavailable
-from mainstem.runtime import ServiceSettings, steadily
+from mainstem.runtime import Resources, ServiceSettings, steadily
 from mainstem.runtime.health import Health
+from mainstem.telemetry import metrics
 from mainstem.testkit.waiting import running, until
 
 #: A service of one task that waits for ever; it says when it runs, and what it closed.
@@ -54,6 +58,23 @@ def test_a_fault_of_a_task_ends_the_process_and_is_logged() -> None:
     output, log = start("raise ArithmeticError('a fault of ours')").communicate(timeout=10)
     assert output == "running\nclosed\n"
     assert "a fault of ours" in log
+
+
+async def test_a_lag_that_is_not_known_is_not_shown() -> None:
+    lag, health = {("lag.a", 0): 7, ("lag.a", 1): 2}, Health()
+    subscription = SimpleNamespace(lag=lambda: lag, assigned=lambda: True)
+
+    def shown() -> dict[str, float]:
+        found = [sample for metric in metrics.LAG.collect() for sample in metric.samples]
+        return {sample.labels["partition"]: sample.value for sample in found if sample.labels["topic"] == "lag.a"}
+
+    service = cast("Resources", SimpleNamespace(health=health))
+    async with running(health.tick()):
+        with Resources.watch(service, "trial", cast("Subscription", subscription)):
+            await until(lambda: shown() == {"0": 7, "1": 2})
+            del lag["lag.a", 1]
+            await until(lambda: shown() == {"0": 7})
+    assert shown() == {}
 
 
 def raising(*faults: Exception) -> Callable[[], "asyncio.Future[str]"]:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +13,7 @@ import uvloop
 from starlette.routing import BaseRoute
 
 from mainstem.auth import Principals
-from mainstem.bus import Subscription, relay
+from mainstem.bus import Partition, Subscription, relay
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Conflict, Unavailable
 from mainstem.events.topics import fixed
@@ -48,15 +48,22 @@ class Resources:
         known_as = f"subscription {name}"
         self.health.require(known_as, lambda: None if subscription.assigned() else "no partitions yet")
 
-        def sample() -> None:
-            for (topic, partition), lag in subscription.lag().items():
-                metrics.LAG.labels(topic, partition).set(lag)
+        shown: set[Partition] = set()
 
-        self.health.every_tick(known_as, sample)
+        def show(lag: Mapping[Partition, int]) -> None:
+            for topic, partition in shown - lag.keys():
+                metrics.LAG.remove(topic, str(partition))
+            for (topic, partition), behind in lag.items():
+                metrics.LAG.labels(topic, partition).set(behind)
+            shown.clear()
+            shown.update(lag)
+
+        self.health.every_tick(known_as, lambda: show(subscription.lag()))
         try:
             yield
         finally:
             self.health.forget(known_as)
+            show({})
 
     async def relay(self) -> None:
         """Publish the outbox for ever."""
