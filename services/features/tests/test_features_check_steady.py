@@ -107,19 +107,22 @@ async def test_whatever_the_polls_and_wherever_it_is_killed_the_events_are_the_s
     assert kept.events == undisturbed(story)
 
 
-POLL = st.tuples(st.sampled_from(sorted(ANNOUNCED)), st.integers(1, 6))
-Step = Literal["crash"] | tuple[tuple[str, int], int]
-STEPS: st.SearchStrategy[list[Step]] = st.lists(POLL | st.sampled_from(("crash",)), max_size=20)
+POLL = st.tuples(st.sampled_from(sorted(ANNOUNCED)), st.integers(1, 12))
+Step = Literal["crash", "checkpoint"] | tuple[tuple[str, int], int]
+#: Polls of all partitions, so that there are rows behind a marker when it crashes.
+ROUND = st.permutations(sorted(ANNOUNCED)).flatmap(
+    lambda places: st.tuples(*[st.tuples(st.just(p), st.integers(4, 12)) for p in places])
+)
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    ROUND | POLL.map(lambda poll: (poll,)) | st.sampled_from(("crash", "checkpoint")).map(lambda step: (step,)),
+    max_size=12,
+).map(lambda rounds: [step for steps in rounds for step in steps])
 
 
 @given(STEPS, st.integers(0, 2**32))
 async def test_rows_of_a_fold_that_crashed_anywhere_agree(steps: list[Step], seed: int) -> None:
     process = Process(ANNOUNCED)
-    for step in steps:
-        if isinstance(step, str):
-            process.restart()
-        else:
-            await process.poll(*step)
+    await process.play(steps)
     await process.finish()
     of = subject(process.definition, "buying", 1.0)
     assert of is not None
@@ -134,12 +137,7 @@ async def test_rows_of_a_fold_that_crashed_anywhere_agree(steps: list[Step], see
 @given(STEPS, st.integers(0, 2**32))
 async def test_rows_of_live_sources_agree_in_the_order_that_was_journalled(steps: list[Step], seed: int) -> None:
     process = Process(SILENT, shop(replay=False))
-    for step in steps:
-        if isinstance(step, str):
-            process.restart()
-            process.fold.follow(journal(process))
-        else:
-            await process.poll(*step)
+    await process.play(steps)
     await process.finish()
     for _ in journal(process):
         await process.take([])

@@ -116,12 +116,15 @@ class _Marked:
     def pass_(self, number: int) -> list[Row]:
         """Take a marker; return the rows that entries up to its own must know.
 
-        The first marker in a partition that has lost its beginning ends what is unknown.
+        The first marker in a partition that has lost its beginning ends what is unknown. A second copy says nothing:
+        behind the first one stand rows of later entries by then.
         """
+        if number <= self.passed:
+            return []
         rows = [] if self.lost else list(self.since)
         if self.lost:
             self.lost, self.lost_through = False, number
-        self.passed, self.since = max(self.passed, number), {}
+        self.passed, self.since = number, {}
         return rows
 
 
