@@ -99,6 +99,7 @@ class Kept:
     """A store that keeps of each definition the last state, and all that was told of it, added up."""
 
     states: dict[str, Progress] = field(default_factory=dict)
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def save(self, progress: Progress) -> None:
         """Keep it, once."""
@@ -121,6 +122,12 @@ class Kept:
         """Return the last of what was parked."""
         kept = reversed(self.states[definition].parked if definition in self.states else ())
         return [_left(parked) for parked in kept][:limit]
+
+    async def topics(self, definition: str, seen: Mapping[str, str]) -> Mapping[str, str]:
+        """Keep the ids seen first."""
+        known = self.ids.setdefault(definition, {})
+        known.update({topic: found for topic, found in seen.items() if topic not in known})
+        return known
 
     async def definitions(self) -> list[ProjectDefinition]:
         """Return none: who is tested knows its own."""
@@ -164,7 +171,7 @@ class Process:
         if compiled.id in self.store.states:
             self.fold.restore(self.store.states[compiled.id].state)
         self._next = {place: position.next_offset for place, position in self.fold.positions.items()}
-        self._computing = Computing(self.fold, 2, TRACER, self._patience_s)
+        self.computing = Computing(self.fold, 2, TRACER, self._patience_s)
 
     async def play(self, steps: Sequence[Step]) -> None:
         """Do one step after another; after a crash a set of live sources follows its journal first."""
@@ -189,11 +196,11 @@ class Process:
     async def take(self, records: Sequence[Taken]) -> None:
         """Compute over some records."""
         lag = {place: len(self.history[place]) - offset for place, offset in self._next.items()}
-        await self._computing.on_records(records, lag=lag, publisher=self.log)
+        await self.computing.on_records(records, lag=lag, publisher=self.log)
 
     async def empty(self, place: Partition, offset: int) -> None:
         """Notice that a partition holds no record and goes on at an offset."""
-        await self._computing.on_emptied({place: offset}, NOTICED_US)
+        await self.computing.on_emptied({place: offset}, NOTICED_US)
 
     async def finish(self, store: Store | None = None) -> None:
         """Read everything that is left and store it."""
@@ -204,7 +211,7 @@ class Process:
 
     async def checkpoint(self, store: Store | None = None) -> None:
         """Store the state."""
-        await self._computing.checkpoint(store or self.store)
+        await self.computing.checkpoint(store or self.store)
 
     def published(self) -> dict[Partition, list[tuple[bytes, bytes | None]]]:
         """Return what a reader behind a fence sees in each partition: ids and payloads in their order."""

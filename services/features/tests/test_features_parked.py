@@ -216,7 +216,8 @@ async def test_a_set_that_found_a_partition_empty_begins_with_what_comes_there(
 
 
 async def test_a_set_whose_next_record_is_gone_goes_no_further() -> None:
-    process, found = begun_late(), r"^evt\.data\.payments/0 goes on at offset 4, 3 is due: records between are gone;"
+    # What was read and is held back is not in the state: it is due again.
+    process, found = begun_late(), r"^evt\.data\.payments/0 goes on at offset 4, 2 is due: records between are gone;"
     await process.take(process.history[PAYMENTS][:1])
     await process.empty(PAYMENTS, 3)
     with pytest.raises(Gap, match=found):

@@ -12,7 +12,7 @@ from mainstem.features.answers import Answers
 from mainstem.features.api import Api
 from mainstem.features.check import check_rows
 from mainstem.features.engine import Fold
-from mainstem.features.handlers import Computing, journalled, leaves, look_out, stand_still
+from mainstem.features.handlers import Computing, guarded, journalled, leaves, look_out, recognise_again, stand_still
 from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings
@@ -123,10 +123,7 @@ async def compute(
     spine, publisher = definition.sources[compiled.spine], resources.bus.publisher
     computing = Computing(fold, spine.partitions, resources.tracer)
 
-    async def positions() -> dict[tuple[str, int], int]:
-        return {place: position.next_offset for place, position in fold.positions.items()}
-
-    subscription = resources.bus.subscribe(f"features-{name}", fold.topics, positions)
+    subscription = resources.bus.subscribe(f"features-{name}", fold.topics, computing.positions)
 
     async def tick() -> None:
         for ticks in count(1):
@@ -140,9 +137,10 @@ async def compute(
         subscription.hold_off(fold.ahead())
 
     with resources.watch(name, subscription), answers.of(fold, spine, subscription, computing.between_batches):
-        async with asyncio.TaskGroup() as group:
+        async with guarded(computing, resources.settings.kafka, store), asyncio.TaskGroup() as group:
             group.create_task(subscription.run(take))
             group.create_task(tick())
+            group.create_task(recognise_again(computing, resources.settings.kafka, store))
             group.create_task(look_out(subscription, computing.on_emptied))
 
 

@@ -119,7 +119,7 @@ class Fold:
             expected = following.get((record.topic, record.partition), record.offset)
             below = record.offset < applied.get((record.topic, record.partition), 0)
             if record.offset > expected or (below and self._is_news(record)):
-                raise Gap.before(record, expected)
+                raise Gap.before(record, self.due(record.topic, record.partition))
             following[record.topic, record.partition] = max(expected, record.offset + 1)
         for record in records:
             self._began.setdefault((record.topic, record.partition), record.offset)
@@ -142,7 +142,7 @@ class Fold:
         for place, offset in places.items():
             expected = self._following.get(place, offset)
             if offset > expected or offset < applied.get(place, 0):
-                raise Gap(place, expected=expected, found=offset, appended_us=noticed_us)
+                raise Gap(place, expected=self.due(*place), found=offset, appended_us=noticed_us)
         self._following |= news
         self._began |= news
         return bool(news)
@@ -151,6 +151,11 @@ class Fold:
     def begins_at(self) -> dict[Partition, int]:
         """Return where the partitions begin whose first records were gone before they were read."""
         return {place: offset for place, offset in sorted(self._began.items()) if offset > 0}
+
+    def due(self, topic: str, partition: int) -> int:
+        """Return the first offset that is not applied: what was read beyond it is not in the state."""
+        place = topic, partition
+        return max(self._reader.offsets()[place], self._began.get(place, 0))
 
     @property
     def held(self) -> int:

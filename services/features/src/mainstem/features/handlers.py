@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Final
 
 from mainstem.bus import Publisher, Subscription
+from mainstem.bus.identity import log_identity
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.envelope import Message
@@ -25,6 +26,7 @@ from mainstem.telemetry import Tracer, logger, metrics
 #: How long who is told to stop waits for the broker to acknowledge what it was given.
 PATIENCE_S: Final = 10
 _LOOK_EVERY_S = 2.0
+_RECOGNISE_EVERY_S = 10.0
 
 #: Takes the offsets at which partitions go on that hold no record, and when that was noticed (µs since 1970).
 OnEmptied = Callable[[Mapping[Partition, int], int], Awaitable[None]]
@@ -46,6 +48,23 @@ class Computing:
         #: What metrics and log say of the fold already.
         self._begun, self._counted = fold.begins_at, fold.out_of_range
         self._one_at_a_time = asyncio.Lock()
+
+    async def positions(self) -> dict[Partition, int]:
+        """Return where to begin reading."""
+        return {place: position.next_offset for place, position in self._fold.positions.items()}
+
+    async def recognise(self, kafka: str, store: Store) -> None:
+        """Hold the topics against those that were read; raise Gap when one is another by now, under the same name.
+
+        Raises Unavailable when the broker does not say, or a topic is gone.
+        """
+        found = (await log_identity(kafka, self._fold.topics)).topics
+        read = {topic for topic, part in self._fold.positions if self._fold.due(topic, part) > 0}
+        known = await store.topics(self._writer.id, {topic: found[topic] for topic in sorted(read)})
+        for topic, part in sorted(self._fold.positions):
+            due = self._fold.due(topic, part)
+            if due > 0 and known.get(topic, found[topic]) != found[topic]:
+                raise Gap((topic, part), expected=due, found=0, appended_us=time.time_ns() // 1_000)
 
     @property
     def between_batches(self) -> asyncio.Lock:
@@ -191,6 +210,24 @@ async def _to_the_end(publishing: Coroutine[object, None, None], patience_s: flo
             waited = f"Kafka did not acknowledge within {patience_s} s what was to be published last"
             raise Unavailable(f"{waited}; start the service again when it does") from fault
         raise
+
+
+@asynccontextmanager
+async def guarded(computing: Computing, kafka: str, store: Store) -> AsyncIterator[None]:
+    """Begin only upon the log that was read before; before a gap, store how far the set is."""
+    try:
+        await steadily(lambda: computing.recognise(kafka, store))
+        yield
+    except* Gap:
+        await computing.checkpoint(store)
+        raise
+
+
+async def recognise_again(computing: Computing, kafka: str, store: Store) -> None:
+    """Look now and then whether the log is still the same one; see `Computing.recognise`."""
+    while True:
+        await asyncio.sleep(_RECOGNISE_EVERY_S)
+        await steadily(lambda: computing.recognise(kafka, store))
 
 
 async def look_out(subscription: Subscription, on_emptied: OnEmptied) -> None:

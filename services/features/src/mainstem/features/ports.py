@@ -103,6 +103,9 @@ class Store(Protocol):
     async def definitions(self) -> list[ProjectDefinition]:
         """Return the definitions in force."""
 
+    async def topics(self, definition: str, seen: Mapping[str, str]) -> Mapping[str, str]:
+        """Remember the ids of topics, seen now, and return those known: of each topic the one that was seen first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Since:

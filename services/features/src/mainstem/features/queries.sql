@@ -50,3 +50,9 @@ returning instance;
 
 -- name: checker
 select instance from checker where definition = $1;
+
+-- name: know_topics
+insert into topic select $1, * from unnest($2::text[], $3::text[]) on conflict do nothing;
+
+-- name: topics
+select topic, id from topic where definition = $1;

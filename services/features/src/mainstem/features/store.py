@@ -69,6 +69,12 @@ class PostgresStore:
             await tx.append([event])
             await add_check(tx, event)
 
+    async def topics(self, definition: str, seen: Mapping[str, str]) -> dict[str, str]:
+        """Return the ids by which the topics of the feature set of this identity are known, those seen first."""
+        async with self._database.transaction() as tx:
+            await tx.execute(SQL["know_topics"], definition, list(seen), list(seen.values()))
+            return {row["topic"]: row["id"] for row in await tx.fetch(SQL["topics"], definition)}
+
     async def turn(self, definition: str, instance: str) -> str:
         """Return the instance whose turn it is to check the feature set of this identity: this one if it can be."""
         async with self._database.transaction() as tx:
