@@ -11,7 +11,7 @@ from services.features.tests.features_history import ANNOUNCED, Process
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
-from mainstem.features.handlers import guarded, recognise_again
+from mainstem.features.gaps import guarded, recognise_again
 from mainstem.features.ports import Gap
 
 pytestmark = pytest.mark.real
@@ -61,7 +61,7 @@ async def test_a_topic_that_is_gone_is_waited_for_by_name(kafka: str, bus: Kafka
 async def test_what_was_published_before_a_gap_is_stored(
     kafka: str, bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainstem.features.handlers._RECOGNISE_EVERY_S", 0.01)
+    monkeypatch.setattr("mainstem.features.gaps._RECOGNISE_EVERY_S", 0.01)
     process = Process(ANNOUNCED)
     for place in ANNOUNCED:
         await process.poll(place, 1_000)

@@ -12,7 +12,8 @@ from mainstem.features.answers import Answers
 from mainstem.features.api import Api
 from mainstem.features.check import check_rows
 from mainstem.features.engine import Fold
-from mainstem.features.handlers import Computing, guarded, journalled, leaves, look_out, recognise_again, stand_still
+from mainstem.features.gaps import guarded, leaves, look_out, recognise_again, stand_still
+from mainstem.features.handlers import Computing, journalled
 from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings

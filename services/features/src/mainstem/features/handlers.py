@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
-from mainstem.bus import Publisher, Subscription
+from mainstem.bus import Publisher
 from mainstem.bus.identity import log_identity
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record, decode, header
@@ -19,17 +19,11 @@ from mainstem.features.engine import Fold, Stretch
 from mainstem.features.ports import Gap, Parked, Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
 from mainstem.runtime import steadily
-from mainstem.runtime.health import Health
 from mainstem.runtime.ordered import Item
 from mainstem.telemetry import Tracer, logger, metrics
 
 #: How long who is told to stop waits for the broker to acknowledge what it was given.
 PATIENCE_S: Final = 10
-_LOOK_EVERY_S = 2.0
-_RECOGNISE_EVERY_S = 10.0
-
-#: Takes the offsets at which partitions go on that hold no record, and when that was noticed (µs since 1970).
-OnEmptied = Callable[[Mapping[Partition, int], int], Awaitable[None]]
 
 _log = logger(__name__)
 
@@ -210,51 +204,6 @@ async def _to_the_end(publishing: Coroutine[object, None, None], patience_s: flo
             waited = f"Kafka did not acknowledge within {patience_s} s what was to be published last"
             raise Unavailable(f"{waited}; start the service again when it does") from fault
         raise
-
-
-@asynccontextmanager
-async def guarded(computing: Computing, kafka: str, store: Store) -> AsyncIterator[None]:
-    """Begin only upon the log that was read before; before a gap, store how far the set is."""
-    try:
-        await steadily(lambda: computing.recognise(kafka, store))
-        yield
-    except* Gap:
-        await computing.checkpoint(store)
-        raise
-
-
-async def recognise_again(computing: Computing, kafka: str, store: Store) -> None:
-    """Look now and then whether the log is still the same one; see `Computing.recognise`."""
-    while True:
-        await asyncio.sleep(_RECOGNISE_EVERY_S)
-        await steadily(lambda: computing.recognise(kafka, store))
-
-
-async def look_out(subscription: Subscription, on_emptied: OnEmptied) -> None:
-    """Look now and then for partitions that have lost all their records, for ever; `on_emptied` may raise Gap."""
-    while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        await on_emptied(await subscription.emptied(), time.time_ns() // 1_000)
-
-
-async def stand_still(publisher: Publisher, health: Health, writer: RowWriter, gap: Gap) -> None:
-    """Tell of a gap, by an event and by not being ready, and do nothing more: what would follow would be wrong."""
-    known_as = f"feature set {writer.label}"
-    health.require(known_as, lambda: str(gap))
-    _log.error("stopped: %s", gap, extra={"action": "fold_stopped", "feature_set": writer.label})
-    try:
-        await steadily(lambda: publisher.publish([writer.stopped(gap)]))
-        await asyncio.Event().wait()
-    finally:
-        health.forget(known_as)
-
-
-def leaves(group: BaseExceptionGroup[Gap]) -> list[Gap]:
-    """Return the gaps in a group, however deep."""
-    found: list[Gap] = []
-    for each in group.exceptions:
-        found += leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
-    return found
 
 
 async def journalled(kafka: str, definition: str) -> list[OrderJournalled]:

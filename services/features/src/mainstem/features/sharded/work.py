@@ -11,7 +11,8 @@ from mainstem.bus import Publisher
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
-from mainstem.features.handlers import look_out, tell_beginning, tell_parked
+from mainstem.features.gaps import look_out
+from mainstem.features.handlers import tell_beginning, tell_parked
 from mainstem.features.ports import Gap, Partition
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages
