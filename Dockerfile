@@ -18,7 +18,7 @@ RUN printf '#!%s/bin/python\nimport runpy\nrunpy.run_module("mainstem.%s.app", r
 
 FROM python:3.11-slim AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mainstem \
- && install --directory --owner=mainstem --mode=0750 /var/lib/mainstem
+ && install --directory --owner=mainstem --mode=0750 /var/lib/mainstem /var/lib/log /var/lib/witness
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 MAINSTEM_HTTP_HOST=0.0.0.0
 USER 10001

@@ -6,7 +6,7 @@ import pytest
 from tlog_scales import reader
 from tlog_scales.backend import LocalBackend
 
-from mainstem.ledger import HASH_BYTES, Tree, leaf_hash, leaf_hashes, verify_consistency, verify_inclusion
+from mainstem.ledger import HASH_BYTES, Frontier, Tree, leaf_hash, leaf_hashes, verify_consistency, verify_inclusion
 from mainstem.ledger.tiles import Edge, Tile, TileTree, bundle, pack_entries, unpack_entries
 
 ENTRIES = [b"entry %d" % number for number in range(70_000)]
@@ -35,6 +35,15 @@ def test_tiles_do_not_depend_on_how_the_log_grew():
     sizes = (1, 2, 255, 256, 257, 511, 4_096, 65_535, 65_536, 65_537, 70_000)
     grown, once = written(*sizes), written(70_000)
     assert {path: data for path, data in grown.items() if path in once} == once
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 257, 65_535, 65_536, 65_537, 70_000])
+def test_the_edge_is_read_from_tiles_and_knows_the_frontier(size: int):
+    files = written(size)
+    edge = Edge.at(size, lambda tile: files[tile.path])
+    assert edge == Edge().append(LEAVES[: size * HASH_BYTES])[0]
+    assert edge.frontier() == Frontier().append(LEAVES[: size * HASH_BYTES])
+    assert edge.frontier().root() == TREE.root(size)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 65_535, 65_536, 65_537, 70_000])

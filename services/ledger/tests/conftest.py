@@ -1,6 +1,7 @@
 """Records as a broker hands them over."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,10 @@ from mainstem.events.envelope import Event, Message, begin
 from mainstem.events.registry import VersionApproved
 from mainstem.ledger_service.domain import Entry, entries_of
 from mainstem.ledger_service.engine import Audit, Verdict
+from mainstem.ledger_service.folder import Folder
+from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
+from mainstem.testkit.cosigner import LOG, WITNESS, Cosigner
 
 #: 2013-05-01T00:00:00Z
 MAY = 1_367_366_400_000_000
@@ -60,3 +64,14 @@ def audited() -> Callable[[PostgresStore], Awaitable[Verdict]]:
             return audit.finish((await archive.state()).frontier)
 
     return run
+
+
+@pytest.fixture
+def cosigner() -> Cosigner:
+    return Cosigner()
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, cosigner: Cosigner) -> Publisher:
+    """Return one that publishes below the test's own folder, and a witness in memory cosigns."""
+    return Publisher(Folder(tmp_path / "log", LOG.log_key), LOG, WITNESS.witness_key, cosigner.ask)

@@ -5,8 +5,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -44,17 +45,33 @@ async def store(database_url: str) -> AsyncIterator[PostgresStore]:
     await database.close()
 
 
-@pytest.fixture
-def ledger(servers: Platform, database_url: str) -> Start:
-    def start() -> "subprocess.Popen[bytes]":
-        with socket.socket() as door:
-            door.bind(("127.0.0.1", 0))
-            port = door.getsockname()[1]
-        own = {"MAINSTEM_DATABASE_URL": database_url, "MAINSTEM_HTTP_PORT": str(port)}
-        command = [sys.executable, "-m", "mainstem.ledger_service.app"]
-        return subprocess.Popen(command, env={**os.environ, **servers.env, **own})
+def free_port() -> str:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return str(door.getsockname()[1])
 
-    return start
+
+def start(module: str, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", module], env={**os.environ, **env})
+
+
+@pytest.fixture
+def witness(servers: Platform, tmp_path: Path) -> Iterator[str]:
+    """Return the address of a witness that has seen nothing yet."""
+    port = free_port()
+    env = {**servers.env, "MAINSTEM_WITNESS_STATE": str(tmp_path / "witness"), "MAINSTEM_HTTP_PORT": port}
+    with running(lambda: start("mainstem.witness.app", env)):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def ledger(servers: Platform, database_url: str, witness: str, tmp_path: Path) -> Start:
+    own = {
+        "MAINSTEM_DATABASE_URL": database_url,
+        "MAINSTEM_LOG": str(tmp_path / "log"),
+        "MAINSTEM_WITNESS_URL": witness,
+    }
+    return lambda: start("mainstem.ledger_service.app", {**servers.env, **own, "MAINSTEM_HTTP_PORT": free_port()})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from mainstem.events.catalogue import header
 from mainstem.ledger_service.api import Api
 from mainstem.ledger_service.domain import Entry
 from mainstem.ledger_service.engine import Verdict
+from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
@@ -107,14 +108,14 @@ async def test_families_of_topics_are_read_alone(store: PostgresStore, write: Wr
 
 
 async def test_a_checkpoint_is_published_once_for_new_entries(
-    store: PostgresStore, database: Database, write: Write, audited: Audited
+    store: PostgresStore, database: Database, write: Write, audited: Audited, publisher: Publisher
 ) -> None:
     await store.archive(write(range(3)))
-    for _ in range(2):
-        await store.publish_checkpoint()
+    assert await publisher.publish(store) is not None
+    assert await publisher.publish(store) is None
     (message,) = await Outbox(database, "ledger").next_messages(10)
     await store.archive([Entry(message.topic, 0, 0, 0, message.key, message.value, message.headers)])
-    await store.publish_checkpoint()
+    assert await publisher.publish(store) is None
     assert len(await Outbox(database, "ledger").next_messages(10)) == 1
     assert (await audited(store)).checkpoints == 1
     assert dict(message.headers)["ce_recordedtime"] == b"2013-05-01T00:00:00.000002Z"

@@ -14,6 +14,9 @@ class CheckpointPublished(Fact):
     TOPIC: ClassVar[str] = "evt.ledger.checkpoint"
     KEY: ClassVar[str] = "ledger"
 
-    ledger: str = Field(description="Name of the ledger.")
+    ledger: str = Field(description="Origin of the log.")
     size: int = Field(description="Number of entries.")
     root: str = Field(description="RFC 6962 root over them, hexadecimal.")
+    note: str | None = Field(
+        default=None, description="The checkpoint as C2SP tlog-checkpoint has it, signed by the log and cosigned."
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Self
 
+from mainstem.ledger.frontier import Frontier
 from mainstem.ledger.hashing import HASH_BYTES, check_whole, parents
 from mainstem.ledger.path import consistency, inclusion, root
 
@@ -77,6 +78,27 @@ class Edge:
             rising = b"".join(map(_top, tiles))
         return type(self)(self.size + len(leaves) // HASH_BYTES, tuple(levels)), full
 
+    @classmethod
+    def at(cls, size: int, read: Callable[[Tile], bytes]) -> Self:
+        """Return the edge of a tree of so many entries from its tiles; raises ValueError for one of another length."""
+        levels: list[bytes] = []
+        while passed := size >> (_HEIGHT * len(levels)):
+            level, (index, width) = len(levels), divmod(passed, WIDTH)
+            levels.append(_checked(Tile(level, index, width), read) if width else b"")
+        return cls(size, tuple(levels))
+
+    def frontier(self) -> Frontier:
+        """Return the roots of the complete subtrees."""
+        peaks: list[bytes] = []
+        for hashes in reversed(self.levels):
+            place, width = 0, len(hashes) // HASH_BYTES
+            for bit in reversed(range(_HEIGHT)):
+                if width >> bit & 1:
+                    end = place + (HASH_BYTES << bit)
+                    peaks.append(_top(hashes[place:end]))
+                    place = end
+        return Frontier(self.size, tuple(peaks))
+
     def partial(self) -> list[tuple[Tile, bytes]]:
         """Return the tiles at the right edge that are not full, lower levels first."""
         return [
@@ -136,11 +158,15 @@ class TileTree:
 
     def _tile(self, tile: Tile) -> bytes:
         if tile not in self._tiles:
-            data = self._read(tile)
-            if len(data) != tile.width * HASH_BYTES:
-                raise ValueError(f"{tile.path} has {len(data)} bytes, not {tile.width * HASH_BYTES}; it is damaged")
-            self._tiles[tile] = data
+            self._tiles[tile] = _checked(tile, self._read)
         return self._tiles[tile]
+
+
+def _checked(tile: Tile, read: Callable[[Tile], bytes]) -> bytes:
+    data = read(tile)
+    if len(data) != tile.width * HASH_BYTES:
+        raise ValueError(f"{tile.path} has {len(data)} bytes, not {tile.width * HASH_BYTES}; it is damaged")
+    return data
 
 
 def pack_entries(entries: Iterable[bytes]) -> bytes:

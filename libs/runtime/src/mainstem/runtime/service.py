@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -91,19 +91,47 @@ async def open_resources(name: str, package: str, settings: ServiceSettings) -> 
         await database.close()
 
 
-async def serve(resources: Resources, tasks: Sequence[Task], routes: Sequence[BaseRoute] = ()) -> None:
+class Listening(Protocol):
+    """Where a process answers HTTP."""
+
+    @property
+    def http_host(self) -> str:
+        """Return the address to listen on."""
+
+    @property
+    def http_port(self) -> int:
+        """Return the port."""
+
+
+class Served(Protocol):
+    """A process that answers HTTP."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called."""
+
+    @property
+    def settings(self) -> Listening:
+        """Return where it listens."""
+
+    @property
+    def health(self) -> Health:
+        """Return what it needs to be ready."""
+
+
+async def serve(served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = ()) -> None:
     """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     collect_seldom()
-    app = application(resources.health, routes)
-    settings = resources.settings
+    app = application(served.health, routes)
+    settings = served.settings
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(task()) for task in (resources.health.tick, *tasks)]
+        running = [group.create_task(task()) for task in (served.health.tick, *tasks)]
         running.append(group.create_task(listen(app, settings.http_host, settings.http_port)))
-        _log.info("started", extra={"action": "started", "service": resources.name})
+        _log.info("started", extra={"action": "started", "service": served.name})
         await stop.wait()
         for task in running:
             task.cancel()

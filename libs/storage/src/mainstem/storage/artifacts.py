@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from mainstem.events.errors import MainstemError
 from mainstem.events.ids import content_id
+from mainstem.storage.files import sync_folder
 
 _PREFIX = "sha256:"
 
@@ -41,7 +42,7 @@ class Artifacts:
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return address
 
     def get(self, address: str) -> bytes:
@@ -68,11 +69,3 @@ def _holds(file: Path, content: bytes) -> bool:
         return file.stat().st_size == len(content) and file.read_bytes() == content
     except OSError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

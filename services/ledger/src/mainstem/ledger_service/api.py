@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mainstem.ledger import leaf_hash
+from mainstem.ledger.entry import entry_of
 from mainstem.ledger_service.domain import Placed, frame
 from mainstem.ledger_service.ports import Store
 from mainstem.runtime import Problem
@@ -59,7 +60,7 @@ def shown(placed: Placed) -> dict[str, object]:
     leaf, entry = placed
     return {
         "leaf": leaf,
-        "hash": leaf_hash(frame(entry)).hex(),
+        "hash": leaf_hash(entry_of(frame(entry))).hex(),
         "topic": entry.topic,
         "partition": entry.partition,
         "offset": entry.offset,

@@ -2,12 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
 
 from mainstem.bus.admin import topic_names
 from mainstem.events.catalogue import Record
+from mainstem.events.errors import Rejected
+from mainstem.ledger.keys import Secret, WitnessKey, read_vkey
 from mainstem.ledger_service.api import Api
+from mainstem.ledger_service.cosigning import Witness
 from mainstem.ledger_service.domain import Partition, belongs
-from mainstem.ledger_service.handlers import checkpoint_steadily, on_records
+from mainstem.ledger_service.folder import Folder
+from mainstem.ledger_service.handlers import on_records, publish_steadily
+from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.settings import Settings
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.runtime import Resources, open_resources, restart_when, run, serve, steadily
@@ -15,18 +22,30 @@ from mainstem.runtime import Resources, open_resources, restart_when, run, serve
 
 async def main() -> None:
     """Run the service until it is stopped."""
-    async with open_resources("ledger", "mainstem.ledger_service", Settings()) as resources:
+    settings = Settings()
+    secret = Secret.parse(settings.log_secret.read_text())
+    witness = Witness(settings.witness_url)
+    async with open_resources("ledger", "mainstem.ledger_service", settings) as resources, aclosing(witness):
         store = PostgresStore(resources.database)
+        key = _witness(settings.witness_vkey)
+        publisher = Publisher(Folder(settings.log, secret.log_key), secret, key, witness.ask)
         changed = asyncio.Event()
         await serve(
             resources,
             tasks=[
                 resources.relay,
                 lambda: restart_when(changed, lambda: archive(resources, store, changed)),
-                lambda: checkpoint_steadily(lambda: steadily(store.publish_checkpoint)),
+                lambda: publish_steadily(lambda: publisher.publish(store), resources.health),
             ],
             routes=Api(store).routes(),
         )
+
+
+def _witness(file: Path) -> WitnessKey:
+    key = read_vkey(file.read_text().strip())
+    if not isinstance(key, WitnessKey):
+        raise Rejected(f"{file} holds the key of a log; give that of the witness, whose kind is 0x04")
+    return key
 
 
 async def archive(resources: Resources, store: PostgresStore, changed: asyncio.Event) -> None:

@@ -13,8 +13,8 @@ An entry is one record in one fixed layout, its *frame*. All numbers are big-end
     i32  length of each header value, in the order of the names; -1: no value
          key, header values, value
 
-Equal records have equal frames, and every byte of a record is in its frame, so the hash of an entry
-(RFC 6962 leaf hash of its frame) commits to the record as it was read.
+Equal records have equal frames, and every byte of a record is in its frame, so the hash of an entry (RFC 6962 leaf
+hash of its frame, or of the stub of a long one: `mainstem.ledger.entry`) commits to the record as it was read.
 
 A block holds neighbouring entries of one partition:
 
@@ -42,6 +42,7 @@ from mainstem.events.instants import NEVER, parse_all, render
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.events.topics import TOPICS
 from mainstem.ledger import Frontier, leaf_hashes
+from mainstem.ledger.entry import entry_of
 
 Partition = tuple[str, int]
 
@@ -228,7 +229,7 @@ def _block(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: i
         last_offset=records[-1].offset,
         offsets=pack(f"<{count}q", *[record.offset for record in records]),
         ids=b"".join(map(id_key, ids)),
-        hashes=leaf_hashes(frames),
+        hashes=leaf_hashes([entry_of(item) for item in frames]),
         frames=bytes(cramjam.zstd.compress(b"".join(prefixed), level=_LEVEL)),
     )
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mainstem.events.catalogue import header
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import HASH_BYTES, Frontier, leaf_hashes
+from mainstem.ledger.entry import entry_of
 from mainstem.ledger_service.domain import (
     ID_BYTES,
     Block,
@@ -111,7 +112,7 @@ class Audit:
         except Damaged as fault:
             self._fault(block.name, f"these entries cannot be read: {fault}")
             return _Hashes(beside, beside)
-        hashes = leaf_hashes(frames)
+        hashes = leaf_hashes([entry_of(item) for item in frames])
         entries = [self._read(block, place, data) for place, data in enumerate(frames)]
         stored, found = _stored(block), [_found(*pair) for pair in zip(_cut(hashes, HASH_BYTES), entries, strict=True)]
         if stored != found:

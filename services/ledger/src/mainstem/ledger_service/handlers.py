@@ -1,14 +1,19 @@
-"""From polled records to the archive, and every two seconds to a checkpoint."""
+"""From polled records to the archive, and twice a second to a checkpoint."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from mainstem.events.catalogue import Record
 from mainstem.events.registry import ProjectApplied
+from mainstem.ledger_service.folder import Forked
 from mainstem.ledger_service.ports import Store
-from mainstem.telemetry import metrics
+from mainstem.runtime import steadily
+from mainstem.runtime.health import Health
+from mainstem.telemetry import logger, metrics
 
-_CHECKPOINT_S = 2.0
+_PUBLISH_S = 0.5
+
+_log = logger(__name__)
 
 
 async def on_records(records: Sequence[Record], *, store: Store, on_project: Callable[[], Awaitable[None]]) -> None:
@@ -21,8 +26,17 @@ async def on_records(records: Sequence[Record], *, store: Store, on_project: Cal
         await on_project()
 
 
-async def checkpoint_steadily(publish: Callable[[], Awaitable[None]]) -> None:
-    """Publish a checkpoint every two seconds, for ever."""
-    while True:
-        await asyncio.sleep(_CHECKPOINT_S)
-        await publish()
+async def publish_steadily(publish: Callable[[], Awaitable[object]], health: Health) -> None:
+    """Publish twice a second, for ever; once that must not go on, say so by not being ready and stop publishing."""
+    try:
+        while True:
+            await asyncio.sleep(_PUBLISH_S)
+            await steadily(publish)
+    except Forked as fault:
+        await _stand_still(str(fault), health)
+
+
+async def _stand_still(reason: str, health: Health) -> None:
+    health.require("log", lambda: reason)
+    _log.critical("publishing stopped: %s", reason, extra={"action": "log_forked"})
+    await asyncio.Event().wait()

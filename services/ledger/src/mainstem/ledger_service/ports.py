@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstem.events.catalogue import Record
+from mainstem.ledger import Frontier
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import Partition, Placed, State
 
 
@@ -17,6 +20,18 @@ class Archived:
     second_copies: int
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What was added to the tree since a size."""
+
+    #: Of the leaves, in their order.
+    hashes: bytes
+    #: The tree with them.
+    frontier: Frontier
+    #: How many of the entries since the last checkpoint are no checkpoints themselves.
+    entries: int
+
+
 class Store(Protocol):
     """Keeps entries, the tree over them and how far each partition was read."""
 
@@ -26,10 +41,16 @@ class Store(Protocol):
         Offering the same records again adds nothing. Raises Unavailable or Conflict; then try again.
         """
 
-    async def publish_checkpoint(self) -> None:
-        """Append CheckpointPublished, unless nothing but checkpoints was added since the last one.
+    async def unpublished(self, size: int) -> News | None:
+        """Return what was added behind the first `size` entries; None when that is nothing but checkpoints.
 
-        It is recorded at the highest recorded time archived. Before the first entry with such a time there is none.
+        Also None before the first entry with a recorded time of ours: that is when a checkpoint is recorded.
+        """
+
+    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, entries: int) -> None:
+        """Keep a checkpoint and append CheckpointPublished, once; it covers so many entries of `News`.
+
+        It is recorded at the highest recorded time archived.
         """
 
     async def positions(self) -> Mapping[Partition, int]:

@@ -45,3 +45,9 @@ select hashes from block order by first_leaf;
 -- name: count
 select coalesce(sum(count), 0)::bigint as entries from block
  where topic = any($1::text[]) or exists (select from unnest($2::text[]) as prefix where starts_with(topic, prefix));
+
+-- name: hashes_from
+select first_leaf, hashes from block where first_leaf + count > $1 order by first_leaf;
+
+-- name: save_checkpoint
+insert into checkpoint(size, root, note) values ($1, $2, $3) on conflict do nothing returning size;

@@ -14,7 +14,9 @@ from mainstem.events.envelope import begin
 from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import parse
 from mainstem.events.ledger import CheckpointPublished
-from mainstem.ledger import Frontier
+from mainstem.ledger import HASH_BYTES, Frontier
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import (
     Block,
     Partition,
@@ -29,12 +31,11 @@ from mainstem.ledger_service.domain import (
     placed,
     second_copies,
 )
-from mainstem.ledger_service.ports import Archived
+from mainstem.ledger_service.ports import Archived, News
 from mainstem.storage import Database, Transaction, load, load_checkpoint
 
 SQL = load("mainstem.ledger_service")
 
-LEDGER: Final = "mainstem"
 SOURCE: Final = "/mainstem/ledger"
 
 _COLUMNS: Final = tuple(field.name for field in fields(Block))
@@ -63,17 +64,32 @@ class PostgresStore:
             await tx.save_positions(fence.positions)
         return Archived(_by_topic(blocks), second.total())
 
-    async def publish_checkpoint(self) -> None:
-        """Append CheckpointPublished if there is something to say; see `Store.publish_checkpoint`."""
+    async def unpublished(self, size: int) -> News | None:
+        """Return what was added behind the first `size` entries; see `Store.unpublished`."""
+        async with self._database.transaction() as tx:
+            await tx.execute("set transaction isolation level repeatable read, read only")
+            state = _state(await tx.fetch(SQL["read_tree"]))
+            if not state.unpublished or state.recorded is None:
+                return None
+            rows = await tx.fetch(SQL["hashes_from"], size)
+        hashes = b"".join(row["hashes"] for row in rows)
+        skipped = (size - rows[0]["first_leaf"]) * HASH_BYTES if rows else 0
+        return News(hashes[skipped:], state.frontier, state.unpublished)
+
+    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, entries: int) -> None:
+        """Keep a checkpoint and append CheckpointPublished; see `Store.publish_checkpoint`."""
+        rendered = note.render().decode()
+        fact = CheckpointPublished(
+            ledger=checkpoint.origin, size=checkpoint.size, root=checkpoint.root.hex(), note=rendered
+        )
+        command = f"{checkpoint.origin}/{fact.size}/{fact.root}"
         async with self._database.transaction() as tx:
             state = _state(await tx.fetch(SQL["lock_tree"]))
-            if not state.unpublished or state.recorded is None:
+            if not await tx.fetch(SQL["save_checkpoint"], checkpoint.size, checkpoint.root, rendered):
                 return
-            fact = CheckpointPublished(ledger=LEDGER, size=state.frontier.size, root=state.frontier.root().hex())
-            command = f"{LEDGER}/{fact.size}/{fact.root}"
-            recorded_us = parse(state.recorded)
+            recorded_us = parse(state.recorded or "")
             await tx.append([begin(fact, command_id=command, source=SOURCE, actor=SOURCE, recorded_us=recorded_us)])
-            await _save_state(tx, replace(state, unpublished=0))
+            await _save_state(tx, replace(state, unpublished=state.unpublished - entries))
 
     async def positions(self) -> Mapping[Partition, int]:
         """Return the next offset of each partition."""

@@ -1,6 +1,7 @@
 """What the local platform runs, what each part needs, where it listens; docker-compose.yml holds the same graph."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
 KAFKA = "kafka"
@@ -9,7 +10,7 @@ POSTGRES = "postgres"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service of ours. It needs the servers only: what it needs of other services it waits for by their events."""
+    """A service of ours. What it needs of other services it waits for by their events; only the ledger asks one."""
 
     name: str
     package: str
@@ -40,9 +41,16 @@ SERVICES = {
         Service("registry", "registry", 8104),
         Service("serving", "serving", 8105, grpc=8106),
         Service("monitoring", "monitoring", 8107),
-        Service("ledger", "ledger_service", 8108),
+        Service("witness", "witness", 8109, needs=()),
+        Service("ledger", "ledger_service", 8108, needs=(KAFKA, POSTGRES, "witness")),
     )
 }
+
+
+def chosen(names: Collection[str]) -> list[Service]:
+    """Return the services of these names and those that they need."""
+    wanted = {*names, *(need for name in names for need in SERVICES[name].needs)}
+    return [service for service in SERVICES.values() if service.name in wanted]
 
 
 def default_ports() -> dict[str, int]:

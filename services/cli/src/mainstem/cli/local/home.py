@@ -67,6 +67,11 @@ class Home:
         return self.folder / "principals.json"
 
     @property
+    def keys(self) -> Path:
+        """The keys of the log and of its witness; the secret ones readable by the owner only."""
+        return self.folder / "keys"
+
+    @property
     def sockets(self) -> Path:
         """The folder of unix sockets: inside the platform's folder unless a socket's path would be too long there."""
         inside = self.folder / "run"

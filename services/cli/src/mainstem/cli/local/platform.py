@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from mainstem.cli.local import graph, launcher, ports, principals
+from mainstem.cli.local import graph, keys, launcher, ports, principals
 from mainstem.cli.local.errors import AlreadyRunning, LocalError, NotRunning
 from mainstem.cli.local.home import Home, write_private
 from mainstem.cli.local.kafka import Kafka
@@ -46,7 +46,7 @@ class Platform:
         #: What a process needs in its environment to use the platform; filled by `start`, settled when all is ready.
         self.env: Mapping[str, str] = {}
         self._fast = fast
-        self._services = [graph.SERVICES[name] for name in services]
+        self._services = graph.chosen(services)
         self._changed = changed
         self._lock: IO[str] | None = None
         self._supervisor: Supervisor | None = None
@@ -81,6 +81,7 @@ class Platform:
         defaults = graph.default_ports()
         self._ports = ports.Reservation(ports.anywhere(defaults) if self._fast else defaults)
         principals.ensure(self.home.principals)
+        keys.ensure_all(self.home.keys)
         self._supervisor = Supervisor(self._programs(), self.home.logs, changed=self._tell, elsewhere=self._elsewhere)
         self._supervisor.start()
 
@@ -155,8 +156,8 @@ class Platform:
             url = postgres.url
         self.env = self._environment(kafka.bootstrap, url)
         self._write_env()
-        servers = {program.name for program in programs}
-        return programs + [self._service(service, servers) for service in self._services]
+        there = {program.name for program in programs} | {service.name for service in self._services}
+        return programs + [self._service(service, there) for service in self._services]
 
     def _environment(self, bootstrap: str, url: str) -> dict[str, str]:
         folder = self.home.folder
@@ -167,6 +168,9 @@ class Platform:
             "MAINSTEM_ARTIFACTS": str(folder / "artifacts"),
             "MAINSTEM_TRACES": str(folder / "traces"),
             "MAINSTEM_PRINCIPALS": str(self.home.principals),
+            "MAINSTEM_LOG": str(folder / "log"),
+            "MAINSTEM_WITNESS_STATE": str(folder / "witness"),
+            **{name: str(file) for name, file in keys.files(self.home.keys).items()},
             "OMP_NUM_THREADS": "2",
             # ONNX Runtime would keep a device id in the user's home and report to its maker.
             "ORT_DISABLE_TELEMETRY": "1",
@@ -183,7 +187,7 @@ class Platform:
                 doors[f"{name}_GRPC"] = f"{ports.HOST}:{self._ports[f'{service.name}-grpc']}"
         return doors
 
-    def _service(self, service: graph.Service, servers: set[str]) -> Program:
+    def _service(self, service: graph.Service, there: set[str]) -> Program:
         port = self._ports[service.name]
         doors = {"MAINSTEM_HTTP_PORT": str(port)}
         if service.grpc:
@@ -192,7 +196,7 @@ class Platform:
             name=service.name,
             argv=leashed(service.argv),
             env={**self.env, **doors},
-            needs=tuple(need for need in service.needs if need in servers),
+            needs=tuple(need for need in service.needs if need in there),
             probe=lambda: answers_ready(port),
             ports=tuple(self._ports[name] for name in service.ports),
         )

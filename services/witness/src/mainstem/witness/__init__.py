@@ -1,0 +1,1 @@
+"""The witness of a log: a second key, a second memory."""
