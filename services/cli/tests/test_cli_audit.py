@@ -15,8 +15,8 @@ from mainstem.cli.main import app
 from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Event, begin
+from mainstem.events.frames import Entry
 from mainstem.events.registry import ProjectApplied
-from mainstem.ledger_service.domain import Entry
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import load_folder
 from mainstem.storage import Database

@@ -16,6 +16,7 @@ from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Event, Fact, begin
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
+from mainstem.events.frames import Entry
 from mainstem.events.instants import render
 from mainstem.events.registry import (
     DeploymentSet,
@@ -27,7 +28,6 @@ from mainstem.events.registry import (
 )
 from mainstem.events.serving import DeploymentActivated, Predicted
 from mainstem.events.training import RunCompleted
-from mainstem.ledger_service.domain import Entry
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import ProjectDefinition, load_folder
 

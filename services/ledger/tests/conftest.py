@@ -7,8 +7,9 @@ import pytest
 
 from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event, Message, begin
+from mainstem.events.frames import Entry
 from mainstem.events.registry import VersionApproved
-from mainstem.ledger_service.domain import Entry, entries_of
+from mainstem.ledger_service.domain import entries_of
 from mainstem.ledger_service.engine import Audit, Verdict
 from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.publishing import Publisher

@@ -9,9 +9,10 @@ import pytest
 
 from mainstem.events.catalogue import encode, header
 from mainstem.events.envelope import begin
+from mainstem.events.frames import Entry
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import Frontier, leaf_hashes
-from mainstem.ledger_service.domain import Block, Entry, cut, frames_of
+from mainstem.ledger_service.domain import Block, cut, frames_of
 from mainstem.ledger_service.engine import Audit, Verdict
 
 Write = Callable[..., list[Entry]]

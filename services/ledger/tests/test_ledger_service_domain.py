@@ -8,22 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.events.catalogue import header
+from mainstem.events.frames import Damaged, Entry, frame, unframe
 from mainstem.ledger import Frontier, leaf_hash
 from mainstem.ledger_service.domain import (
     BLOCK_ENTRIES,
     NO_ID,
-    Damaged,
-    Entry,
     State,
     belongs,
     cut,
     entries_of,
-    frame,
     id_key,
     id_places,
     last_recorded,
     second_copies,
-    unframe,
 )
 
 Write = Callable[..., list[Entry]]

@@ -16,9 +16,9 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.cli.local.platform import Platform
 from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Message, begin
+from mainstem.events.frames import Entry
 from mainstem.events.registry import ProjectApplied
 from mainstem.events.topics import fixed, member
-from mainstem.ledger_service.domain import Entry
 from mainstem.ledger_service.engine import Verdict
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.storage import Database, open_database

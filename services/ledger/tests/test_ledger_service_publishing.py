@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -10,12 +11,15 @@ import pytest
 from tlog_scales import reader
 from tlog_scales.backend import LocalBackend
 
+from mainstem.events.catalogue import header
 from mainstem.events.errors import Unavailable
-from mainstem.ledger import Tree, verify_consistency, verify_inclusion
+from mainstem.events.frames import Entry, frame
+from mainstem.events.ledger import ReceiptIssued
+from mainstem.ledger import Tree, leaf_hash, verify_consistency, verify_inclusion
 from mainstem.ledger.checkpoint import Checkpoint
-from mainstem.ledger.note import Note, Signature
+from mainstem.ledger.note import Note, NoteError, Signature
+from mainstem.ledger.receipt import Receipt
 from mainstem.ledger.witness import Refused
-from mainstem.ledger_service.domain import Entry
 from mainstem.ledger_service.folder import Folder, Forked
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
@@ -25,6 +29,7 @@ from mainstem.testkit.cosigner import LOG, WITNESS, Cosigner
 pytestmark = pytest.mark.real
 
 Write = Callable[..., list[Entry]]
+RECEIPTS = ReceiptIssued.TOPIC
 
 
 @pytest.fixture
@@ -83,9 +88,30 @@ async def test_the_event_of_a_checkpoint_carries_it_as_it_was_cosigned(
     await store.archive(write(range(3)))
     note = await publisher.publish(store)
     assert note is not None
-    (message,) = await Outbox(database, "ledger").next_messages(10)
+    message, *_ = await Outbox(database, "ledger").next_messages(10)
     fact = json.loads(message.value or b"")
     assert (fact["ledger"], fact["size"], fact["note"]) == (LOG.name, 3, note.render().decode())
+
+
+async def test_every_decision_has_one_receipt_that_anybody_can_check(
+    store: PostgresStore, database: Database, write: Write, publisher: Publisher
+) -> None:
+    decisions, others = write(range(40)), [entry._replace(topic="src.gauge") for entry in write(range(300))]
+    for batch in (decisions[:3], others[:200], decisions[3:], others[200:]):
+        await store.archive(batch)
+        await publisher.publish(store)
+    found = [
+        json.loads(m.value or b"") for m in await Outbox(database, "ledger").next_messages(1_000) if m.topic == RECEIPTS
+    ]
+    entries = {fact["event_id"]: b64decode(fact["entry"]) for fact in found}
+    assert len(found) == len(entries) == 40
+    assert {(header(entry, "ce_id") or b"").decode(): frame(entry) for entry in decisions} == entries
+    for fact in found:
+        receipt = Receipt.parse(fact["receipt"].encode())
+        proved = receipt.verify(leaf_hash(entries[fact["event_id"]]), LOG.log_key, [WITNESS.witness_key], needed=1)
+        assert proved.size > receipt.index
+        with pytest.raises(NoteError, match="the path does not lead"):
+            receipt.verify(leaf_hash(b"another"), LOG.log_key, [WITNESS.witness_key], needed=1)
 
 
 class Dying(Cosigner):
@@ -116,11 +142,12 @@ async def test_a_process_that_died_before_the_event_publishes_it_and_once(
     elsewhere = tmp_path / "as it was"
     await publishing(tmp_path / "log", cosigner).publish(store)
     shutil.copytree(tmp_path / "log", elsewhere)
-    (first,) = await Outbox(database, "ledger").next_messages(10)
+    told = await Outbox(database, "ledger").next_messages(1_000)
     async with database.transaction() as tx:
         await tx.execute("update tree set unpublished = 300")
     await publishing(tmp_path / "log", cosigner).publish(store)
-    assert await Outbox(database, "ledger").next_messages(10) == [first]
+    assert await Outbox(database, "ledger").next_messages(1_000) == told
+    assert len(told) == 301
     assert {f.name: f.read_bytes() for f in elsewhere.rglob("*.p/*")} == {
         f.name: f.read_bytes() for f in (tmp_path / "log").rglob("*.p/*")
     }

@@ -44,6 +44,7 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     monitoring.AlertClosed,
     monitoring.FeatureSetAlertClosed,
     ledger.CheckpointPublished,
+    ledger.ReceiptIssued,
 )
 
 BY_TYPE: Final[dict[str, type[Fact]]] = {fact.TYPE: fact for fact in FACTS}

@@ -20,3 +20,15 @@ class CheckpointPublished(Fact):
     note: str | None = Field(
         default=None, description="The checkpoint as C2SP tlog-checkpoint has it, signed by the log and cosigned."
     )
+
+
+class ReceiptIssued(Fact):
+    """An event is in the tree, and this proves it: to be checked with the public keys of log and witness."""
+
+    TYPE: ClassVar[str] = "mainstem.ledger.receipt_issued.v1"
+    TOPIC: ClassVar[str] = "evt.ledger.receipt"
+    KEY: ClassVar[str] = "event_id"
+
+    event_id: str = Field(description="Id of the event.")
+    entry: str = Field(description="Base64 of the entry of the log: the frame of the record.")
+    receipt: str = Field(description="Place, audit path and cosigned checkpoint, as C2SP tlog-proof has them.")

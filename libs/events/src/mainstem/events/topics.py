@@ -29,6 +29,8 @@ class Topic:
     retention_ms: int = 30 * _DAY_MS
     max_message_bytes: int = 2 * _MIB
     extra: dict[str, str] = field(default_factory=dict)
+    #: Whether the ledger issues a receipt of each event.
+    receipts: bool = False
 
     def config(self) -> dict[str, str]:
         """Return the broker's settings of the topic.
@@ -142,6 +144,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
             registry.VersionPromoted,
         ),
         about="Versions, verdicts of gates, approvals, promotions, refusals.",
+        receipts=True,
     ),
     Topic(
         "state.deployment",
@@ -151,6 +154,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         facts=(registry.DeploymentSet,),
         about="What may serve now; full snapshots by model.",
         compact=True,
+        receipts=True,
     ),
     Topic(
         "evt.serving.deployment",
@@ -198,7 +202,15 @@ TOPICS: Final[tuple[Topic, ...]] = (
         writer="ledger",
         readers=("ledger",),
         facts=(ledger.CheckpointPublished,),
-        about="Size and root of the tree over all entries.",
+        about="Signed and cosigned checkpoints: size and root of the tree over all entries.",
+    ),
+    Topic(
+        "evt.ledger.receipt",
+        key="event_id",
+        writer="ledger",
+        readers=("registry", "ledger"),
+        facts=(ledger.ReceiptIssued,),
+        about="Proofs that decisions are in the tree.",
     ),
 )
 

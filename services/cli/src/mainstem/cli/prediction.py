@@ -11,12 +11,13 @@ from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Envelope, Fact
 from mainstem.events.errors import Rejected, Undecodable
 from mainstem.events.features import RowComputed
+from mainstem.events.frames import Entry, unframe
 from mainstem.events.instants import parse as instant
 from mainstem.events.instants import render
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated, Predicted
 from mainstem.events.training import RunCompleted
-from mainstem.ledger_service.domain import Entry, Placed, entries_of, frames_of, unframe
+from mainstem.ledger_service.domain import Placed, entries_of, frames_of
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import ProjectDefinition, parse
 

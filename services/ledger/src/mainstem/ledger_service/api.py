@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from mainstem.events.frames import frame
 from mainstem.ledger import leaf_hash
 from mainstem.ledger.entry import entry_of
-from mainstem.ledger_service.domain import Placed, frame
+from mainstem.ledger_service.domain import Placed
 from mainstem.ledger_service.ports import Store
 from mainstem.runtime import Problem
 

@@ -9,20 +9,11 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 
 from mainstem.events.catalogue import header
+from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import HASH_BYTES, Frontier, leaf_hashes
 from mainstem.ledger.entry import entry_of
-from mainstem.ledger_service.domain import (
-    ID_BYTES,
-    Block,
-    Damaged,
-    Entry,
-    Partition,
-    frames_of,
-    id_key,
-    offsets_of,
-    unframe,
-)
+from mainstem.ledger_service.domain import ID_BYTES, Block, Partition, frames_of, id_key, offsets_of
 
 #: Hash, id key and place of an entry; None where there is none.
 _Marks = tuple[bytes | None, bytes | None, tuple[str, int, int] | None]

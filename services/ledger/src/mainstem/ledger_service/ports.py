@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstem.events.catalogue import Record
+from mainstem.events.envelope import Fact
 from mainstem.ledger import Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note
@@ -28,8 +29,10 @@ class News:
     hashes: bytes
     #: The tree with them.
     frontier: Frontier
-    #: How many of the entries since the last checkpoint are no checkpoints themselves.
+    #: How many of the entries since the last checkpoint are not the ledger's own.
     entries: int
+    #: Those of which receipts are due.
+    decided: Sequence[Placed] = ()
 
 
 class Store(Protocol):
@@ -47,10 +50,10 @@ class Store(Protocol):
         Also None before the first entry with a recorded time of ours: that is when a checkpoint is recorded.
         """
 
-    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, entries: int) -> None:
-        """Keep a checkpoint and append CheckpointPublished, once; it covers so many entries of `News`.
+    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, news: News, facts: Sequence[Fact]) -> None:
+        """Keep a checkpoint over `news` and append the facts that tell of it, once.
 
-        It is recorded at the highest recorded time archived.
+        They are recorded at the highest recorded time archived.
         """
 
     async def positions(self) -> Mapping[Partition, int]:

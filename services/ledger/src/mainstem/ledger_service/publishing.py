@@ -1,15 +1,22 @@
 """Publishing the tree: tiles, then the checkpoint that the log signed and the witness cosigned (ADR 13)."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from mainstem.events.catalogue import header
 from mainstem.events.errors import Unavailable
+from mainstem.events.frames import frame
+from mainstem.events.ledger import CheckpointPublished, ReceiptIssued
 from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.entry import entry_of
 from mainstem.ledger.keys import Secret, WitnessKey
 from mainstem.ledger.note import Note, NoteError, Signature
+from mainstem.ledger.receipt import Receipt
 from mainstem.ledger.tiles import Edge
 from mainstem.ledger.witness import MOST_HASHES, SIZE_TYPE, Refused, Submission
+from mainstem.ledger_service.domain import Placed
 from mainstem.ledger_service.folder import Folder, Forked
 from mainstem.ledger_service.ports import Store
 
@@ -52,7 +59,8 @@ class Publisher:
         text = checkpoint.text()
         note = await self._cosigned(Note(text, (self._secret.sign(text),)), edge.size, checkpoint)
         await asyncio.to_thread(self._folder.write_checkpoint, note)
-        await store.publish_checkpoint(note, checkpoint, news.entries)
+        facts = [told(note, checkpoint), *await asyncio.to_thread(self._receipts, note, checkpoint, news.decided)]
+        await store.publish_checkpoint(note, checkpoint, news, facts)
         self._edge = grown
         return note
 
@@ -75,6 +83,27 @@ class Publisher:
     async def _submit(self, note: Note, old: int, checkpoint: Checkpoint) -> Sequence[Signature] | Refused:
         proof = await asyncio.to_thread(self._folder.tree(checkpoint.size).consistency, old, checkpoint.size)
         return await self._ask(Submission(old, tuple(proof[:MOST_HASHES]), note).render())
+
+    def _receipts(self, note: Note, checkpoint: Checkpoint, decided: Sequence[Placed]) -> list[ReceiptIssued]:
+        """Return the receipts of entries; one without an event id is nobody's."""
+        tree = self._folder.tree(checkpoint.size)
+        return [
+            ReceiptIssued(
+                event_id=event_id.decode(errors="replace"),
+                entry=b64encode(entry_of(frame(entry))).decode(),
+                receipt=Receipt(leaf, tuple(tree.inclusion(leaf, checkpoint.size)), note).render().decode(),
+            )
+            for leaf, entry in decided
+            if (event_id := header(entry, "ce_id"))
+        ]
+
+
+def told(note: Note, checkpoint: Checkpoint) -> CheckpointPublished:
+    """Return the fact that tells of a checkpoint."""
+    rendered = note.render().decode()
+    return CheckpointPublished(
+        ledger=checkpoint.origin, size=checkpoint.size, root=checkpoint.root.hex(), note=rendered
+    )
 
 
 def _size(body: str, checkpoint: Checkpoint) -> int:

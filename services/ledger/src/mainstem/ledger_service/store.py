@@ -4,20 +4,22 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
 import asyncpg
 
 from mainstem.events.catalogue import Record, header
-from mainstem.events.envelope import begin
+from mainstem.events.envelope import Event, Fact, begin
 from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import parse
-from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.ledger import ReceiptIssued
 from mainstem.ledger import HASH_BYTES, Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import (
+    WITH_RECEIPTS,
     Block,
     Partition,
     Placed,
@@ -72,24 +74,21 @@ class PostgresStore:
             if not state.unpublished or state.recorded is None:
                 return None
             rows = await tx.fetch(SQL["hashes_from"], size)
+            decided = [Block(*row) for row in await tx.fetch(SQL["without_receipts"], list(WITH_RECEIPTS))]
         hashes = b"".join(row["hashes"] for row in rows)
         skipped = (size - rows[0]["first_leaf"]) * HASH_BYTES if rows else 0
-        return News(hashes[skipped:], state.frontier, state.unpublished)
+        return News(hashes[skipped:], state.frontier, state.unpublished, list(chain.from_iterable(map(_all, decided))))
 
-    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, entries: int) -> None:
-        """Keep a checkpoint and append CheckpointPublished; see `Store.publish_checkpoint`."""
-        rendered = note.render().decode()
-        fact = CheckpointPublished(
-            ledger=checkpoint.origin, size=checkpoint.size, root=checkpoint.root.hex(), note=rendered
-        )
-        command = f"{checkpoint.origin}/{fact.size}/{fact.root}"
+    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, news: News, facts: Sequence[Fact]) -> None:
+        """Keep a checkpoint and append the facts that tell of it; see `Store.publish_checkpoint`."""
+        scope = f"{checkpoint.origin}/{checkpoint.size}/{checkpoint.root.hex()}"
         async with self._database.transaction() as tx:
             state = _state(await tx.fetch(SQL["lock_tree"]))
-            if not await tx.fetch(SQL["save_checkpoint"], checkpoint.size, checkpoint.root, rendered):
+            if not await tx.fetch(SQL["save_checkpoint"], checkpoint.size, checkpoint.root, note.render().decode()):
                 return
             recorded_us = parse(state.recorded or "")
-            await tx.append([begin(fact, command_id=command, source=SOURCE, actor=SOURCE, recorded_us=recorded_us)])
-            await _save_state(tx, replace(state, unpublished=state.unpublished - entries))
+            await tx.append([_told(fact, scope, recorded_us) for fact in facts])
+            await _save_state(tx, replace(state, unpublished=state.unpublished - news.entries))
 
     async def positions(self) -> Mapping[Partition, int]:
         """Return the next offset of each partition."""
@@ -146,7 +145,7 @@ class PostgresStore:
         async with self._database.transaction() as tx:
             async for row in tx.connection.cursor(SQL["newest"], topic, prefetch=2):
                 block = Block(*row)
-                found += [Placed(block.first_leaf + i, entry) for i, entry in enumerate(entries_of(block))][::-1]
+                found += _all(block)[::-1]
                 if len(found) >= limit:
                     break
         return found[:limit]
@@ -177,6 +176,16 @@ class Snapshot:
         async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
             tree = tree.append(row["hashes"])
         return tree
+
+
+def _all(block: Block) -> list[Placed]:
+    return [Placed(block.first_leaf + place, entry) for place, entry in enumerate(entries_of(block))]
+
+
+def _told(fact: Fact, scope: str, recorded_us: int) -> Event:
+    """Return the event that tells of a checkpoint, or of a receipt to it."""
+    about = f"{scope}/{fact.event_id}" if isinstance(fact, ReceiptIssued) else scope
+    return begin(fact, command_id=about, source=SOURCE, actor=SOURCE, recorded_us=recorded_us)
 
 
 def _chosen(topics: Sequence[str]) -> tuple[list[str], list[str]]:
