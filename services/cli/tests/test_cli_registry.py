@@ -61,7 +61,7 @@ def test_without_a_platform_models_cannot_be_listed(tmp_path):
 @pytest.fixture(scope="module")
 async def platform(tmp_path_factory):
     root, cache = tmp_path_factory.mktemp("registry"), CHECKOUT / ".mainstem" / "cache"
-    async with Platform(root, fast=True, services=["registry"], cache=cache) as platform:
+    async with Platform(root, fast=True, services=["registry", "ledger"], cache=cache) as platform:
         yield platform
 
 

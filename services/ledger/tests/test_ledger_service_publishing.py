@@ -114,6 +114,20 @@ async def test_every_decision_has_one_receipt_that_anybody_can_check(
             receipt.verify(leaf_hash(b"another"), LOG.log_key, [WITNESS.witness_key], needed=1)
 
 
+async def test_whoever_forges_an_id_gets_no_receipt_and_stops_nothing(
+    store: PostgresStore, database: Database, write: Write, publisher: Publisher
+) -> None:
+    ids = [b"", b"\x00", b"\xff\xfe", b"A" * 32, b"a" * 31, b"g" * 32, b"7" * 32 + b"\n"]
+    forged = [
+        entry._replace(headers=(*[(n, v) for n, v in entry.headers if n != "ce_id"], ("ce_id", id_)))
+        for entry, id_ in zip(write(range(len(ids))), ids, strict=True)
+    ]
+    await store.archive([*forged, *write([90], first_offset=90)])
+    assert await publisher.publish(store) is not None
+    messages = await Outbox(database, "ledger").next_messages(100)
+    assert sum(message.topic == RECEIPTS for message in messages) == 1
+
+
 class Dying(Cosigner):
     """A witness that cosigns, and whose answer does not come."""
 

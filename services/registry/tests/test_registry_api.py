@@ -14,7 +14,7 @@ from mainstem.project import ProjectDefinition
 from mainstem.registry.api import Api
 from mainstem.registry.handlers import on_run
 from mainstem.registry.memory import MemoryStore
-from mainstem.registry.ports import Broker
+from mainstem.registry.ports import Broker, Proved
 from mainstem.testkit.callers import Caller, bearer, calling, principals
 from mainstem.testkit.projects import applied, storms
 
@@ -42,11 +42,16 @@ async def a_dashboard(topics: Sequence[str]) -> dict[str, list[str]]:
     return {topic: ["dashboard", "serving"] for topic in topics}
 
 
+async def at_once(events: Sequence[Event]) -> list[Proved]:
+    """Take every event for proved."""
+    return [Proved(event.envelope.id, leaf, len(events)) for leaf, event in enumerate(events)]
+
+
 @pytest.fixture
 async def registry(people: dict[str, Principal]) -> AsyncIterator[Registry]:
     store = MemoryStore()
     known = principals({person.name: person.roles for person in people.values()})
-    async with calling(Api(store, known, Broker(every_topic, a_dashboard)).routes()) as caller:
+    async with calling(Api(store, known, Broker(every_topic, a_dashboard), at_once).routes()) as caller:
         yield Registry(caller.client, store)
 
 

@@ -22,7 +22,7 @@ CACHE = Path(__file__).parents[3] / ".mainstem" / "cache"
 @pytest.fixture(scope="module")
 async def platform(tmp_path_factory):
     root = tmp_path_factory.mktemp("registry")
-    async with Platform(root, fast=True, services=["registry"], cache=CACHE) as platform:
+    async with Platform(root, fast=True, services=["registry", "ledger"], cache=CACHE) as platform:
         yield platform
 
 
@@ -60,6 +60,10 @@ async def registered(platform, run):
     return of_run(await events_once(kafka, topics, lambda events: of_run(events, run)), run)[0]
 
 
+#: Of two versions, a refusal, an approval, a promotion and a deployment.
+RECEIPTS = 6
+
+
 async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_table(
     platform, post, define, run_of, dataset_of
 ):
@@ -74,7 +78,12 @@ async def test_a_version_goes_into_production_and_the_log_alone_rebuilds_every_t
     await publish(platform, bad)
     assert (await registered(platform, bad)).stage == "refused"
     assert [answer.status_code for answer in (applied, refused, approved)] == [201, 409, 200]
-    events = await events_once(platform.env["MAINSTEM_KAFKA"], TOPICS, lambda events: len(events) == 10)
+    told = refused.json(), approved.json()
+    events = await events_once(platform.env["MAINSTEM_KAFKA"], TOPICS, lambda events: len(events) == 10 + RECEIPTS)
+    assert (told[0]["type"], [proved["leaf"] < proved["size"] for proved in told[1]["evidence"]]) == (
+        "mainstem:approvals",
+        [True] * 3,
+    )
     assert await rebuilt(platform, events) == await live(platform)
 
 
@@ -126,9 +135,10 @@ async def test_who_reads_a_pinned_set_is_named_when_it_would_change(platform, po
     edited = define("tower", mark="t_", mean_over="2h")
     answer = await post("/v1/projects", "builder", definition=edited.model_dump(mode="json"))
     assert answer.status_code == 409
-    assert answer.json()["impact"][0]["consumer_groups"] == [
-        {"group": "dashboard", "platform": False}, {"group": "serving", "platform": True}
-    ]  # fmt: skip
+    groups = answer.json()["impact"][0]["consumer_groups"]
+    assert {group["group"]: group["platform"] for group in groups} == {
+        "dashboard": False, "ledger": True, "serving": True
+    }  # fmt: skip
 
 
 async def committed(kafka, group, topic):

@@ -9,7 +9,7 @@ import pytest
 from mainstem.events.errors import Rejected
 from mainstem.ledger import Tree, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
-from mainstem.ledger.note import Note, Signature
+from mainstem.ledger.note import Note, NoteError, Signature
 from mainstem.ledger.witness import SIZE_TYPE, Submission
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
@@ -117,6 +117,8 @@ async def test_a_memory_that_was_tampered_with_is_none(tmp_path: Path) -> None:
 
 def test_keys_of_logs_are_read_one_a_line() -> None:
     assert logs(f"{LOG.log_key.vkey()}\n") == {LOG.name: LOG.log_key}
-    for text in ("", WITNESS.witness_key.vkey(), f"{LOG.log_key.vkey()}\n{LOG.log_key.vkey()}"):
+    with pytest.raises(NoteError, match="is no key of a log"):
+        logs(WITNESS.witness_key.vkey())
+    for text in ("", f"{LOG.log_key.vkey()}\n{LOG.log_key.vkey()}"):
         with pytest.raises(Rejected, match="one a line"):
             logs(text)

@@ -97,6 +97,22 @@ def read_vkey(text: str) -> LogKey | WitnessKey:
     return key
 
 
+def read_log_key(text: str) -> LogKey:
+    """Return the key of a log; raises NoteError, also for that of a witness."""
+    key = read_vkey(text.strip())
+    if not isinstance(key, LogKey):
+        raise NoteError(f"{text.strip()!r} is no key of a log; that has the type 0x{LogKey.TYPE:02x}")
+    return key
+
+
+def read_witness_key(text: str) -> WitnessKey:
+    """Return the key of a witness; raises NoteError, also for that of a log."""
+    key = read_vkey(text.strip())
+    if not isinstance(key, WitnessKey):
+        raise NoteError(f"{text.strip()!r} is no key of a witness; that has the type 0x{WitnessKey.TYPE:02x}")
+    return key
+
+
 @dataclass(frozen=True)
 class Secret:
     """Signs, under a name. As a text it is `PRIVATE+KEY+name+id+base64`, the form of Go's note package."""

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
 
 from mainstem.bus.admin import topic_names
 from mainstem.events.catalogue import Record
-from mainstem.events.errors import Rejected
-from mainstem.ledger.keys import Secret, WitnessKey, read_vkey
+from mainstem.ledger.keys import Secret, read_witness_key
 from mainstem.ledger_service.api import Api
 from mainstem.ledger_service.cosigning import Witness
 from mainstem.ledger_service.domain import Partition, belongs
@@ -27,7 +25,7 @@ async def main() -> None:
     witness = Witness(settings.witness_url)
     async with open_resources("ledger", "mainstem.ledger_service", settings) as resources, aclosing(witness):
         store = PostgresStore(resources.database)
-        key = _witness(settings.witness_vkey)
+        key = read_witness_key(settings.witness_vkey.read_text())
         publisher = Publisher(Folder(settings.log, secret.log_key), secret, key, witness.ask)
         changed = asyncio.Event()
         await serve(
@@ -39,13 +37,6 @@ async def main() -> None:
             ],
             routes=Api(store).routes(),
         )
-
-
-def _witness(file: Path) -> WitnessKey:
-    key = read_vkey(file.read_text().strip())
-    if not isinstance(key, WitnessKey):
-        raise Rejected(f"{file} holds the key of a log; give that of the witness, whose kind is 0x04")
-    return key
 
 
 async def archive(resources: Resources, store: PostgresStore, changed: asyncio.Event) -> None:

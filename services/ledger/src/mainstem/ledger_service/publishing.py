@@ -1,9 +1,11 @@
 """Publishing the tree: tiles, then the checkpoint that the log signed and the witness cosigned (ADR 13)."""
 
 import asyncio
+import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from mainstem.events.catalogue import header
 from mainstem.events.errors import Unavailable
@@ -19,6 +21,9 @@ from mainstem.ledger.witness import MOST_HASHES, SIZE_TYPE, Refused, Submission
 from mainstem.ledger_service.domain import Placed
 from mainstem.ledger_service.folder import Folder, Forked
 from mainstem.ledger_service.ports import Store
+
+#: An id that a service of ours gave (`mainstem.events.ids`).
+_OURS: Final = re.compile(rb"[0-9a-f]{32}")
 
 #: Gives a submission to the witness; returns the cosignatures, or why there are none. Raises Unavailable.
 Ask = Callable[[bytes], Awaitable[Sequence[Signature] | Refused]]
@@ -85,16 +90,16 @@ class Publisher:
         return await self._ask(Submission(old, tuple(proof[:MOST_HASHES]), note).render())
 
     def _receipts(self, note: Note, checkpoint: Checkpoint, decided: Sequence[Placed]) -> list[ReceiptIssued]:
-        """Return the receipts of entries; one without an event id is nobody's."""
+        """Return the receipts of entries; one without an id of ours is nobody's decision."""
         tree = self._folder.tree(checkpoint.size)
         return [
             ReceiptIssued(
-                event_id=event_id.decode(errors="replace"),
+                event_id=event_id.decode(),
                 entry=b64encode(entry_of(frame(entry))).decode(),
                 receipt=Receipt(leaf, tuple(tree.inclusion(leaf, checkpoint.size)), note).render().decode(),
             )
             for leaf, entry in decided
-            if (event_id := header(entry, "ce_id"))
+            if _OURS.fullmatch(event_id := header(entry, "ce_id") or b"")
         ]
 
 

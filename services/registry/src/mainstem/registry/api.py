@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -19,7 +20,7 @@ from mainstem.registry import views
 from mainstem.registry.desk import Command, Desk, unknown_version
 from mainstem.registry.domain import ROLE_RULES
 from mainstem.registry.handlers import Pinned, apply_project, implied_command, implied_topics
-from mainstem.registry.ports import Book, Broker, Store
+from mainstem.registry.ports import Book, Broker, Prove, Store
 from mainstem.runtime import Problem, authenticate, body_bytes, identify, problem
 
 CommandId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -59,10 +60,11 @@ Outcome = TypeVar("Outcome", bound=Fact)
 class Api:
     """The routes, and what they need."""
 
-    def __init__(self, store: Store, principals: Principals, broker: Broker) -> None:
+    def __init__(self, store: Store, principals: Principals, broker: Broker, prove: Prove) -> None:
         self._store = store
         self._principals = principals
         self._broker = broker
+        self._prove = prove
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -159,8 +161,8 @@ class Api:
         command = _command(principal, body)
         async with self._store.transaction() as book:
             desk = Desk(book, command, model)
-            facts = await desk.approve(number, onnx=body.onnx, comment=body.comment, promote=body.promote)
-        return _answer(facts)
+            await desk.approve(number, onnx=body.onnx, comment=body.comment, promote=body.promote)
+        return await self._answer(desk)
 
     async def promote(self, request: Request) -> Response:
         """Put an approved version into production; 403 or 409 names the rule that forbids it."""
@@ -168,8 +170,9 @@ class Api:
         model, number = _version(request)
         command = _command(principal, await _read(request, _Change))
         async with self._store.transaction() as book:
-            facts = await Desk(book, command, model).promote(number)
-        return _answer(facts)
+            desk = Desk(book, command, model)
+            await desk.promote(number)
+        return await self._answer(desk)
 
     async def roll_back(self, request: Request) -> Response:
         """Put the version before, or the one named `to`, back into production."""
@@ -177,8 +180,28 @@ class Api:
         body = await _read(request, _RollBack)
         command = _command(principal, body)
         async with self._store.transaction() as book:
-            facts = await Desk(book, command, request.path_params["model"]).roll_back(body.to)
-        return _answer(facts)
+            desk = Desk(book, command, request.path_params["model"])
+            await desk.roll_back(body.to)
+        return await self._answer(desk)
+
+    async def _answer(self, desk: Desk) -> Response:
+        """Return what a command led to, once it is proved to be in the log (503 when that takes too long).
+
+        A problem when it led to nothing but a refusal, which is on record.
+        """
+        proved = await self._prove(desk.events)
+        facts = desk.facts
+        refused, deployed = _one(facts, ChangeRefused), _one(facts, DeploymentSet)
+        if refused and len(facts) == 1:
+            return problem(403 if refused.rule in ROLE_RULES else 409, refused.rule, refused.reason)
+        answer = {
+            "facts": [{"type": fact.TYPE, **fact.model_dump(mode="json")} for fact in facts],
+            "promoted": deployed is not None,
+            "effective_from": deployed.effective_from if deployed else None,
+            "refused": {"rule": refused.rule, "reason": refused.reason} if refused else None,
+            "evidence": [asdict(each) for each in proved],
+        }
+        return JSONResponse(answer)
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
@@ -219,20 +242,6 @@ async def _owners(book: Book) -> dict[str, str]:
     in_force = {project.definition_id for project in await book.projects()}
     definitions = [known for known in await book.definitions() if known.definition_id in in_force]
     return {model: known.project for known in definitions for model in known.content.models}
-
-
-def _answer(facts: Sequence[Fact]) -> Response:
-    """Return what a command led to: a problem when it led to nothing but a refusal, which is on record."""
-    refused, deployed = _one(facts, ChangeRefused), _one(facts, DeploymentSet)
-    if refused and len(facts) == 1:
-        return problem(403 if refused.rule in ROLE_RULES else 409, refused.rule, refused.reason)
-    answer = {
-        "facts": [{"type": fact.TYPE, **fact.model_dump(mode="json")} for fact in facts],
-        "promoted": deployed is not None,
-        "effective_from": deployed.effective_from if deployed else None,
-        "refused": {"rule": refused.rule, "reason": refused.reason} if refused else None,
-    }
-    return JSONResponse(answer)
 
 
 def _one(facts: Sequence[Fact], kind: type[Outcome]) -> Outcome | None:

@@ -46,13 +46,19 @@ class Desk:
         self._scope = ""
         self._versions: list[Registered] = []
         self._deployment: DeploymentSet | None = None
-        self._facts: list[Fact] = []
+        #: What the command led to, in order.
+        self.events: list[Event] = []
         self._last: Envelope | None = None
+
+    @property
+    def facts(self) -> list[Fact]:
+        """Return the facts that the command led to."""
+        return [event.fact for event in self.events]
 
     async def approve(self, number: int, *, onnx: str | None, comment: str, promote: bool) -> list[Fact]:
         """Approve the digest `onnx`, by default the version's; then, if asked, promote it if its tier lets it be."""
         if await self._repeated(f"approve:{number}"):
-            return self._facts
+            return self.facts
         found, principal = self._version(number), self._command.principal
         decided = _held_back(found.version) or domain.approve(found.version, principal, onnx or found.version.onnx)
         if isinstance(decided, Refusal):
@@ -66,14 +72,14 @@ class Desk:
         if promote:
             # An approval may ask for its consequence; that a high tier wants a third person for it still holds.
             await self._promote(found, decided, replace(principal, roles=principal.roles | {Role.OPERATOR}))
-        return self._facts
+        return self.facts
 
     async def promote(self, number: int) -> list[Fact]:
         """Put an approved candidate into production."""
         if not await self._repeated(f"promote:{number}"):
             found = self._version(number)
             await self._promote(found, found.version, self._command.principal)
-        return self._facts
+        return self.facts
 
     async def roll_back(self, number: int | None) -> list[Fact]:
         """Put an archived version back into production, by default the one before the version that is there.
@@ -81,7 +87,7 @@ class Desk:
         Raises Problem 409 when none is.
         """
         if await self._repeated(f"rollback:{number}"):
-            return self._facts
+            return self.facts
         current = in_production(self._versions)
         if current is None:
             raise Problem(409, "nothing_in_production", f"no version of {self._model!r} is in production; promote one")
@@ -93,17 +99,17 @@ class Desk:
         if isinstance(decided, Refusal):
             return await self._refuse(target, "rollback", decided)
         await self._deploy(target, decided)
-        return self._facts
+        return self.facts
 
     async def _repeated(self, request: str) -> bool:
         """Take the model's lock; find what the command led to before, or else the versions it is about."""
         await self._book.lock(self._model)
         self._scope = self._command.scope(f"{self._model}:{request}")
         earlier = [await self._book.find(child_id(self._scope, kind.TYPE)) for kind in _OUTCOMES]
-        self._facts = [event.fact for event in earlier if event]
+        self.events = [event for event in earlier if event]
         self._versions = await self._book.versions(self._model)
         self._deployment = await self._book.deployment(self._model)
-        return bool(self._facts)
+        return bool(self.events)
 
     def _version(self, number: int) -> Registered:
         for found in self._versions:
@@ -179,7 +185,7 @@ class Desk:
                 reason=refusal.reason,
             ),
         )
-        return self._facts
+        return self.facts
 
     async def _record(self, found: Registered, fact: Fact) -> None:
         """Record a fact in the story of the version, caused by the fact before it."""
@@ -187,8 +193,9 @@ class Desk:
         event = commanded(command, self._scope, fact)
         causation = self._last.id if self._last else command.id
         self._last = replace(event.envelope, correlation=found.correlation, causation=causation)
-        await self._book.record(Event(self._last, fact))
-        self._facts.append(fact)
+        event = Event(self._last, fact)
+        await self._book.record(event)
+        self.events.append(event)
 
     def _recorded_us(self, found: Registered) -> int:
         known = [found.recorded_time] + ([self._deployment.effective_from] if self._deployment else [])

@@ -8,6 +8,7 @@ from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse
+from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.registry import ChangeRefused, Impact, PinnedBy, ProjectApplied, ReadBy, VersionRegistered
 from mainstem.events.registry import GateResult as PublishedGate
 from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
@@ -198,12 +199,12 @@ def _topics_are_free(topics: Sequence[ConcreteTopic], known: Sequence[Definition
 
 
 async def on_run(book: Book, event: Event) -> None:
-    """Register what a run made, judged by the gates of the definition it was made under; note what datasets there are.
+    """Register what a run made, judged by the gates of the definition it was made under; note datasets and receipts.
 
     Raises Rejected when the run refers to a definition, model or feature set that this registry does not hold.
     """
     fact = event.fact
-    if isinstance(fact, DatasetBuilt):
+    if isinstance(fact, DatasetBuilt | ReceiptIssued):
         await book.note(event)
     if not isinstance(fact, RunCompleted):
         return

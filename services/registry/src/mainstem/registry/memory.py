@@ -1,7 +1,7 @@
 """The store in memory, for unit tests: tables are dictionaries of rows. Same battery as PostgreSQL's."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from typing import Any
 
 from mainstem.events.envelope import Event
 from mainstem.events.instants import render
+from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.registry import (
     ChangeRefused,
     DeploymentSet,
@@ -33,6 +34,7 @@ class _Tables:
     approval: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
     refusal: dict[str, dict[str, Any]] = field(default_factory=dict)
     deployment: dict[str, DeploymentSet] = field(default_factory=dict)
+    receipt: dict[str, ReceiptIssued] = field(default_factory=dict)
     #: Id of the feature set by the address of the dataset.
     dataset: dict[str, str] = field(default_factory=dict)
 
@@ -113,6 +115,10 @@ class MemoryBook:
         )
         return {"applied_by": definition["applied_by"], "approved_by": [a["approved_by"] for a in approvals]}
 
+    async def receipts(self, event_ids: Sequence[str]) -> list[ReceiptIssued]:
+        """Return the receipts of these events."""
+        return [fact for _, fact in sorted(self._tables.receipt.items()) if fact.event_id in event_ids]
+
     async def approvals(self, model: str) -> list[dict[str, object]]:
         """Return the approvals in order of time."""
         return sorted((row for key, row in self._tables.approval.items() if key[0] == model), key=_BY_TIME)
@@ -154,8 +160,17 @@ def _fold(tables: _Tables, event: Event) -> None:
             tables.refusal[event.envelope.id] = row | when
         case DeploymentSet() as fact:
             tables.deployment[fact.model] = fact
+        case _:
+            _fold_others(tables, event)
+
+
+def _fold_others(tables: _Tables, event: Event) -> None:
+    """Fold what other services said."""
+    match event.fact:
         case DatasetBuilt() as fact:
             tables.dataset.setdefault(fact.dataset, fact.feature_set)
+        case ReceiptIssued() as fact:
+            tables.receipt.setdefault(event.envelope.id, fact)
         case _:
             return
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from mainstem.events.envelope import Event
+from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.registry import DeploymentSet, VersionRegistered
 from mainstem.events.topics import ConcreteTopic
 from mainstem.project.definition import ProjectDefinition, parse
@@ -16,6 +17,19 @@ CreateTopics = Callable[[Sequence[ConcreteTopic]], Awaitable[None]]
 #: Returns for each topic the consumer groups with committed offsets in it; raises Unavailable.
 ListGroups = Callable[[Sequence[str]], Awaitable[Mapping[str, Sequence[str]]]]
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """An event that is in the log: its leaf, and the size of the tree that was cosigned over it."""
+
+    event_id: str
+    leaf: int
+    size: int
+
+
+#: Waits until events are proved to be in the log; raises Problem 503 when that takes too long.
+Prove = Callable[[Sequence[Event]], Awaitable[list[Proved]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,9 @@ class Book(Protocol):
 
     async def datasets(self, feature_set: str) -> list[str]:
         """Return the content addresses of the datasets built on the feature set of this id, sorted."""
+
+    async def receipts(self, event_ids: Sequence[str]) -> list[ReceiptIssued]:
+        """Return what the ledger issued for these events, unchecked: of one event there may be several or none."""
 
     async def approvals(self, model: str) -> list[dict[str, object]]:
         """Return number, approved_by, onnx, comment, event_id, recorded_time of each approval in order of time."""

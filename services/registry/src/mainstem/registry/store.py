@@ -1,10 +1,11 @@
 """The registry's store on PostgreSQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from mainstem.events.envelope import Event
 from mainstem.events.instants import render
+from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.registry import (
     ChangeRefused,
     DeploymentSet,
@@ -20,9 +21,9 @@ from mainstem.storage import Database, Transaction, load
 SQL = load("mainstem.registry")
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "definition", "version", "approval", "refusal", "deployment", "dataset")
+PROJECTIONS = ("project", "definition", "version", "approval", "refusal", "deployment", "dataset", "receipt")
 #: The topics whose facts they fold.
-TOPICS = ("evt.registry.project", "evt.registry.model", "state.deployment", "evt.training.run")
+TOPICS = ("evt.registry.project", "evt.registry.model", "state.deployment", "evt.training.run", ReceiptIssued.TOPIC)
 
 
 class PostgresStore:
@@ -78,6 +79,10 @@ class PostgresBook:
         """Read `dataset`."""
         return [row["dataset"] for row in await self._tx.fetch(SQL["datasets"], feature_set)]
 
+    async def receipts(self, event_ids: Sequence[str]) -> list[ReceiptIssued]:
+        """Read `receipt`."""
+        return [ReceiptIssued(**dict(row)) for row in await self._tx.fetch(SQL["receipts"], list(event_ids))]
+
     async def approvals(self, model: str) -> list[dict[str, object]]:
         """Read `approval`."""
         return [dict(row) for row in await self._tx.fetch(SQL["approvals"], model)]
@@ -110,6 +115,8 @@ async def apply(tx: Transaction, event: Event) -> None:
             await tx.execute(SQL["set_deployment"], fact.model, document, event.envelope.id, _recorded(event))
         case DatasetBuilt() as fact:
             await tx.execute(SQL["add_dataset"], fact.dataset, fact.feature_set)
+        case ReceiptIssued() as fact:
+            await tx.execute(SQL["add_receipt"], event.envelope.id, fact.event_id, fact.entry, fact.receipt)
         case _:
             return
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from mainstem.events.errors import Rejected
-from mainstem.ledger.keys import LogKey, Secret, read_vkey
+from mainstem.ledger.keys import LogKey, Secret, read_log_key
 from mainstem.runtime import run, serve
 from mainstem.runtime.health import Health
 from mainstem.telemetry import configure
@@ -34,11 +34,11 @@ async def main() -> None:
 
 
 def logs(text: str) -> dict[str, LogKey]:
-    """Return the keys of logs by origin, one a line; raise Rejected when there is none, or one of another kind."""
-    keys = [read_vkey(line) for line in text.split()]
-    found = {key.name: key for key in keys if isinstance(key, LogKey)}
+    """Return the keys of logs by origin, one a line; raise Rejected when there is none, or two are of one name."""
+    keys = [read_log_key(line) for line in text.split()]
+    found = {key.name: key for key in keys}
     if not keys or len(found) < len(keys):
-        raise Rejected("the keys of the logs are read one a line, each of kind 0x01 and under a name of its own")
+        raise Rejected("the keys of the logs are read one a line, each under a name of its own")
     return found
 
 
