@@ -122,10 +122,11 @@ async def test_whoever_forges_an_id_gets_no_receipt_and_stops_nothing(
         entry._replace(headers=(*[(n, v) for n, v in entry.headers if n != "ce_id"], ("ce_id", id_)))
         for entry, id_ in zip(write(range(len(ids))), ids, strict=True)
     ]
-    await store.archive([*forged, *write([90], first_offset=90)])
+    twice = [entry._replace(topic="state.deployment", offset=n) for n, entry in enumerate(write([90, 90]))]
+    await store.archive([*forged, *write([90], first_offset=90), *[e._replace(headers=e.headers[:-1]) for e in twice]])
     assert await publisher.publish(store) is not None
     messages = await Outbox(database, "ledger").next_messages(100)
-    assert sum(message.topic == RECEIPTS for message in messages) == 1
+    assert sum(message.topic == RECEIPTS for message in messages) == 3
 
 
 class Dying(Cosigner):

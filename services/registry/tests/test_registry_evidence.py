@@ -45,7 +45,9 @@ def receipt(
     text = Checkpoint(LOG.name, tree.size, tree.root()).text()
     signatures = (log.sign(text), *([witness.cosign(text, 1)] if witness else []))
     proof = Receipt(20, tuple(tree.inclusion(20, tree.size)), Note(text, signatures))
-    return ReceiptIssued(event_id=event.envelope.id, entry=b64encode(entry).decode(), receipt=proof.render().decode())
+    return ReceiptIssued(
+        event_id=event.envelope.id, leaf=20, entry=b64encode(entry).decode(), receipt=proof.render().decode()
+    )
 
 
 @pytest.fixture

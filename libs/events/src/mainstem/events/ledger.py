@@ -30,5 +30,6 @@ class ReceiptIssued(Fact):
     KEY: ClassVar[str] = "event_id"
 
     event_id: str = Field(description="Id of the event.")
+    leaf: int = Field(description="Place of its entry in the log.")
     entry: str = Field(description="Base64 of the entry of the log: the frame of the record.")
     receipt: str = Field(description="Place, audit path and cosigned checkpoint, as C2SP tlog-proof has them.")

@@ -95,6 +95,7 @@ class Publisher:
         return [
             ReceiptIssued(
                 event_id=event_id.decode(),
+                leaf=leaf,
                 entry=b64encode(entry_of(frame(entry))).decode(),
                 receipt=Receipt(leaf, tuple(tree.inclusion(leaf, checkpoint.size)), note).render().decode(),
             )

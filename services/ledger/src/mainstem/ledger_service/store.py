@@ -184,7 +184,7 @@ def _all(block: Block) -> list[Placed]:
 
 def _told(fact: Fact, scope: str, recorded_us: int) -> Event:
     """Return the event that tells of a checkpoint, or of a receipt to it."""
-    about = f"{scope}/{fact.event_id}" if isinstance(fact, ReceiptIssued) else scope
+    about = f"{scope}/{fact.leaf}" if isinstance(fact, ReceiptIssued) else scope
     return begin(fact, command_id=about, source=SOURCE, actor=SOURCE, recorded_us=recorded_us)
 
 

@@ -67,7 +67,7 @@ select number, request, requested_by, rule, reason, event_id, recorded_time from
 select fact from deployment where model = $1;
 
 -- name: add_receipt
-insert into receipt values ($1, $2, $3, $4) on conflict do nothing;
+insert into receipt values ($1, $2, $3, $4, $5) on conflict do nothing;
 
 -- name: receipts
-select event_id, entry, receipt from receipt where event_id = any($1::text[]) order by issued;
+select event_id, leaf, entry, receipt from receipt where event_id = any($1::text[]) order by issued;

@@ -116,7 +116,8 @@ async def apply(tx: Transaction, event: Event) -> None:
         case DatasetBuilt() as fact:
             await tx.execute(SQL["add_dataset"], fact.dataset, fact.feature_set)
         case ReceiptIssued() as fact:
-            await tx.execute(SQL["add_receipt"], event.envelope.id, fact.event_id, fact.entry, fact.receipt)
+            place = (fact.event_id, fact.leaf)
+            await tx.execute(SQL["add_receipt"], event.envelope.id, *place, fact.entry, fact.receipt)
         case _:
             return
 
