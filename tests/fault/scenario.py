@@ -37,9 +37,10 @@ SEED = 2013
 ACCIDENTAL = {
     ("serving", "activation"): {"from_offsets"},
     ("serving", "deployment"): {"place", "envelope"},
+    ("registry", "receipt"): {"issued", "leaf", "entry", "receipt"},
 }
-#: Checkpoints are taken by the clock.
-BY_THE_CLOCK = {"evt.ledger.checkpoint"}
+#: Checkpoints are taken by the clock, and receipts lead to them.
+BY_THE_CLOCK = {"evt.ledger.checkpoint", "evt.ledger.receipt"}
 LONGEST_WAIT_S = 150
 
 
