@@ -1,6 +1,6 @@
 """Records as a broker hands them over."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from mainstem.ledger_service.engine import Audit, Verdict
 from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
+from mainstem.storage import Database, open_database
 from mainstem.testkit.cosigner import LOG, WITNESS, Cosigner
 
 #: 2013-05-01T00:00:00Z
@@ -29,6 +30,18 @@ def approval(number: int) -> Event:
 
 def as_entry(message: Message, partition: int, offset: int) -> Entry:
     return Entry(message.topic, partition, offset, 1_000 + offset, message.key, message.value, message.headers)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await open_database(database_url, "ledger", "mainstem.ledger_service")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> PostgresStore:
+    return PostgresStore(database)
 
 
 @pytest.fixture

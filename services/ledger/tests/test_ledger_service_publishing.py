@@ -3,15 +3,17 @@
 import json
 import shutil
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 from tlog_scales import reader
 from tlog_scales.backend import LocalBackend
+from typing_extensions import override
 
 from mainstem.events.catalogue import header
+from mainstem.events.envelope import Fact
 from mainstem.events.errors import Unavailable
 from mainstem.events.frames import Entry, frame
 from mainstem.events.ledger import ReceiptIssued
@@ -21,27 +23,16 @@ from mainstem.ledger.note import Note, NoteError, Signature
 from mainstem.ledger.receipt import Receipt
 from mainstem.ledger.witness import Refused
 from mainstem.ledger_service.folder import Folder, Forked
+from mainstem.ledger_service.ports import News
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
-from mainstem.storage import Database, Outbox, open_database
+from mainstem.storage import Database, Outbox
 from mainstem.testkit.cosigner import LOG, WITNESS, Cosigner
 
 pytestmark = pytest.mark.real
 
 Write = Callable[..., list[Entry]]
 RECEIPTS = ReceiptIssued.TOPIC
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await open_database(database_url, "ledger", "mainstem.ledger_service")
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> PostgresStore:
-    return PostgresStore(database)
 
 
 async def leaves(store: PostgresStore) -> bytes:
@@ -150,22 +141,33 @@ async def test_a_process_that_died_before_it_heard_of_the_cosignature_goes_on(
     assert checkpoint(tmp_path)[1].size == living.latest[LOG.name].size == 700
 
 
+class Killed(PostgresStore):
+    """A database that is gone when the checkpoint is on the disk already."""
+
+    @override
+    async def publish_checkpoint(self, note: Note, checkpoint: Checkpoint, news: News, facts: Sequence[Fact]) -> None:
+        raise Unavailable("killed")
+
+
 async def test_a_process_that_died_before_the_event_publishes_it_and_once(
     store: PostgresStore, database: Database, write: Write, tmp_path: Path, cosigner: Cosigner
 ) -> None:
     await store.archive(write(range(300)))
-    elsewhere = tmp_path / "as it was"
-    await publishing(tmp_path / "log", cosigner).publish(store)
-    shutil.copytree(tmp_path / "log", elsewhere)
-    told = await Outbox(database, "ledger").next_messages(1_000)
-    async with database.transaction() as tx:
-        await tx.execute("update tree set unpublished = 300")
-    await publishing(tmp_path / "log", cosigner).publish(store)
-    assert await Outbox(database, "ledger").next_messages(1_000) == told
-    assert len(told) == 301
-    assert {f.name: f.read_bytes() for f in elsewhere.rglob("*.p/*")} == {
-        f.name: f.read_bytes() for f in (tmp_path / "log").rglob("*.p/*")
-    }
+    with pytest.raises(Unavailable, match="killed"):
+        await publishing(tmp_path, cosigner).publish(Killed(database))
+    died = published(tmp_path)
+    assert await Outbox(database, "ledger").next_messages(1_000) == []
+    for _ in range(2):
+        await publishing(tmp_path, cosigner).publish(store)
+    assert len(await Outbox(database, "ledger").next_messages(1_000)) == 301
+    assert published(tmp_path) == died
+    assert {"tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1"} <= died.keys()
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    """Return the tiles below a folder."""
+    files = (file for file in folder.rglob("tile/**/*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 async def test_a_database_that_was_set_back_is_not_signed(

@@ -1,6 +1,6 @@
 """The archive on a real PostgreSQL: append-only, each entry once, found by id and by place."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import httpx
@@ -15,7 +15,7 @@ from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
-from mainstem.storage import Database, Outbox, open_database
+from mainstem.storage import Database, Outbox
 
 pytestmark = pytest.mark.real
 
@@ -23,18 +23,6 @@ Write = Callable[..., list[Entry]]
 Read = Callable[..., Awaitable[list[Entry]]]
 Audited = Callable[[PostgresStore], Awaitable[Verdict]]
 TOPIC = "evt.registry.model"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await open_database(database_url, "ledger", "mainstem.ledger_service")
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> PostgresStore:
-    return PostgresStore(database)
 
 
 async def test_what_is_archived_comes_back_in_order(
