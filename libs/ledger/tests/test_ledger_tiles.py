@@ -102,3 +102,18 @@ def test_bundles_are_read_as_they_were_written():
     for damaged in (b"\x00", b"\x00\x02a", pack_entries(entries)[:-1]):
         with pytest.raises(ValueError, match="ends within its entry"):
             unpack_entries(damaged)
+
+
+@pytest.mark.parametrize("tile", [Tile(0, 273, 112), Tile(3, 1_234_067), bundle(0, 7), bundle(1_000), Tile(63, 0, 1)])
+def test_a_tile_is_found_by_its_path(tile: Tile):
+    assert Tile.parse(tile.path) == tile
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "tile/0/1", "tile/64/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/x000/001", "tile/entries/../000",
+     "tile/0/000.p/07", "tile/0/001/x002", "tile/-1/000", "tile/0/000 ", "/tile/0/000"],
+)  # fmt: skip
+def test_what_is_the_path_of_no_tile_is_refused(path: str):
+    with pytest.raises(ValueError, match="the path of no tile"):
+        Tile.parse(path)

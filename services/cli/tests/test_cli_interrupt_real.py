@@ -51,7 +51,11 @@ class Root:
         with (self.folder / "said").open("a") as said:
             options = {"stdout": said, "stderr": said, "env": environment, "process_group": 0, **more}
             with subprocess.Popen(command, cwd=self.folder, text=True, **options) as process:  # type: ignore[call-overload]
-                yield process
+                try:
+                    yield process
+                except BaseException:
+                    process.terminate()  # what should have ended did not: the test must
+                    raise
 
     def run(self, *arguments: str) -> int:
         with self.running(MAINSTEM, *arguments) as process:
@@ -129,7 +133,8 @@ def test_whatever_ends_an_up_that_waits_ends_its_supervisor(root: Root, number: 
 
 def test_the_end_of_the_terminal_ends_the_platform(root: Root) -> None:
     terminal, inside = pty.openpty()
-    command = ("setsid", "--ctty", MAINSTEM, "up", "--foreground", "--servers-only")
+    # Below `nohup` the signal is ignored, by us as by everybody; so the terminal of the tests may be.
+    command = ("env", "--default-signal=HUP", "setsid", "--ctty", MAINSTEM, "up", "--foreground", "--servers-only")
     doors = dict.fromkeys(("stdin", "stdout", "stderr"), inside)
     with root.running(*command, **doors, process_group=None) as up:
         os.close(inside)

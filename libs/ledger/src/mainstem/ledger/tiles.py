@@ -1,5 +1,6 @@
 """A tree as files: 256 hashes each, and the entries beside them (https://c2sp.org/tlog-tiles)."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from struct import Struct
@@ -14,8 +15,11 @@ WIDTH: Final = 256
 #: Bytes of an entry at most.
 ENTRY_BYTES: Final = 65_535
 
+#: The level of bundles of entries.
+ENTRIES: Final = -1
+
 _HEIGHT: Final = 8  #: of the subtree over a tile
-_ENTRIES: Final = -1
+_PATH: Final = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _LENGTH: Final = Struct(">H")
 
 
@@ -36,7 +40,7 @@ class Tile:
             rest, last = divmod(rest, 1000)
             name = f"x{last:03}/{name}"
         partial = "" if self.width == WIDTH else f".p/{self.width}"
-        return f"tile/{'entries' if self.level == _ENTRIES else self.level}/{name}{partial}"
+        return f"tile/{'entries' if self.level == ENTRIES else self.level}/{name}{partial}"
 
     @classmethod
     def within(cls, level: int, index: int, size: int) -> Self:
@@ -46,10 +50,23 @@ class Tile:
             raise ValueError(f"a tree of {size} entries has no tile {index} of level {level}")
         return cls(level, index, width)
 
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read what `path` gave; raises ValueError for what is the path of no tile."""
+        found = _PATH.fullmatch(path)
+        if found is None:
+            raise ValueError(f"{path!r} is the path of no tile")
+        level, above, last, width = found.groups()
+        index = int("".join(re.findall("[0-9]{3}", above)) + last)
+        tile = cls(ENTRIES if level == "entries" else int(level), index, WIDTH if width is None else int(width))
+        if tile.path != path or (width is not None and tile.width >= WIDTH):
+            raise ValueError(f"{path!r} is the path of no tile")
+        return tile
+
 
 def bundle(index: int, width: int = WIDTH) -> Tile:
     """Return which entries: the first `width` of a bundle."""
-    return Tile(_ENTRIES, index, width)
+    return Tile(ENTRIES, index, width)
 
 
 @dataclass(frozen=True, slots=True)

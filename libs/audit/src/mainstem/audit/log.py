@@ -1,0 +1,150 @@
+"""A log as files: how they are found and read. What they promise is held against them in `verification`.
+
+checkpoint          the signed checkpoint
+tile/<level>/…      hashes, and tile/entries/… bundles of entries (https://c2sp.org/tlog-tiles)
+part/…              in the place of a bundle: those of its entries that the copy has
+frame/<sha256>      the frame that a stub stands for
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from struct import Struct, error
+from typing import Final
+
+from mainstem.events.errors import Rejected
+from mainstem.events.frames import Damaged
+from mainstem.ledger import HASH_BYTES
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.entry import stands_for
+from mainstem.ledger.note import Note, NoteError
+from mainstem.ledger.tiles import ENTRIES, WIDTH, Tile, TileTree, unpack_entries
+
+CHECKPOINT: Final = "checkpoint"
+
+_PLACED: Final = Struct(">BH")
+
+
+def read_tile(folder: Path, tile: Tile) -> bytes:
+    """Return a tile, cut from the full one where that took its place; raise OSError when there is none."""
+    try:
+        return (folder / tile.path).read_bytes()
+    except FileNotFoundError:
+        if tile.width == WIDTH:
+            raise
+        return (folder / replace(tile, width=WIDTH).path).read_bytes()[: tile.width * HASH_BYTES]
+
+
+def part_of(bundle: Tile) -> str:
+    """Return where the chosen entries of a bundle stand, below the log."""
+    return bundle.path.replace("tile/entries", "part", 1)
+
+
+def frame_of(digest: bytes) -> str:
+    """Return where the frame with this SHA-256 stands, below the log."""
+    return f"frame/{digest.hex()}"
+
+
+def pack_part(entries: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return entries with their places in the bundle, as a part has them."""
+    return b"".join(_PLACED.pack(place, len(entry)) + entry for place, entry in entries)
+
+
+def unpack_part(data: bytes) -> dict[int, bytes]:
+    """Return the entries of a part by their places; raise ValueError when it is damaged."""
+    entries: dict[int, bytes] = {}
+    at = 0
+    try:
+        while at < len(data):
+            place, length = _PLACED.unpack_from(data, at)
+            at += _PLACED.size + length
+            if at > len(data) or place <= max(entries, default=-1):
+                raise ValueError(f"a part is cut off or out of order at its entry {len(entries)}; it is damaged")
+            entries[place] = data[at - length : at]
+    except error as fault:
+        raise ValueError(f"a part ends within its entry {len(entries)}; it is damaged") from fault
+    return entries
+
+
+class Log:
+    """Reads a log below a folder. Nothing that it returns is verified.
+
+    Raises Rejected for a folder without a readable checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.note = Note.parse((folder / CHECKPOINT).read_bytes())
+            self.checkpoint = Checkpoint.parse(self.note.text)
+        except OSError as fault:
+            raise Rejected(
+                f"{folder} is no copy of a log, or an unfinished one: no {CHECKPOINT} can be read"
+            ) from fault
+        except NoteError as fault:
+            raise Rejected(f"{folder / CHECKPOINT} is no signed checkpoint: {fault}; export anew") from fault
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries of the log, as its checkpoint says."""
+        return self.checkpoint.size
+
+    @property
+    def bundles(self) -> range:
+        """Return the numbers of the bundles."""
+        return range(-(-self.size // WIDTH))
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the bytes of a tile; raise OSError when there is none."""
+        return read_tile(self.folder, tile)
+
+    def tree(self) -> TileTree:
+        """Return the tree by its tiles."""
+        return TileTree(self.size, self.tile)
+
+    def bundle(self, index: int) -> Mapping[int, bytes]:
+        """Return the entries of a bundle that the copy has, by their places; raise ValueError for a damaged one."""
+        tile = Tile.within(ENTRIES, index, self.size)
+        try:
+            entries = unpack_entries((self.folder / tile.path).read_bytes())
+        except FileNotFoundError:
+            return self._part(tile)
+        return dict(enumerate(entries))
+
+    def _part(self, tile: Tile) -> Mapping[int, bytes]:
+        try:
+            return unpack_part((self.folder / part_of(tile)).read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def entries(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield leaf and entry of all that the copy has from a leaf on; raise ValueError for a damaged bundle."""
+        for index in self.bundles[first // WIDTH :]:
+            for place, entry in self.bundle(index).items():
+                if index * WIDTH + place >= first:
+                    yield index * WIDTH + place, entry
+
+    def entry(self, leaf: int) -> bytes:
+        """Return an entry; raise Rejected when the log or the copy does not have it."""
+        if not 0 <= leaf < self.size:
+            raise Rejected(f"the log below {self.folder} has leaves 0 to {self.size - 1}, no leaf {leaf}")
+        index, place = divmod(leaf, WIDTH)
+        found = self.bundle(index).get(place)
+        if found is None:
+            raise Rejected(f"leaf {leaf} was withheld from {self.folder}; ask for a copy that has it")
+        return found
+
+    def frame(self, entry: bytes) -> bytes:
+        """Return the frame of an entry: itself, or what it stands for; raise Damaged when that is not there."""
+        stub = stands_for(entry)
+        if stub is None:
+            return entry
+        length, digest = stub
+        try:
+            data = (self.folder / frame_of(digest)).read_bytes()
+        except OSError as fault:
+            raise Damaged(f"the frame that it stands for, {frame_of(digest)}, cannot be read") from fault
+        if len(data) != length or sha256(data).digest() != digest:
+            raise Damaged(f"{frame_of(digest)} is not the frame that it stands for")
+        return data

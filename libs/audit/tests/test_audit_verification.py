@@ -1,0 +1,271 @@
+"""A copy of a log holds, whoever looks; and whatever is changed in it is found and named."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from libs.audit.tests.third_party import accepts
+from libs.audit.tests.written_logs import KEYS, LONG, SIZE, Written, cosigned, write
+from tlog_scales import reader
+from tlog_scales.backend import LocalBackend
+
+from mainstem.audit.log import Log, frame_of
+from mainstem.audit.verification import Keys, Report, Verification
+from mainstem.ledger import Tree
+from mainstem.ledger.entry import entry_of, stands_for
+from mainstem.ledger.keys import Secret
+from mainstem.ledger.note import Note
+from mainstem.ledger.tiles import Tile, bundle, pack_entries, unpack_entries
+from mainstem.testkit.cosigner import LOG, WITNESS
+
+#: As they are handed to whoever verifies.
+VKEYS = (LOG.log_key.vkey(), WITNESS.witness_key.vkey())
+THIEF = Secret(LOG.name, bytes(32))
+
+
+def check(folder: Path, since: Note | None = None, keys: Keys = KEYS) -> Report:
+    return Verification(Log(folder), keys).run(since)
+
+
+def test_a_copy_holds_and_its_report_says_what_is_in_it(folder: Path) -> None:
+    report = check(folder)
+    assert report.faults == []
+    assert (report.size, report.entries, report.withheld, report.checkpoints) == (SIZE, SIZE, 0, 10)
+    assert report.cosigned == [WITNESS.name]
+    assert sum(report.topics.values()) == SIZE
+    assert report.unread == []
+
+
+def test_another_program_accepts_a_copy(folder: Path, written: Written) -> None:
+    assert accepts(folder, *VKEYS, signed_over(written, 313).render().decode())
+    assert [entry for _, entry in Log(folder).entries()] == [entry_of(data) for data in written.frames]
+
+
+def test_another_program_accepts_that_every_size_extends_those_before_it(folder: Path, written: Written) -> None:
+    log, tree = reader.TilesReader(LocalBackend(folder)), Tree(written.hashes)
+    log.get_checkpoint()
+    for old in range(1, SIZE, 3):
+        size = old + (SIZE - old) // 2
+        log.get_consistency_proof(old, size).check(tree.root(old), tree.root(size))
+
+
+def test_what_is_too_long_for_a_bundle_stands_beside_it(folder: Path, written: Written) -> None:
+    log = Log(folder)
+    assert stands_for(log.entry(LONG)) is not None
+    assert log.frame(log.entry(LONG)) == written.frames[LONG]
+
+
+def at(leaf: int) -> tuple[Path, int]:
+    """Return the bundle of a leaf and its place there."""
+    index, place = divmod(leaf, 256)
+    return Path(bundle(index, min(256, SIZE - 256 * index)).path), place
+
+
+def edit(leaf: int, change: Callable[[list[bytes], int], object]) -> Callable[[Path], None]:
+    """Return what changes the entries of the bundle of a leaf."""
+
+    def run(folder: Path) -> None:
+        path, place = at(leaf)
+        entries = unpack_entries((folder / path).read_bytes())
+        change(entries, place)
+        (folder / path).write_bytes(pack_entries(entries))
+
+    return run
+
+
+def flip(path: str, byte: int = 0) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        data = bytearray((folder / path).read_bytes())
+        data[byte] ^= 1
+        (folder / path).write_bytes(bytes(data))
+
+    return run
+
+
+def flipped(entries: list[bytes], place: int) -> None:
+    entries[place] = entries[place][:-5] + bytes([entries[place][-5] ^ 1]) + entries[place][-4:]
+
+
+def swapped(entries: list[bytes], place: int) -> None:
+    entries[place], entries[place + 1] = entries[place + 1], entries[place]
+
+
+def rewritten(note: Callable[[Written], Note]) -> Callable[[Path], None]:
+    """Return what writes another history from leaf 500 on, hashes and all, under a checkpoint."""
+
+    def run(folder: Path) -> None:
+        history = write()
+        history.frames[500] = history.frames[500].replace(b"500", b"900")
+        _replace(folder, history, note(history))
+
+    return run
+
+
+def without(leaf: int) -> Callable[[Path], None]:
+    """Return what leaves out one entry, hashes and all, under the checkpoint that was signed."""
+
+    def run(folder: Path) -> None:
+        history = write()
+        del history.topics[leaf], history.frames[leaf]
+        _replace(folder, history, Log(folder).note)
+
+    return run
+
+
+def _replace(folder: Path, history: Written, note: Note) -> None:
+    shutil.rmtree(folder)
+    history.copy_to(folder)
+    (folder / "checkpoint").write_bytes(note.render())
+
+
+def checkpoint(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        file = folder / "checkpoint"
+        file.write_bytes(change(file.read_bytes()))
+
+    return run
+
+
+def resized(size: int) -> Callable[[bytes], bytes]:
+    return lambda data: data.replace(b"\n1000\n", b"\n%d\n" % size)
+
+
+def signed_over(history: Written, size: int = SIZE, log: Secret = LOG, witness: Secret | None = WITNESS) -> Note:
+    return cosigned(size, Tree(history.hashes).root(size), log, witness)
+
+
+def forged_claim(folder: Path) -> None:
+    """Have a checkpoint of another key in the history, as if it were the log's, and sign everything anew."""
+    history = write(signer=THIEF)
+    _replace(folder, history, signed_over(history))
+
+
+def _other_root(data: bytes) -> bytes:
+    origin, size, root, *rest = data.split(b"\n")
+    return b"\n".join([origin, size, (b"B" if root[:1] == b"A" else b"A") + root[1:], *rest])
+
+
+def _other_signature(data: bytes, name: bytes) -> bytes:
+    where = data.index(name) + len(name) + 40
+    return data[:where] + (b"B" if data[where : where + 1] == b"A" else b"A") + data[where + 1 :]
+
+
+def _with_another_cosignature(note: Note) -> Note:
+    other = signed_over(write(), 900)
+    return Note(note.text, (note.signatures[0], other.signatures[1]))
+
+
+#: What is done to a copy, and what the first fault names.
+TAMPERING: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a byte of an entry": (edit(700, flipped), "leaf 700 "),
+    "a byte of the first entry": (edit(0, flipped), "leaf 0 "),
+    "a byte of the last entry": (edit(999, flipped), "leaf 999 "),
+    "an entry left out": (edit(300, lambda entries, place: entries.pop(place)), "leaf 511"),
+    "the last entry left out": (edit(999, lambda entries, place: entries.pop(place)), "leaf 999"),
+    "an entry put in": (edit(300, lambda entries, place: entries.insert(place, b"new")), "tile/entries/001"),
+    "an entry there twice": (
+        edit(300, lambda entries, place: entries.__setitem__(place + 1, entries[place])),
+        "leaf 301 ",
+    ),
+    "two entries swapped": (edit(300, swapped), "leaf 300 "),
+    "an entry emptied": (edit(300, lambda entries, place: entries.__setitem__(place, b"")), "leaf 300"),
+    "a bundle cut off within an entry": (
+        lambda folder: (folder / at(300)[0]).write_bytes((folder / at(300)[0]).read_bytes()[:-3]),
+        "leaves 256 to 511",
+    ),
+    "a bundle left out": (lambda folder: (folder / at(300)[0]).unlink(), "leaf 256"),
+    "two bundles swapped": (
+        lambda folder: (
+            (folder / "x").write_bytes((folder / at(0)[0]).read_bytes()),
+            (folder / at(256)[0]).replace(folder / at(0)[0]),
+            (folder / "x").replace(folder / at(256)[0]),
+        ),
+        "leaf 0 ",
+    ),
+    "a bundle behind the end": (
+        lambda folder: (folder / bundle(4, 1).path).parent.mkdir() or (folder / bundle(4, 1).path).write_bytes(b"\0\0"),
+        "tile/entries/004.p/1",
+    ),
+    "a long entry's frame changed": (flip("{long}", 60_000), f"leaf {LONG}"),
+    "a long entry's frame left out": (lambda folder: next((folder / "frame").iterdir()).unlink(), f"leaf {LONG}"),
+    "a hash of a leaf": (flip(Tile(0, 2).path, 32 * 50), "leaf 562 "),
+    "a tile of leaves cut off": (
+        lambda folder: (folder / Tile(0, 2).path).write_bytes((folder / Tile(0, 2).path).read_bytes()[:-32]),
+        "tile/0/002",
+    ),
+    "a tile of leaves left out": (lambda folder: (folder / Tile(0, 2).path).unlink(), "tile/0/002"),
+    "a hash above the leaves": (flip(Tile(1, 0, 3).path, 40), "tile/1/000.p/3"),
+    "a tile above the leaves left out": (lambda folder: (folder / Tile(1, 0, 3).path).unlink(), "tile/1/000.p/3"),
+    "the root of the checkpoint": (checkpoint(_other_root), "checkpoint"),
+    "the size of the checkpoint": (checkpoint(resized(999)), "checkpoint"),
+    "the origin of the checkpoint": (checkpoint(lambda data: b"example.org" + data[11:]), "checkpoint"),
+    "the log's signature": (checkpoint(lambda data: _other_signature(data, b"example.com/log ")), "checkpoint"),
+    "the witness's cosignature": (
+        checkpoint(lambda data: _other_signature(data, b"example.com/witness ")),
+        "checkpoint",
+    ),
+    "the cosignature left out": (
+        checkpoint(lambda data: data[: data.index("— example.com/witness".encode())]),
+        "checkpoint",
+    ),
+    "the cosignature of another checkpoint": (
+        lambda folder: (folder / "checkpoint").write_bytes(_with_another_cosignature(Log(folder).note).render()),
+        "checkpoint",
+    ),
+    "an older checkpoint over more entries": (
+        lambda folder: (folder / "checkpoint").write_bytes(signed_over(write(), 900).render()),
+        "tile/",
+    ),
+    "an entry rewritten with its hashes": (rewritten(lambda history: signed_over(write())), "leaves 499 to 598"),
+    "an entry left out with its hash": (without(650), "tile/"),
+    "a history signed by somebody else": (rewritten(lambda history: signed_over(history, log=THIEF)), "checkpoint"),
+    "a history signed again by the log alone": (
+        rewritten(lambda history: signed_over(history, witness=None)),
+        "checkpoint",
+    ),
+    "a history signed again by the log and the witness": (rewritten(signed_over), "leaves 499 to 598"),
+    "a checkpoint among the entries that the log did not sign": (forged_claim, "leaf 199"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(TAMPERING))
+def test_tampering_is_found_and_named(folder: Path, kind: str, written: Written) -> None:
+    tamper, where = TAMPERING[kind]
+    if kind == "a long entry's frame changed":
+        stub = stands_for(entry_of(written.frames[LONG]))
+        assert stub is not None
+        tamper = flip(frame_of(stub[1]), 60_000)
+    tamper(folder)
+    report = check(folder)
+    assert not report.holds
+    assert any(fault.where.startswith(where) for fault in report.faults), report.faults[:5]
+
+
+#: What cannot be seen in tiles, bundles and checkpoint alone, whoever looks: it takes what stands in the entries, what
+#: stands beside them, or a checkpoint from before.
+UNSEEN = {
+    "a bundle behind the end",
+    "a long entry's frame changed",
+    "a long entry's frame left out",
+    "a history signed again by the log and the witness",
+    "a checkpoint among the entries that the log did not sign",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(set(TAMPERING) - UNSEEN))
+def test_another_program_does_not_accept_it_either(folder: Path, kind: str) -> None:
+    TAMPERING[kind][0](folder)
+    assert not accepts(folder, *VKEYS)
+
+
+def test_whoever_kept_a_checkpoint_is_not_deceived_by_both_keys(folder: Path, written: Written) -> None:
+    kept = signed_over(written, 700)
+    assert check(folder, kept).holds
+    assert accepts(folder, *VKEYS, kept.render().decode())
+    history = write(mark="0")
+    _replace(folder, history, signed_over(history))
+    assert check(folder).holds  # a whole other history, with all its checkpoints, signed by both
+    report = check(folder, kept)
+    assert [fault.where for fault in report.faults] == ["leaves 0 to 699"]
+    assert not accepts(folder, *VKEYS, kept.render().decode())
