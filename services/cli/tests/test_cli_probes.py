@@ -142,7 +142,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("before", "first"), [((), signal.SIGHUP), (("nohup",), signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("before", "first"), [(("env", "--default-signal=HUP"), signal.SIGHUP), (("nohup",), signal.SIGTERM)]
+)
 def test_the_first_signal_counts_and_under_nohup_the_end_of_the_terminal_does_not(
     before: tuple[str, ...], first: signal.Signals
 ) -> None:
