@@ -53,7 +53,7 @@ class Copy:
         self.copied = Copied()
         self._folder = folder
         self._note = note
-        self._checkpoint = Checkpoint.parse(note.text)
+        self.checkpoint = Checkpoint.parse(note.text)
         self._choice = choice
         self._edge = Edge()
         #: Entries of the bundle that is not full yet; None for those that are withheld.
@@ -70,7 +70,7 @@ class Copy:
         Those behind the size of the checkpoint are left out. Raises Damaged, naming the leaf, when a hash is not that
         of its frame: such an archive is not copied.
         """
-        frames = frames[: self._checkpoint.size - self.size]
+        frames = frames[: self.checkpoint.size - self.size]
         entries = [entry_of(frame) for frame in frames]
         found = leaf_hashes(entries)
         if found != hashes[: len(found)]:
@@ -91,10 +91,10 @@ class Copy:
         Raises Damaged when the entries do not make the tree of the checkpoint.
         """
         root = self._edge.frontier().root()
-        if (self.size, root) != (self._checkpoint.size, self._checkpoint.root):
+        if (self.size, root) != (self.checkpoint.size, self.checkpoint.root):
             raise Damaged(
                 f"the archive has {self.size} entries with root {root.hex()}; the checkpoint that was signed over "
-                f"{self._checkpoint.size} says {self._checkpoint.root.hex()}: run `mainstem audit verify`"
+                f"{self.checkpoint.size} says {self.checkpoint.root.hex()}: run `mainstem audit verify`"
             )
         if self._bundle:
             self._write_bundle(self.size // WIDTH)

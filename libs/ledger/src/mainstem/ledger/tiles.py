@@ -19,7 +19,9 @@ ENTRY_BYTES: Final = 65_535
 ENTRIES: Final = -1
 
 _HEIGHT: Final = 8  #: of the subtree over a tile
-_PATH: Final = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_PATH: Final = re.compile(
+    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
+)
 _LENGTH: Final = Struct(">H")
 
 

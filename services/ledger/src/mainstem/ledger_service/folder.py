@@ -1,19 +1,16 @@
 """The log as files: tiles of hashes, and the checkpoint over them (https://c2sp.org/tlog-tiles)."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from mainstem.audit.log import CHECKPOINT, read_tile
 from mainstem.events.errors import MainstemError
-from mainstem.ledger import HASH_BYTES
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey
 from mainstem.ledger.note import Note, NoteError
-from mainstem.ledger.tiles import WIDTH, Edge, Tile, TileTree
+from mainstem.ledger.tiles import Edge, Tile, TileTree
 from mainstem.storage.files import make_folder, replace_file
-
-CHECKPOINT: Final = "checkpoint"
 
 
 class Forked(MainstemError):
@@ -43,10 +40,7 @@ class Folder:
 
     def read(self, tile: Tile) -> bytes:
         """Return a tile, cut from the full one where that took its place; raise OSError when there is none."""
-        try:
-            return (self._folder / tile.path).read_bytes()
-        except FileNotFoundError:
-            return (self._folder / replace(tile, width=WIDTH).path).read_bytes()[: tile.width * HASH_BYTES]
+        return read_tile(self._folder, tile)
 
     def edge(self) -> Edge:
         """Return the tree under the last checkpoint; raise Forked when the tiles are not those of it."""

@@ -55,3 +55,6 @@ insert into checkpoint(size, root, note) values ($1, $2, $3) on conflict do noth
 -- name: without_receipts
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where topic = any($1::text[]) and first_leaf >= (select coalesce(max(size), 0) from checkpoint) order by first_leaf;
+
+-- name: newest_checkpoint
+select note from checkpoint order by size desc limit 1;

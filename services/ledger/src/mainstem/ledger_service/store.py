@@ -161,6 +161,11 @@ class Snapshot:
         """Return the tree."""
         return _state(await self._tx.fetch(SQL["read_tree"]))
 
+    async def checkpoint(self) -> Note | None:
+        """Return the newest checkpoint that was published; None before the first."""
+        rows = await self._tx.fetch(SQL["newest_checkpoint"])
+        return Note.parse(rows[0]["note"].encode()) if rows else None
+
     async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
         """Yield the blocks of `topics` (`prefix*` stands for a family) in leaf order, fetched as they are asked for."""
         async for row in self._tx.connection.cursor(SQL["blocks"], *_chosen(topics), prefetch=_BLOCKS_AHEAD):

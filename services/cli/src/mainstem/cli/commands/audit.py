@@ -1,35 +1,126 @@
-"""`mainstem audit verify | replay`: the archive against itself, and the services' tables against the archive."""
+"""`mainstem audit export | verify | prove | replay`: copies of the log, and what follows from it."""
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mainstem.cli import audit
-from mainstem.cli.output import Format, show
+from mainstem.audit.copying import Choice
+from mainstem.audit.verification import Report
+from mainstem.cli import audit, copies
+from mainstem.cli.output import Format, show, tell
 
 app = typer.Typer(help="Prove that nothing was changed and that every table follows from the log.")
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 _DIGITS = 16
+_NO_END = 1 << 63
 
 
 @app.command()
-def verify(output: Output = Format.TABLE) -> None:
-    """Read and hash every archived entry again; exit code 1 when one is not as it was archived."""
-    verdict = asyncio.run(audit.verify())
-    if output is Format.JSON:
-        typer.echo(json.dumps({**asdict(verdict), "holds": verdict.holds}, indent=2))
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the copy is to stand; a folder that is not there yet.")],
+    topics: Annotated[
+        list[str] | None, typer.Option("--topic", help="Only entries of this topic; `evt.registry.*` is a family.")
+    ] = None,
+    first: Annotated[int, typer.Option("--from", min=0, help="Only entries from this leaf on.")] = 0,
+    end: Annotated[int | None, typer.Option("--to", min=1, help="Only entries before this leaf.")] = None,
+    artifacts: Annotated[bool, typer.Option(help="With every artifact that they name.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Copy the log into files that anybody can verify: C2SP tiles, entries, and the cosigned checkpoint.
+
+    Hashes of what is left out are there all the same. Services may run meanwhile; the copy ends at the last checkpoint.
+    """
+    choice = Choice(range(first, _NO_END if end is None else end), tuple(topics) if topics else None)
+    done = asyncio.run(copies.export(folder, choice, artifacts=artifacts))
+    facts = {"folder": str(folder), "size": done.size, "root": done.root, **asdict(done.copied)}
+    facts |= {"artifacts": done.artifacts}
+    _tell(facts, output)
+
+
+@app.command()
+def verify(
+    log: Annotated[
+        Path | None, typer.Argument(help="A copy of the log; without it the platform's own archive.")
+    ] = None,
+    log_key: Annotated[str | None, typer.Option(help="Public key of the log, or a file with it.")] = None,
+    witness_keys: Annotated[
+        list[str] | None, typer.Option("--witness-key", help="Public key of a witness, or a file with it.")
+    ] = None,
+    since: Annotated[Path | None, typer.Option(help="A checkpoint that you kept: the log must extend it.")] = None,
+    part: Annotated[bool, typer.Option("--part", help="Entries may be withheld.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Read and hash every entry again; exit code 1 when one is not as it was archived.
+
+    Of a copy signatures and tiles are checked too, with keys that you were given; without them with the platform's.
+    """
+    if log is None:
+        _verify_archive(output)
+        return
+    report = copies.verify(log, copies.read_keys(log_key, witness_keys or []), since, part=part)
+    if output is Format.TABLE:
+        typer.echo("\n".join(_page(report)))
     else:
+        typer.echo(json.dumps(_document(report), indent=2 if output is Format.JSON else None))
+    if not report.holds:
+        raise typer.Exit(1)
+
+
+def _verify_archive(output: Format) -> None:
+    verdict = asyncio.run(audit.verify())
+    if output is Format.TABLE:
         for fault in verdict.faults:
             typer.echo(f"DAMAGED {fault.where}: {fault.what}")
         typer.echo(f"size         {verdict.size}\nroot         {verdict.root}\ncheckpoints  {verdict.checkpoints}")
         typer.echo(f"verdict      {'holds' if verdict.holds else f'damaged, {len(verdict.faults)} faults'}")
+    else:
+        document = {**asdict(verdict), "holds": verdict.holds}
+        typer.echo(json.dumps(document, indent=2 if output is Format.JSON else None))
     if not verdict.holds:
         raise typer.Exit(1)
+
+
+@app.command()
+def prove(
+    log: Annotated[Path, typer.Argument(help="A copy of the log.")],
+    entry: Annotated[str, typer.Argument(help="Event id, or leaf.")],
+) -> None:
+    """Print what proves that an entry is in the log, as C2SP tlog-proof: place, audit path, cosigned checkpoint."""
+    found = copies.prove(log, entry)
+    typer.echo(found.name, err=True)
+    typer.echo(found.receipt.render().decode(), nl=False)
+
+
+def _tell(facts: dict[str, object], output: Format) -> None:
+    if output is Format.TABLE:
+        tell(facts)
+    else:
+        show([facts], output)
+
+
+def _page(report: Report) -> Iterator[str]:
+    yield from (f"DAMAGED {fault.where}: {fault.what}" for fault in report.faults)
+    yield f"log          {report.origin}"
+    yield f"size         {report.size}"
+    yield f"root         {report.root}"
+    yield f"cosigned by  {', '.join(report.cosigned) or 'nobody that you know'}"
+    yield f"entries      {report.entries} read, {report.withheld} withheld"
+    yield f"checkpoints  {report.checkpoints}"
+    for found in report.unread:
+        yield f"unread       {found.count} of {found.topic}, the first at leaf {found.first_leaf}: {found.why}"
+    yield f"verdict      {'holds' if report.holds else f'damaged, {len(report.faults)} faults'}"
+
+
+def _document(report: Report) -> dict[str, object]:
+    faults = [fault._asdict() for fault in report.faults]
+    return {**asdict(report), "faults": faults, "holds": report.holds}
 
 
 @app.command()

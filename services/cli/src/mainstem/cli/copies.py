@@ -1,0 +1,160 @@
+"""Copies of the log: made from the archive, then verified and asked without it (ADR 14)."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mainstem.audit.copying import Choice, Copied, Copy
+from mainstem.audit.entries import name_of
+from mainstem.audit.log import Log
+from mainstem.audit.verification import Keys, Report, Verification, read_note
+from mainstem.cli.archive import open_archive
+from mainstem.cli.connection import setting
+from mainstem.cli.progress import bar
+from mainstem.events.catalogue import header
+from mainstem.events.errors import Rejected
+from mainstem.events.frames import Damaged, unframe
+from mainstem.ledger.keys import LogKey, WitnessKey, read_log_key, read_witness_key
+from mainstem.ledger.note import NoteError
+from mainstem.ledger.receipt import Receipt
+from mainstem.ledger_service.domain import frames_of
+from mainstem.storage.artifacts import ArtifactMissing, Artifacts
+
+#: Where a copy has artifacts.
+ARTIFACTS: Final = "artifact"
+
+_ADDRESS: Final = re.compile(rb"sha256:[0-9a-f]{64}")
+#: Topics of so many entries that name no artifacts but those that others name too.
+_NAME_NONE: Final = ("src.", "evt.data.", "evt.feature.", "tel.prediction.")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a copy has."""
+
+    size: int
+    root: str
+    copied: Copied
+    artifacts: int
+
+
+async def export(folder: Path, choice: Choice, *, artifacts: bool) -> Exported:
+    """Copy the log at its newest checkpoint, from the archive.
+
+    Raises Rejected when there is no checkpoint yet or the folder is not empty, Damaged for a changed archive.
+    """
+    named: set[bytes] = set()
+    async with open_archive() as store, store.snapshot() as archive:
+        note = await archive.checkpoint()
+        if note is None:
+            raise Rejected("the log has no checkpoint yet; wait until the ledger and the witness run")
+        copy = Copy(folder, note, choice)
+        with bar("exporting", copy.checkpoint.size) as advance:
+            async for block in archive.blocks():
+                if copy.size == copy.checkpoint.size:
+                    break
+                frames = frames_of(block)
+                copy.take(block.topic, frames, block.hashes)
+                if artifacts and choice.has_topic(block.topic):
+                    named.update(addresses(block.topic, frames))
+                advance(block.count)
+        copied = copy.finish()
+    count = _copy_artifacts(named, folder / ARTIFACTS) if artifacts else 0
+    return Exported(copy.checkpoint.size, copy.checkpoint.root.hex(), copied, count)
+
+
+def addresses(topic: str, frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the content addresses that entries of a topic name."""
+    if not topic.startswith(_NAME_NONE):
+        for frame in frames:
+            yield from _ADDRESS.findall(frame)
+
+
+def _copy_artifacts(named: set[bytes], folder: Path) -> int:
+    """Copy the artifacts that are named, and those that they name; what has no bytes in the store is no artifact."""
+    source, target = Artifacts(Path(setting("MAINSTEM_ARTIFACTS"))), Artifacts(folder)
+    waiting, done = sorted(named), set[bytes]()
+    count = 0
+    while waiting:
+        address = waiting.pop()
+        if address in done:
+            continue
+        done.add(address)
+        with suppress(ArtifactMissing):
+            content = source.get(address.decode())
+            target.put(content)
+            count += 1
+            if content[:1] == b"{":  # a document; tables and models name nothing
+                waiting += sorted(set(_ADDRESS.findall(content)) - done)
+    return count
+
+
+def read_keys(log: str | None, witnesses: Sequence[str]) -> Keys:
+    """Return the public keys that are given, as keys or as files that hold one; without any those of the platform.
+
+    Raises Rejected for what is no key, NotRunning when none are given and there is no platform.
+    """
+    log_key = _key(log or setting("MAINSTEM_LOG_VKEY"))
+    keys = [_key(each) for each in witnesses or [setting("MAINSTEM_WITNESS_VKEY")]]
+    if not isinstance(log_key, LogKey) or not all(isinstance(key, WitnessKey) for key in keys):
+        raise Rejected("the key of the log and one of each witness are needed; they were given in each other's place")
+    return Keys(log_key, [key for key in keys if isinstance(key, WitnessKey)])
+
+
+def _key(given: str) -> LogKey | WitnessKey:
+    text = Path(given).read_text() if Path(given).is_file() else given
+    try:
+        return read_log_key(text)
+    except NoteError:
+        pass
+    try:
+        return read_witness_key(text)
+    except NoteError as fault:
+        raise Rejected(f"{given} is no public key, nor a file with one: {fault}") from fault
+
+
+def verify(folder: Path, keys: Keys, since: Path | None, *, part: bool) -> Report:
+    """Verify a copy. `since` is a file with a checkpoint that the auditor kept. Raises Rejected for what is none."""
+    log = Log(folder)
+    try:
+        kept = None if since is None else read_note(since)
+    except (OSError, NoteError) as fault:
+        raise Rejected(f"{since} is no checkpoint: {fault}; give the file `checkpoint` of an earlier copy") from fault
+    with bar("verifying", log.size) as advance:
+        return Verification(log, keys, part=part).run(kept, advance)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An entry and what proves it."""
+
+    leaf: int
+    name: str
+    receipt: Receipt
+
+
+def prove(folder: Path, wanted: str) -> Proven:
+    """Return the receipt of an entry, by its leaf or by its event id; of several the first.
+
+    Raises Rejected when the copy has no such entry.
+    """
+    log = Log(folder)
+    leaf = int(wanted) if wanted.isdecimal() and len(wanted) < 20 else _leaf_of(log, wanted)
+    frame = log.frame(log.entry(leaf))
+    path = log.tree().inclusion(leaf, log.size)
+    return Proven(leaf, name_of(leaf, frame), Receipt(leaf, tuple(path), log.note))
+
+
+def _leaf_of(log: Log, event_id: str) -> int:
+    sought = event_id.encode()
+    with bar("searching", log.size) as advance:
+        for leaf, entry in log.entries():
+            advance(1)
+            if sought in entry:
+                with suppress(Damaged):
+                    if header(unframe(entry), "ce_id") == sought:
+                        return leaf
+    raise Rejected(f"no entry below {log.folder} has the event id {event_id!r}; give the whole id, or a leaf")
