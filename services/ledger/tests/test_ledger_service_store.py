@@ -1,6 +1,7 @@
 """The archive on a real PostgreSQL: append-only, each entry once, found by id and by place."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -11,11 +12,13 @@ from mainstem.events.catalogue import header
 from mainstem.events.frames import Entry
 from mainstem.ledger_service.api import Api
 from mainstem.ledger_service.engine import Verdict
+from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
 from mainstem.storage import Database, Outbox
+from mainstem.testkit.cosigner import LOG
 
 pytestmark = pytest.mark.real
 
@@ -110,10 +113,10 @@ async def test_a_checkpoint_is_published_once_for_new_entries(
     assert dict(message.headers)["ce_recordedtime"] == b"2013-05-01T00:00:00.000002Z"
 
 
-async def test_the_api_tells_the_tree_and_shows_entries(store: PostgresStore, write: Write) -> None:
+async def test_the_api_tells_the_tree_and_shows_entries(store: PostgresStore, write: Write, tmp_path: Path) -> None:
     offered = write(range(30))
     await store.archive(offered)
-    app: Starlette = application(Health(), Api(store).routes())
+    app: Starlette = application(Health(), Api(store, Folder(tmp_path, LOG.log_key)).routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ledger") as client:
         tree = (await client.get("/v1/ledger")).json()
         newest = (await client.get("/v1/entries", params={"topic": TOPIC, "limit": 2})).json()["entries"]

@@ -1,6 +1,8 @@
-"""HTTP: the size of the tree, and entries."""
+"""HTTP: the size of the tree, entries, and the log as others follow it (https://c2sp.org/tlog-tiles)."""
 
+import asyncio
 import base64
+import gzip
 from collections.abc import Sequence
 
 import orjson
@@ -11,7 +13,9 @@ from starlette.routing import BaseRoute, Route
 from mainstem.events.frames import frame
 from mainstem.ledger import leaf_hash
 from mainstem.ledger.entry import entry_of
+from mainstem.ledger.tiles import ENTRIES, WIDTH, Tile, pack_entries
 from mainstem.ledger_service.domain import Placed
+from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.ports import Store
 from mainstem.runtime import Problem
 
@@ -21,8 +25,9 @@ _MOST_ENTRIES = 1_000
 class Api:
     """The routes, and what they need."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, folder: Folder) -> None:
         self._store = store
+        self._folder = folder
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -30,6 +35,8 @@ class Api:
             Route("/v1/ledger", self.tree),
             Route("/v1/entries", self.newest),
             Route("/v1/entries/{event_id:path}", self.show),
+            Route("/log/checkpoint", self.checkpoint),
+            Route("/log/{path:path}", self.tile),
         ]
 
     async def tree(self, _: Request) -> Response:
@@ -54,6 +61,34 @@ class Api:
         if not found:
             raise Problem(404, "unknown_event_id", f"no entry has the event id {event_id!r}; give the whole id")
         return JSONResponse({"entries": [shown(each) for each in found]})
+
+    async def checkpoint(self, _: Request) -> Response:
+        """Give the newest checkpoint, signed and cosigned."""
+        note = await asyncio.to_thread(self._folder.signed)
+        if note is None:
+            raise Problem(404, "no_checkpoint", "the log has no checkpoint yet; the first follows the first entry")
+        return Response(note.render(), media_type="text/plain", headers={"cache-control": "no-cache"})
+
+    async def tile(self, request: Request) -> Response:
+        """Give a tile of hashes, or a bundle of entries, of the tree under the newest checkpoint."""
+        try:
+            tile = Tile.parse(request.path_params["path"])
+            data = await (self._bundle(tile) if tile.level == ENTRIES else asyncio.to_thread(self._folder.read, tile))
+        except (ValueError, FileNotFoundError) as fault:
+            raise Problem(404, "no_such_tile", f"the log has no {request.url.path}; see its checkpoint") from fault
+        headers = {"cache-control": "max-age=31536000, immutable", "vary": "accept-encoding"}
+        if tile.level == ENTRIES and "gzip" in request.headers.get("accept-encoding", ""):
+            data = await asyncio.to_thread(gzip.compress, data, 1)
+            headers["content-encoding"] = "gzip"
+        return Response(data, media_type="application/octet-stream", headers=headers)
+
+    async def _bundle(self, tile: Tile) -> bytes:
+        """Return a bundle, cut from the archive; raise ValueError for one that the log does not have."""
+        signed = await asyncio.to_thread(self._folder.size)
+        first = tile.index * WIDTH
+        if first + tile.width > signed:
+            raise ValueError(f"the checkpoint covers {signed} entries")
+        return pack_entries(map(entry_of, await self._store.frames(first, first + tile.width)))
 
 
 def shown(placed: Placed) -> dict[str, object]:

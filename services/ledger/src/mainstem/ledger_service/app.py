@@ -26,7 +26,8 @@ async def main() -> None:
     async with open_resources("ledger", "mainstem.ledger_service", settings) as resources, aclosing(witness):
         store = PostgresStore(resources.database)
         key = read_witness_key(settings.witness_vkey.read_text())
-        publisher = Publisher(Folder(settings.log, secret.log_key), secret, key, witness.ask)
+        folder = Folder(settings.log, secret.log_key)
+        publisher = Publisher(folder, secret, key, witness.ask)
         changed = asyncio.Event()
         await serve(
             resources,
@@ -35,7 +36,7 @@ async def main() -> None:
                 lambda: restart_when(changed, lambda: archive(resources, store, changed)),
                 lambda: publish_steadily(lambda: publisher.publish(store), resources.health),
             ],
-            routes=Api(store).routes(),
+            routes=Api(store, folder).routes(),
         )
 
 

@@ -38,6 +38,11 @@ class Folder:
             raise Forked(f"{self._folder / CHECKPOINT} is of {origin}, not of {self._key.name}")
         return note
 
+    def size(self) -> int:
+        """Return how many entries the checkpoint covers; 0 when there is none. Raises Forked as `signed` does."""
+        note = self.signed()
+        return 0 if note is None else Checkpoint.parse(note.text).size
+
     def read(self, tile: Tile) -> bytes:
         """Return a tile, cut from the full one where that took its place; raise OSError when there is none."""
         return read_tile(self._folder, tile)

@@ -70,3 +70,6 @@ class Store(Protocol):
 
     async def newest(self, topic: str, limit: int) -> list[Placed]:
         """Return the newest entries of a topic, the newest first."""
+
+    async def frames(self, first: int, end: int) -> list[bytes]:
+        """Return the frames of these leaves, which must all be there."""

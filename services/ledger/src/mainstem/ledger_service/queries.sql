@@ -35,6 +35,10 @@ select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, 
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where topic = $1 and part = $2 and first_offset <= $3 order by first_offset desc limit 1;
 
+-- name: with_leaves
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where first_leaf > $1 and first_leaf < $2 order by first_leaf;
+
 -- name: newest
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where topic = $1 order by first_leaf desc;

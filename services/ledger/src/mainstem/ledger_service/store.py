@@ -19,6 +19,7 @@ from mainstem.ledger import HASH_BYTES, Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import (
+    BLOCK_ENTRIES,
     WITH_RECEIPTS,
     Block,
     Partition,
@@ -26,6 +27,7 @@ from mainstem.ledger_service.domain import (
     State,
     cut,
     entries_of,
+    frames_of,
     id_key,
     id_places,
     last_recorded,
@@ -138,6 +140,14 @@ class PostgresStore:
             if offset in (offsets := offsets_of(block)):
                 return placed(block, offsets.index(offset))
         return None
+
+    async def frames(self, first: int, end: int) -> list[bytes]:
+        """Return the frames of these leaves; see `Store.frames`."""
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(SQL["with_leaves"], first - BLOCK_ENTRIES, end)
+        blocks = [block for block in (Block(*row) for row in rows) if block.first_leaf + block.count > first]
+        found = list(chain.from_iterable(map(frames_of, blocks)))
+        return found[first - blocks[0].first_leaf :][: end - first]
 
     async def newest(self, topic: str, limit: int) -> list[Placed]:
         """Return the newest entries of a topic, the newest first."""
