@@ -56,7 +56,7 @@ async def audit_ledger() -> Ledger:
         mainstem("audit", "verify", "-o", "json"), mainstem("audit", "replay", "-o", "json")
     )
     tree: dict[str, Any] = json.loads(verified.text) if verified.done else {"size": 0, "root": "", "holds": False}
-    tables = json.loads(replayed.text) if replayed.done else []
+    tables = json.loads(replayed.text)["tables"] if replayed.done else []
     equal = bool(tables) and all(table["equal"] for table in tables)
     quoted = {verified.command: verified.lines(6), replayed.command: replayed.lines(6)}
     if verified.done:

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mainstem.cli import audit
 from mainstem.cli.archive import open_schema
-from mainstem.cli.audit import ABSENT, Folding, digest
+from mainstem.cli.folding import Folding, foldings
 from mainstem.cli.main import app
+from mainstem.cli.replay import ABSENT, Report, digest, replay
 from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Event, begin
 from mainstem.events.frames import Entry
 from mainstem.events.registry import ProjectApplied
+from mainstem.ledger_service.domain import Placed
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import load_folder
 from mainstem.storage import Database
@@ -55,14 +56,18 @@ def log() -> list[Entry]:
 
 
 def services() -> list[Folding]:
-    return [service for service in audit.foldings() if service.service in ("ingestion", "training")]
+    return [service for service in foldings() if service.service in ("ingestion", "training")]
+
+
+async def rebuilt(url: str) -> Report:
+    return await replay(None, services(), url)
 
 
 async def live_by_hand(url: str, log: list[Entry]) -> None:
     """Bring the services' tables where the services would have brought them."""
     for service in services():
         async with open_schema(url, service.service, service.package) as database, database.transaction() as tx:
-            await service.fold(tx, [entry for entry in log if service.reads(entry.topic)])
+            await service.fold(tx, [Placed(0, entry) for entry in log if service.reads(entry.topic)])
 
 
 async def command(*arguments: str) -> tuple[int, str]:
@@ -96,7 +101,7 @@ async def test_tables_that_follow_from_the_log_are_equal_after_a_replay(
 ) -> None:
     await PostgresStore(archive).archive(log)
     await live_by_hand(database_url, log)
-    compared = await audit.replay(services())
+    compared = (await rebuilt(database_url)).tables
     assert {(c.service, c.table): c.rebuilt.rows for c in compared}["ingestion", "tally"] == 1
     assert [c for c in compared if not c.equal] == []
 
@@ -107,7 +112,7 @@ async def test_what_is_no_event_is_left_out_of_a_replay_as_it_was_by_the_service
     await live_by_hand(database_url, log)
     junk = [Entry("evt.data.flight_departed", 0, 301 + n, 0, None, value, ()) for n, value in enumerate((b"?", None))]
     await PostgresStore(archive).archive([*log, *junk])
-    assert [c for c in await audit.replay(services()) if not c.equal] == []
+    assert [c for c in (await rebuilt(database_url)).tables if not c.equal] == []
 
 
 async def test_a_table_changed_by_hand_differs_after_a_replay(
@@ -117,7 +122,7 @@ async def test_a_table_changed_by_hand_differs_after_a_replay(
     await live_by_hand(database_url, log)
     async with archive.connection() as connection:
         await connection.execute("update ingestion.tally set accepted = accepted + 1")
-    compared = await audit.replay(services())
+    compared = (await rebuilt(database_url)).tables
     assert [(c.service, c.table) for c in compared if not c.equal] == [("ingestion", "tally")]
 
 
@@ -126,7 +131,7 @@ async def test_the_replay_command_fails_when_the_services_never_folded_the_log(
 ) -> None:
     await PostgresStore(archive).archive(log)
     code, said = await command("audit", "replay", "-o", "json")
-    rows = {(row["service"], row["table"]): row for row in json.loads(said)}
+    rows = {(row["service"], row["table"]): row for row in json.loads(said)["tables"]}
     assert code == 1
     assert rows["ingestion", "project"]["live"] == "absent"
     assert rows["ledger", "tree"]["equal"]

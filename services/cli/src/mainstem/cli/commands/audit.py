@@ -12,7 +12,11 @@ import typer
 from mainstem.audit.copying import Choice
 from mainstem.audit.verification import Report
 from mainstem.cli import audit, copies
+from mainstem.cli import replay as rebuilding
+from mainstem.cli.connection import setting
+from mainstem.cli.folding import foldings
 from mainstem.cli.output import Format, show, tell
+from mainstem.events.errors import Rejected
 
 app = typer.Typer(help="Prove that nothing was changed and that every table follows from the log.")
 
@@ -124,24 +128,63 @@ def _document(report: Report) -> dict[str, object]:
 
 
 @app.command()
-def replay(output: Output = Format.TABLE) -> None:
-    """Rebuild every service's tables from the archive alone and compare; exit code 1 when one differs.
+def replay(
+    log: Annotated[
+        Path | None, typer.Argument(help="A copy of the log; without it the platform's own archive.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="PostgreSQL with the tables to compare with; without it the platform's.")
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option(help="Compare with what `audit replay -o json` printed elsewhere, kept in this file.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a replay of this log was interrupted.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Rebuild every service's tables from the log alone and compare; exit code 1 when one differs.
 
     The services should be at rest meanwhile. Rebuilt tables stay in the database `mainstem_replay` until the next time.
     """
-    compared = asyncio.run(audit.replay(list(audit.foldings())))
-    digits = None if output is Format.JSON else _DIGITS
-    rows = [
-        {
-            "service": each.service,
-            "table": each.table,
-            "rows": each.rebuilt.rows,
-            "live": each.live.sha256[:digits],
-            "rebuilt": each.rebuilt.sha256[:digits],
-            "equal": each.equal,
-        }
-        for each in compared
-    ]
-    show(rows, output)
-    if not all(each.equal for each in compared):
+    url = database or setting("MAINSTEM_DATABASE_URL")
+    expected = None if expect is None else _expected(expect)
+    report = asyncio.run(rebuilding.replay(log, list(foldings()), url, expected, resume=resume))
+    rows = [_row(each, None if output is Format.JSON else _DIGITS) for each in report.tables]
+    if output is Format.JSON:
+        left_out = [each._asdict() for each in report.left_out]
+        told = {"size": report.size, "root": report.root, "first_leaf": report.first_leaf, "tables": rows}
+        typer.echo(json.dumps({**told, "left_out": left_out, "left_out_of": report.left_out_of}, indent=2))
+    else:
+        show(rows, output)
+        for line in _end(report):
+            typer.echo(line, err=True)
+    if not report.equal:
         raise typer.Exit(1)
+
+
+def _expected(file: Path) -> dict[tuple[str, str], rebuilding.Digest]:
+    try:
+        tables = json.loads(file.read_text())["tables"]
+        return {(row["service"], row["table"]): rebuilding.Digest(row["rows"], row["rebuilt"]) for row in tables}
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise Rejected(
+            f"{file} is not what `mainstem audit replay -o json` prints: {fault!r}; give its output"
+        ) from fault
+
+
+def _row(table: rebuilding.Comparison, digits: int | None) -> dict[str, object]:
+    return {
+        "service": table.service,
+        "table": table.table,
+        "rows": table.rebuilt.rows,
+        "live": table.live.sha256[:digits],
+        "rebuilt": table.rebuilt.sha256[:digits],
+        "equal": table.equal,
+    }
+
+
+def _end(report: rebuilding.Report) -> Iterator[str]:
+    yield f"leaves {report.first_leaf} to {report.size - 1} of the log with root {report.root}"
+    for service, count in sorted(report.left_out_of.items()):
+        if count:
+            yield f"{service}: {count} entries were left out, as the service parked them:"
+            yield from (f"  {each.where}: {each.why}" for each in report.left_out if each.service == service)
