@@ -51,6 +51,22 @@ async def test_a_topic_made_anew_stops_the_set_and_one_that_was_not_read_does_no
     assert stopped.group_contains(Gap)
 
 
+async def test_a_topic_made_anew_while_all_that_was_read_of_it_waits_stops_the_set(kafka: str, bus: KafkaBus) -> None:
+    process = Process(ANNOUNCED)
+    for part in (0, 1):
+        await process.poll((TOPICS[1], part), 1_000)
+    assert process.fold.held > 0
+    assert process.fold.due(TOPICS[1], 0) == process.fold.due(TOPICS[1], 1) == 0
+    await process.computing.recognise(kafka, process.store)
+    await make_anew(kafka, bus, TOPICS[1])
+    with pytest.raises(Gap, match=r"^evt\.data\.payments/0 goes on at offset 0, 0 is due: .* made anew"):
+        await process.computing.recognise(kafka, process.store)
+    process.restart()
+    assert process.fold.held == 0
+    with pytest.raises(Gap, match="made anew"):
+        await process.computing.recognise(kafka, process.store)
+
+
 async def test_a_topic_that_is_gone_is_waited_for_by_name(kafka: str, bus: KafkaBus) -> None:
     process = Process(ANNOUNCED)
     await delete(kafka, TOPICS[0])

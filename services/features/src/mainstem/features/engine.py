@@ -157,6 +157,11 @@ class Fold:
         place = topic, partition
         return max(self._reader.offsets()[place], self._began.get(place, 0))
 
+    def has_read(self, topic: str) -> bool:
+        """Tell whether a record of a topic was ever read, be it only to wait for others."""
+        mine = (place for place in self._reader.offsets() if place[0] == topic)
+        return any(max(self._following.get(place, 0), self.due(*place)) > 0 for place in mine)
+
     @property
     def held(self) -> int:
         """Return how many records were read and wait for others that may come before them."""

@@ -53,11 +53,11 @@ class Computing:
         Raises Unavailable when the broker does not say, or a topic is gone.
         """
         found = (await log_identity(kafka, self._fold.topics)).topics
-        read = {topic for topic, part in self._fold.positions if self._fold.due(topic, part) > 0}
-        known = await store.topics(self._writer.id, {topic: found[topic] for topic in sorted(read)})
+        read = {topic: found[topic] for topic in sorted(found) if self._fold.has_read(topic)}
+        known = await store.topics(self._writer.id, read)
         for topic, part in sorted(self._fold.positions):
-            due = self._fold.due(topic, part)
-            if due > 0 and known.get(topic, found[topic]) != found[topic]:
+            if known.get(topic, found[topic]) != found[topic]:
+                due = self._fold.due(topic, part)
                 raise Gap((topic, part), expected=due, found=0, appended_us=time.time_ns() // 1_000)
 
     @property
