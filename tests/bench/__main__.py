@@ -62,17 +62,20 @@ def main() -> None:
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     wanted = parser.parse_args().output
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    outcomes = engine()
+    outcomes = alone("engine", POLARS_MAX_THREADS="1")
+    evidence = alone("evidence")
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
-        print(json.dumps({"engine": outcomes, "figures": figures, "year": shares}, indent=2))
+        print(json.dumps({"engine": outcomes, "evidence": evidence, "figures": figures, "year": shares}, indent=2))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         f"The feature engine on one core: medians of {RUNS} rounds, in turn with what it is compared with", style="bold"
     )
     console.print(_goals(outcomes))
+    console.print("\nThe evidence: on a PostgreSQL that syncs, in turn with what it is compared with", style="bold")
+    console.print(_goals(evidence))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
     console.print(_costs(figures))
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"
@@ -80,10 +83,11 @@ def main() -> None:
     console.print(_processes(shares))
 
 
-def engine() -> list[dict[str, Any]]:
-    """Return the figures of the feature engine, and whether they are what was wanted; polars is to have one thread."""
-    argv, env = [sys.executable, "-m", "tests.bench.engine"], {**os.environ, "POLARS_MAX_THREADS": "1"}
-    outcomes: list[dict[str, Any]] = json.loads(subprocess.check_output(argv, cwd=CHECKOUT, env=env))
+def alone(name: str, **settings: str) -> list[dict[str, Any]]:
+    """Return the figures of a benchmark that is a process of its own, and whether they are what was wanted."""
+    argv = [sys.executable, "-m", f"tests.bench.{name}"]
+    found = subprocess.check_output(argv, cwd=CHECKOUT, env={**os.environ, **settings})
+    outcomes: list[dict[str, Any]] = json.loads(found)
     return outcomes
 
 

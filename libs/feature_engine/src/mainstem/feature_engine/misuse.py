@@ -31,7 +31,23 @@ class Unwritten:
     def __float__(self) -> NoReturn:
         raise TypeError("a feature is no number yet: write + - * /, clip() and where(), no functions of math")
 
+    def __divmod__(self, other: object) -> NoReturn:
+        _none("divmod()", "divide by /, or let the source send both as columns")
+
+    def __lshift__(self, other: object) -> NoReturn:
+        _none("<< and >>", "multiply or divide by the power of two")
+
+    def __matmul__(self, other: object) -> NoReturn:
+        _none("@", "a feature is one number: write + - * /")
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a feature is no array: write + - * /, clip() and where(), no functions of numpy")
+
+    #: A number of numpy leaves the operation to the feature, a function of numpy refuses it.
+    __array_ufunc__ = None
     __rpow__, __rmod__, __rfloordiv__, __rxor__ = __pow__, __mod__, __floordiv__, __xor__
+    __rdivmod__, __rmatmul__ = __divmod__, __matmul__
+    __rshift__ = __rlshift__ = __rrshift__ = __lshift__
     __int__ = __float__
     __ror__ = __rand__
 
