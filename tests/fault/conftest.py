@@ -1,5 +1,6 @@
 """Platforms of their own for the fault tests, and the run that nothing disturbs."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -38,3 +39,9 @@ async def undisturbed(new_platform: NewPlatform, flights: Mapping[str, Events]) 
         run = Run(platform, flights)
         await run.play()
         return await run.settled()
+
+
+@pytest.fixture
+def nothing_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no disk in this process: what is synced is known by the calls."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)

@@ -5,6 +5,7 @@ synced may be there or not, each for itself and a write by half, when the machin
 promises, and file systems have used all of it.
 """
 
+import asyncio
 import io
 import itertools
 import os
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 import pytest
-from tests.fault.publishing import Said
+from tests.fault.publishing import SIZES, Said, publish
 from typing_extensions import override
+
+from mainstem.ledger_service.folder import Folder
+from mainstem.witness.memory import Memory
 
 Kind = Literal["open", "create", "write", "fsync", "rename", "mkdir", "heard"]
 #: Asked before each call, with its kind and path; may raise, end the process, or say how much of a write is done.
@@ -156,6 +160,15 @@ class _Raw(io.FileIO):
         written = super().write(part)
         self._disk.wrote(self._path, part)
         return written
+
+
+def recorded(root: Path, folder: type[Folder] = Folder, memory: type[Memory] = Memory) -> list[Step]:
+    """Return the calls of one undisturbed run below a folder that is not there yet."""
+    root.mkdir()
+    disk = Disk(root)
+    with disk.watched():
+        asyncio.run(publish(root, SIZES, disk.hear, folder=folder, memory=memory))
+    return disk.steps
 
 
 #: What a machine finds that comes up again: files by path, None for a folder.

@@ -1,9 +1,10 @@
 """What a reader finds below the folder of a log, whatever happened to the one who writes it."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.fault.publishing import HASHES, SIZES, TREE, Said
+from tests.fault.publishing import HASHES, SIZES, TREE, Said, publish
 from tlog_scales.backend import LocalBackend
 from tlog_scales.reader import TilesReader
 
@@ -34,6 +35,16 @@ def check_all(root: Path, said: Sequence[Said]) -> None:
             raise Lost(f"{each.size} entries were told of, and {found} are published")
     if found > remembered:
         raise Lost(f"{found} entries are published, and the witness remembers {remembered}")
+
+
+def go_on(root: Path, said: Sequence[Said]) -> None:
+    """Publish what was not told of yet, as the process does that comes after the one that died; raises Lost."""
+    later = list(said)
+    told = max((each.size for each in said if each.what == "told"), default=0)
+    asyncio.run(publish(root, [size for size in SIZES if size > told], later.append))
+    check_all(root, later)
+    if {each.size for each in later if each.what == "told"} != set(SIZES):
+        raise Lost(f"not every size was told of: {later}")
 
 
 def _published(folder: Path) -> int:

@@ -6,7 +6,7 @@ All of it is the real thing but the database, whose twin survives whatever happe
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -15,6 +15,7 @@ import httpx
 from typing_extensions import override
 
 from mainstem.events.envelope import Fact
+from mainstem.events.errors import Unavailable
 from mainstem.ledger import HASH_BYTES, Frontier, Tree, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note, Signature
@@ -95,11 +96,13 @@ async def publish(
     async with AsyncExitStack() as stack:
         held = stack.enter_context(memory(root / "witness", WITNESS.witness_key).held())
         app = application(Health(), Api(held, WITNESS, {LOG.name: LOG.log_key}, lambda: _NOW_S).routes())
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://witness"))
 
         async def ask(submission: bytes) -> Sequence[Signature] | Refused:
             answer = await client.post("/add-checkpoint", content=submission)
+            if answer.status_code >= 500:
+                raise Unavailable(f"the witness answered {answer.status_code}")
             if not answer.is_success:
                 return Refused(answer.status_code, answer.text, answer.headers["content-type"])
             asked = Checkpoint.parse(Submission.parse(submission).checkpoint.text)
@@ -109,4 +112,5 @@ async def publish(
         archive = Archive(sizes, hear)
         publisher = Publisher(folder(root / "log", LOG.log_key), LOG, WITNESS.witness_key, ask)
         while archive.sizes:
-            await publisher.publish(cast(Store, archive))
+            with suppress(Unavailable):
+                await publisher.publish(cast(Store, archive))

@@ -4,15 +4,13 @@ Every state that the promises of POSIX allow is laid out, read, and gone on from
 publish in another order or leave out a sync, and are caught.
 """
 
-import asyncio
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from tests.fault.disk import Disk, Step, crashes, lay_out
-from tests.fault.published import Lost, check_all
-from tests.fault.publishing import SIZES, Said, publish
+from tests.fault.disk import Step, crashes, lay_out, recorded
+from tests.fault.published import Lost, check_all, go_on
+from tests.fault.publishing import Said
 from typing_extensions import override
 
 from mainstem.ledger.checkpoint import Checkpoint
@@ -23,25 +21,7 @@ from mainstem.ledger_service.folder import Folder
 from mainstem.testkit.cosigner import LOG
 from mainstem.witness.memory import Memory
 
-pytestmark = pytest.mark.fault
-
-
-def recorded(root: Path, folder: type[Folder] = Folder, memory: type[Memory] = Memory) -> list[Step]:
-    """Return the calls of one undisturbed run."""
-    root.mkdir()
-    disk = Disk(root)
-    with disk.watched():
-        asyncio.run(publish(root, SIZES, disk.hear, folder=folder, memory=memory))
-    return disk.steps
-
-
-def go_on(root: Path, said: Sequence[Said]) -> None:
-    """Publish what was not told of yet, as the process does that comes after the one that died."""
-    later = list(said)
-    told = max((each.size for each in said if each.what == "told"), default=0)
-    asyncio.run(publish(root, [size for size in SIZES if size > told], later.append))
-    check_all(root, later)
-    assert {each.size for each in later if each.what == "told"} == set(SIZES)
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("nothing_is_synced")]
 
 
 def states(steps: Sequence[Step], root: Path) -> Iterator[tuple[Path, list[Said]]]:
@@ -58,12 +38,6 @@ def lost(state: Path, said: Sequence[Said]) -> str:
     except Lost as fault:
         return str(fault)
     return ""
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk under the tests need not be waited for: what is synced is known by the calls."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def test_a_machine_that_stops_behind_any_call_has_lost_nothing_that_was_said(tmp_path: Path) -> None:
