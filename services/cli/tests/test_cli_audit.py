@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mainstem.cli.archive import open_schema
 from mainstem.cli.folding import Folding, foldings
+from mainstem.cli.local import keys
 from mainstem.cli.main import app
 from mainstem.cli.replay import ABSENT, Report, digest, replay
 from mainstem.events.catalogue import encode
@@ -29,8 +30,16 @@ MAY = 1_367_366_400_000_000
 
 
 @pytest.fixture
-async def archive(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    monkeypatch.setenv("MAINSTEM_DATABASE_URL", database_url)
+async def archive(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Database]:
+    """Lend an archive of which nothing was published yet."""
+    keys.ensure_all(tmp_path / "keys")
+    settings = {name: str(file) for name, file in keys.files(tmp_path / "keys").items()}
+    for name, value in {
+        **settings,
+        "MAINSTEM_DATABASE_URL": database_url,
+        "MAINSTEM_LOG": str(tmp_path / "log"),
+    }.items():
+        monkeypatch.setenv(name, value)
     async with open_schema(database_url, "ledger", "mainstem.ledger_service") as database:
         yield database
 

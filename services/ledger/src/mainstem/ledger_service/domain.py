@@ -47,6 +47,14 @@ class Placed(NamedTuple):
     entry: Entry
 
 
+class Row(NamedTuple):
+    """A checkpoint as it was kept when it was published."""
+
+    size: int
+    root: bytes
+    note: str
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Neighbouring entries of one partition, as they are stored."""
@@ -150,6 +158,14 @@ def id_places(block: Block, key: bytes) -> list[int]:
 def offsets_of(block: Block) -> tuple[int, ...]:
     """Return the stored offsets of the entries."""
     return unpack_from(f"<{len(block.offsets) // OFFSET_BYTES}q", block.offsets)
+
+
+def name_of(block: Block, place: int) -> str:
+    """Name an entry by what the columns say: its bytes may be the ones that were changed."""
+    offsets = offsets_of(block)
+    offset = offsets[place] if place < len(offsets) else "?"
+    event_id = block.ids[place * ID_BYTES : (place + 1) * ID_BYTES].hex()
+    return f"leaf {block.first_leaf + place} ({block.topic}/{block.part}/{offset}, event id {event_id})"
 
 
 #: What the ledger itself says of its tree: nothing that asks for another checkpoint.

@@ -1,6 +1,7 @@
 """The audit of the archive: every entry is read and hashed again, in the order of the leaves."""
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
@@ -13,7 +14,8 @@ from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import HASH_BYTES, Frontier, leaf_hashes
 from mainstem.ledger.entry import entry_of
-from mainstem.ledger_service.domain import ID_BYTES, Block, Partition, frames_of, id_key, offsets_of
+from mainstem.ledger_service.attested import Attested
+from mainstem.ledger_service.domain import ID_BYTES, Block, Partition, frames_of, id_key, name_of, offsets_of
 
 #: Hash, id key and place of an entry; None where there is none.
 _Marks = tuple[bytes | None, bytes | None, tuple[str, int, int] | None]
@@ -36,6 +38,8 @@ class Verdict:
     size: int
     root: str
     checkpoints: int
+    #: Up to which size a checkpoint that was signed and cosigned says the same.
+    signed: int
     faults: tuple[Fault, ...]
 
     @property
@@ -49,13 +53,17 @@ class Audit:
 
     Checks of each entry: its frame can be read; its hash, id and place are the stored ones; its offset is higher than
     the one before it in its partition. Of all: leaves are dense; the root is the stored one, and at each size that a
-    CheckpointPublished names it is the published one.
+    CheckpointPublished names it is the published one; and of what is `attested`: at each size that was signed it is
+    the root that was signed, and every leaf is the published one.
 
-    An entry and the hash beside it may differ; the next checkpoint tells which of the two is the archived one, and
-    from there on the audit goes by that. So one fault does not hide another.
+    An entry and the hash beside it may differ, and both from the published hash; the next checkpoint tells which is the
+    archived one, and from there on the audit goes by that. So one fault does not hide another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, attested: Attested | None = None) -> None:
+        self._attests = attested or Attested()
+        self._claims = deque(self._attests.claims)
+        self._signed = 0
         self._now = _Trees()
         self._next_leaf = 0
         self._last_offsets: dict[Partition, int] = {}
@@ -75,29 +83,49 @@ class Audit:
 
     def take(self, block: Block) -> None:
         """Check the next block."""
-        if block.first_leaf != self._next_leaf:
-            self._fault(block.name, f"leaf {self._next_leaf} should come here: entries are missing, or there twice")
+        gap = range(self._next_leaf, block.first_leaf)
+        if gap:
+            self._fault(_leaves(gap.start, gap.stop), f"missing: behind them stand {block.name}")
+        elif block.first_leaf < self._next_leaf:
+            self._fault(block.name, f"leaf {self._next_leaf} should come here: these are there twice")
         self._next_leaf = block.first_leaf + block.count
         hashes = self._check_block(block)
-        self._now = self._now.append(hashes)
-        self._since.append((hashes, self._now))
+        self._pass_over(gap, block, hashes)
+        published = self._attests.compare(block, hashes.found, hashes.stored)
+        self._append(_Hashes(hashes.found, published or hashes.stored))
         if block.topic == CheckpointPublished.TOPIC:
             self._check_checkpoints(block)
 
     def finish(self, stored: Frontier) -> Verdict:
         """Compare with the stored tree and tell the verdict."""
         roots = [tree.root().hex() for tree in self._now]
-        if stored.size != self.size:
-            self._fault(
-                "the tree", f"it has {stored.size} entries, the archive {self.size}: some were cut off or added"
-            )
+        if stored.size > self.size:
+            sizes = f"the tree has {stored.size} entries, the archive {self.size}"
+            self._fault(_leaves(self.size, stored.size), f"cut off: {sizes}")
+        elif stored.size < self.size:
+            sizes = f"the tree has {stored.size} entries, the archive {self.size}"
+            self._fault(_leaves(stored.size, self.size), f"added, or the tree was set back: {sizes}")
         elif stored.root().hex() not in roots:
             self._fault("the tree", f"its root is {stored.root().hex()}, that of the entries is {roots[0]}")
-        return Verdict(self.size, roots[0], self._checkpoints, tuple(self._faults))
+        for fault in self._attests.finish(self.size):
+            self._fault(*fault)
+        return Verdict(self.size, roots[0], self._checkpoints, self._signed, tuple(self._faults))
+
+    def _pass_over(self, gap: range, block: Block, hashes: "_Hashes") -> None:
+        """Go on behind missing entries by the hashes that were published of them, if the block stands where it says."""
+        missing = self._attests.published(gap.start, gap.stop)
+        here = self._attests.published(block.first_leaf, block.first_leaf + block.count)
+        if missing is not None and (here is None or here in hashes):
+            self._append(_Hashes(missing, missing))
+
+    def _append(self, hashes: "_Hashes") -> None:
+        self._now = self._now.append(hashes)
+        self._since.append((hashes, self._now))
+        self._check_claims()
 
     def _check_block(self, block: Block) -> "_Hashes":
         """Check the entries of a block and return their leaf hashes, the stored ones when they cannot be read."""
-        beside = block.hashes[: len(block.hashes) // HASH_BYTES * HASH_BYTES]
+        beside = block.hashes[: min(len(block.hashes) // HASH_BYTES, block.count) * HASH_BYTES]
         try:
             frames = frames_of(block)
         except Damaged as fault:
@@ -115,7 +143,7 @@ class Audit:
         try:
             return unframe(data)
         except Damaged as fault:
-            self._fault(_name(block, place), f"it cannot be read: {fault}")
+            self._fault(name_of(block, place), f"it cannot be read: {fault}")
             return None
 
     def _name_differences(self, block: Block, stored: Sequence[_Marks], found: Sequence[_Marks]) -> None:
@@ -123,7 +151,9 @@ class Audit:
             names = ("hash", "event id", "topic/partition/offset")
             other = [name for name, one, two in zip(names, kept or _NONE, now or _NONE, strict=True) if one != two]
             if other:
-                self._fault(_name(block, place), f"{' and '.join(other)} of its bytes: not what was stored beside them")
+                self._fault(
+                    name_of(block, place), f"{' and '.join(other)} of its bytes: not what was stored beside them"
+                )
 
     def _check_order(self, block: Block) -> None:
         last = self._last_offsets.get((block.topic, block.part), -1)
@@ -134,7 +164,7 @@ class Audit:
             self._fault(block.name, f"its offsets are {offsets[0]} to {offsets[-1]}")
         for place, (low, high) in enumerate(pairwise((last, *offsets))):
             if low >= high:
-                self._fault(_name(block, place), f"offset {high} comes after offset {low} of its partition")
+                self._fault(name_of(block, place), f"offset {high} comes after offset {low} of its partition")
         self._last_offsets[block.topic, block.part] = offsets[-1]
 
     def _check_checkpoints(self, block: Block) -> None:
@@ -148,25 +178,37 @@ class Audit:
                 fact = _checkpoint(unframe(data))
             except Damaged:
                 continue  # said already
-            if fact is not None and not self._broken:
-                self._compare_roots(_name(block, place), fact)
+            if fact is not None:
+                name = name_of(block, place)
+                wrong = self._attests.told(name, fact)
+                for fault in wrong:
+                    self._fault(*fault)
+                if not (wrong or self._broken):
+                    self._checkpoints += 1
+                    self._compare_roots(name, fact.size, fact.root)
 
-    def _compare_roots(self, name: str, fact: CheckpointPublished) -> None:
-        self._checkpoints += 1
-        if self._attested.get(fact.size) == fact.root:
+    def _check_claims(self) -> None:
+        """Hold what was signed over no more than there is by now against the roots at its sizes."""
+        while self._claims and self._claims[0].size <= self.size:
+            claim = self._claims.popleft()
+            self._compare_roots(claim.where, claim.size, claim.root.hex())
+            self._signed = self._signed if self._broken else claim.size
+
+    def _compare_roots(self, name: str, size: int, root: str) -> None:
+        if self._broken or self._attested.get(size) == root:
             return  # one that was compared before, written once more
-        trees = next((trees for _, trees in self._since if trees.size == fact.size), None)
-        agreeing = [tree for tree in trees or () if tree.root().hex() == fact.root]
+        trees = next((trees for _, trees in self._since if trees.size == size), None)
+        agreeing = [tree for tree in trees or () if tree.root().hex() == root]
         if agreeing:
             self._go_on_from(agreeing[0])
             return
         self._broken = True
-        where = f"leaves {self._agreed} to {fact.size - 1}" if fact.size > self._agreed else name
+        where = _leaves(self._agreed, size) if size > self._agreed else name
         have = trees.found.root().hex() if trees else "no block's end there"
         why = "an entry was changed together with its hash" if self._named == len(self._faults) else "see above"
         self._fault(
             where,
-            f"the checkpoint at {name} has root {fact.root} over the first {fact.size} entries, they have {have}: "
+            f"the checkpoint at {name} has root {root} over the first {size} entries, they have {have}: "
             f"{why}; no later checkpoint was compared",
         )
 
@@ -201,7 +243,7 @@ class _Hashes(NamedTuple):
 
     #: Of the entries, as they are now.
     found: bytes
-    #: As they are stored beside the entries.
+    #: As they are stored beside the entries; or as they were published, where neither is that.
     stored: bytes
 
 
@@ -240,9 +282,5 @@ def _found(leaf: bytes, entry: Entry | None) -> _Marks:
     return leaf, id_key(header(entry, "ce_id")), (entry.topic, entry.partition, entry.offset)
 
 
-def _name(block: Block, place: int) -> str:
-    """Name an entry by what the columns say: its bytes may be the ones that were changed."""
-    offsets = offsets_of(block)
-    offset = offsets[place] if place < len(offsets) else "?"
-    event_id = block.ids[place * ID_BYTES : (place + 1) * ID_BYTES].hex()
-    return f"leaf {block.first_leaf + place} ({block.topic}/{block.part}/{offset}, event id {event_id})"
+def _leaves(first: int, end: int) -> str:
+    return f"leaf {first}" if end == first + 1 else f"leaves {first} to {end - 1}"

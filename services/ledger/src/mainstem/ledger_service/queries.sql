@@ -56,6 +56,9 @@ select first_leaf, hashes from block where first_leaf + count > $1 order by firs
 -- name: save_checkpoint
 insert into checkpoint(size, root, note) values ($1, $2, $3) on conflict do nothing returning size;
 
+-- name: checkpoints
+select size, root, note from checkpoint order by size;
+
 -- name: without_receipts
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where topic = any($1::text[]) and first_leaf >= (select coalesce(max(size), 0) from checkpoint) order by first_leaf;

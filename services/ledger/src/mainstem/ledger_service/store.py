@@ -24,6 +24,7 @@ from mainstem.ledger_service.domain import (
     Block,
     Partition,
     Placed,
+    Row,
     State,
     cut,
     entries_of,
@@ -180,6 +181,10 @@ class Snapshot:
         """Yield the blocks of `topics` (`prefix*` stands for a family) in leaf order, fetched as they are asked for."""
         async for row in self._tx.connection.cursor(SQL["blocks"], *_chosen(topics), prefetch=_BLOCKS_AHEAD):
             yield Block(*row)
+
+    async def checkpoints(self) -> list[Row]:
+        """Return the checkpoints that were published, by size."""
+        return [Row(*row) for row in await self._tx.fetch(SQL["checkpoints"])]
 
     async def count(self, topics: Sequence[str]) -> int:
         """Return the number of entries of `topics`, chosen as for `blocks`."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mainstem.audit.copying import Choice
-from mainstem.audit.verification import Report
+from mainstem.audit.verification import Keys, Report
 from mainstem.cli import audit, copies
 from mainstem.cli import replay as rebuilding
 from mainstem.cli.connection import setting
@@ -63,12 +63,13 @@ def verify(
 ) -> None:
     """Read and hash every entry again; exit code 1 when one is not as it was archived.
 
-    Of a copy signatures and tiles are checked too, with keys that you were given; without them with the platform's.
+    All that was signed is held against it: of a copy with keys that you were given, else with the platform's.
     """
+    keys = copies.read_keys(log_key, witness_keys or [])
     if log is None:
-        _verify_archive(output)
+        _verify_archive(keys, output)
         return
-    report = copies.verify(log, copies.read_keys(log_key, witness_keys or []), since, part=part)
+    report = copies.verify(log, keys, since, part=part)
     if output is Format.TABLE:
         typer.echo("\n".join(_page(report)))
     else:
@@ -77,12 +78,13 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify_archive(output: Format) -> None:
-    verdict = asyncio.run(audit.verify())
+def _verify_archive(keys: Keys, output: Format) -> None:
+    verdict = asyncio.run(audit.verify(keys))
     if output is Format.TABLE:
         for fault in verdict.faults:
             typer.echo(f"DAMAGED {fault.where}: {fault.what}")
         typer.echo(f"size         {verdict.size}\nroot         {verdict.root}\ncheckpoints  {verdict.checkpoints}")
+        typer.echo(f"signed       {verdict.signed}")
         typer.echo(f"verdict      {'holds' if verdict.holds else f'damaged, {len(verdict.faults)} faults'}")
     else:
         document = {**asdict(verdict), "holds": verdict.holds}
