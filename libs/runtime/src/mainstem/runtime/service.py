@@ -71,14 +71,17 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(name: str, package: str, settings: ServiceSettings) -> AsyncIterator[Resources]:
+async def open_resources(
+    name: str, package: str, settings: ServiceSettings, *, role: str | None = None
+) -> AsyncIterator[Resources]:
     """Open broker, database and stores of the service `name`; close them in reverse order.
 
+    In the database it acts as `role` once that is up to date, if it has one of its own.
     The topics that exist before any project does are created here, so that services may start in any order.
     Raises Unavailable when the database or the broker does not answer within a minute.
     """
     configure(settings.log_level)
-    database = await open_database(settings.database_url, name, package)
+    database = await open_database(settings.database_url, name, package, role=role)
     tracer = Tracer(name, settings.traces)
     principals = Principals.parse(settings.principals.read_text() if settings.principals else "[]")
     try:

@@ -104,9 +104,12 @@ def _migrations(package: str) -> list[tuple[str, str]]:
     return named + sorted((entry.name, entry.read_text()) for entry in own)
 
 
-async def open_database(url: str, schema: str, package: str, *, wait_s: float = 60) -> Database:
+async def open_database(
+    url: str, schema: str, package: str, *, role: str | None = None, wait_s: float = 60
+) -> Database:
     """Connect, create the schema if it is missing, bring it up to date, and return it.
 
+    What is returned acts as `role`, which the migrations made; without one as whom the URL names, the owner.
     Waits up to `wait_s` for a server that is starting; raises Unavailable after that.
     """
     deadline = asyncio.get_running_loop().time() + wait_s
@@ -114,6 +117,9 @@ async def open_database(url: str, schema: str, package: str, *, wait_s: float = 
         try:
             database = Database(await _pool(url, schema), schema)
             await database.migrate(package)
+            if role is not None:
+                await database.close()
+                database = Database(await _pool(url, schema, role), schema)
         except (*_AWAY, Unavailable) as fault:
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(f"PostgreSQL did not answer within {wait_s:.0f} s: {fault!r}") from fault
@@ -122,13 +128,14 @@ async def open_database(url: str, schema: str, package: str, *, wait_s: float = 
             return database
 
 
-async def _pool(url: str, schema: str) -> "asyncpg.Pool[asyncpg.Record]":
+async def _pool(url: str, schema: str, role: str | None = None) -> "asyncpg.Pool[asyncpg.Record]":
+    acting_as = {} if role is None else {"role": role}
     return await asyncpg.create_pool(
         url,
         min_size=1,
         max_size=6,
         init=_readable_json,
-        server_settings={"search_path": schema, "application_name": f"mainstem-{schema}"},
+        server_settings={"search_path": schema, "application_name": f"mainstem-{schema}", **acting_as},
         command_timeout=60,
     )
 

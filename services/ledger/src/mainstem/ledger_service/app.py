@@ -14,7 +14,7 @@ from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.handlers import on_records, publish_steadily
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.settings import Settings
-from mainstem.ledger_service.store import PostgresStore
+from mainstem.ledger_service.store import ROLE, PostgresStore
 from mainstem.runtime import Resources, open_resources, restart_when, run, serve, steadily
 
 
@@ -23,7 +23,8 @@ async def main() -> None:
     settings = Settings()
     secret = Secret.parse(settings.log_secret.read_text())
     witness = Witness(settings.witness_url)
-    async with open_resources("ledger", "mainstem.ledger_service", settings) as resources, aclosing(witness):
+    opened = open_resources("ledger", "mainstem.ledger_service", settings, role=ROLE)
+    async with opened as resources, aclosing(witness):
         store = PostgresStore(resources.database)
         key = read_witness_key(settings.witness_vkey.read_text())
         folder = Folder(settings.log, secret.log_key)

@@ -42,6 +42,8 @@ from mainstem.storage import Database, Transaction, load, load_checkpoint
 SQL = load("mainstem.ledger_service")
 
 SOURCE: Final = "/mainstem/ledger"
+#: As whom the running service acts: it may append, and not change what it archived.
+ROLE: Final = "mainstem_ledger"
 
 _COLUMNS: Final = tuple(field.name for field in fields(Block))
 _values = attrgetter(*_COLUMNS)
