@@ -1,6 +1,7 @@
 """Each single call by which the log is published or the witness remembers fails once, in each way: nothing is lost.
 
-The kernel fails them where `strace` can be used; everywhere they fail where Python makes them.
+The kernel fails them where `strace` can be used; everywhere they fail where Python makes them. A write that is short is
+made so in Python alone: `strace` can only say that it was.
 """
 
 import asyncio

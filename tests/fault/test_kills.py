@@ -1,10 +1,11 @@
-"""Whatever is killed, whenever: the same tables, the same events."""
+"""Whatever is killed, whenever: the same tables, the same events, and a log that was signed as one history."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 from projects.flights.data import Events
+from tests.fault.evidence import checkpoints_held
 from tests.fault.scenario import Killer, Outcome, Run
 
 from mainstem.cli.local.platform import Platform
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.fault]
 KILLS = 60
 
 
-async def test_sixty_kills_change_neither_tables_nor_events(
+async def test_sixty_kills_change_neither_tables_nor_events_nor_what_was_signed(
     undisturbed: Outcome,
     new_platform: Callable[[], AbstractAsyncContextManager[Platform]],
     flights: Mapping[str, Events],
@@ -26,6 +27,7 @@ async def test_sixty_kills_change_neither_tables_nor_events(
         run = Run(platform, flights, killer, KILLS)
         await run.play()
         found = await run.settled(undisturbed)
+        assert await checkpoints_held(platform) >= 10
     assert len(killer.kills) >= 50
     assert {"kafka", "postgres"} <= set(killer.kills)
     assert found.tables == undisturbed.tables

@@ -143,18 +143,18 @@ class Attested:
             raise NoteError(f"it is of the log {found.origin}, not of {self._keys.log.name}")
         return found
 
-    def told(self, name: str, fact: CheckpointPublished) -> list[Fault]:
-        """Check an entry that tells of a checkpoint, and return what is wrong with it."""
+    def told(self, name: str, fact: CheckpointPublished) -> bool:
+        """Tell whether an entry tells of a checkpoint as it was signed; none need be before the first one that was."""
         if self._keys is None:
-            return []
-        before = len(self._faults)
+            return True
         if fact.note is None:
             if self._told:
                 self._faults.append(Fault(name, "it tells of a checkpoint that nobody signed, and those before were"))
-        elif self._signed(name, fact.note, fact.size, fact.root):
-            self._told[fact.size] = name
-        found, self._faults = self._faults[before:], self._faults[:before]
-        return found
+            return not self._told
+        if self._signed(name, fact.note, fact.size, fact.root) is None:
+            return False
+        self._told[fact.size] = name
+        return True
 
     def published(self, first: int, end: int) -> bytes | None:
         """Return the published hashes of the leaves from `first` to before `end`; None unless all are published."""
@@ -187,7 +187,7 @@ class Attested:
             self._runs.append((leaf, leaf, name))
 
     def finish(self, size: int) -> list[Fault]:
-        """Return all that is wrong and was not returned, of an archive with so many entries."""
+        """Return all that is wrong with an archive of so many entries."""
         for first, last, name in self._runs:
             where = name if first == last else f"leaves {first} to {last}"
             self._faults.append(
