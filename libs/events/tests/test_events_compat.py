@@ -53,6 +53,11 @@ def test_only_optional_fields_and_prose_may_change(new: dict[str, Any]) -> None:
         pytest.param(without("note"), ".note: removed", id="removed"),
         pytest.param({**OLD, "required": ["name", "figure", "note"]}, ".note: became required", id="required"),
         pytest.param(
+            changed(note={"type": "string", "default": "none"}),
+            ".note: {'type': 'string', 'default': ''} became {'type': 'string', 'default': 'none'}",
+            id="another default",
+        ),
+        pytest.param(
             {**changed(more={"type": "string"}), "required": ["name", "figure", "more"]},
             ".more: added as required",
             id="added as required",

@@ -5,7 +5,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 #: Words about a schema that change nothing for a reader.
-_PROSE = {"description", "title", "$schema", "$id", "default", "examples"}
+_PROSE = {"description", "title", "$schema", "$id", "examples"}
 #: Words whose content is compared part by part.
 _BRANCHES = ("items", "additionalProperties")
 _ALTERNATIVES = ("anyOf", "prefixItems")
@@ -16,6 +16,7 @@ def incompatibilities(old: Schema, new: Schema) -> list[str]:
     """Return what forbids the change from `old` to `new`; empty when only optional fields were added.
 
     Fields may be added when they are not required. None may be removed, become required or optional, or change type.
+    Nor may its default change: that is how a history reads in which the field is not there yet.
     """
     found: list[str] = []
     _compare(_Pair(old, old), _Pair(new, new), "", found)
