@@ -49,6 +49,7 @@ START_US = parse("2013-05-01T00:00:00.000000Z")
 MODEL, LABEL = "storm", "gusts"
 ONNX, PROFILE = content_id(b"onnx"), content_id(b"profile")
 DATASET, TABLE = content_id(b"manifest"), content_id(b"table")
+STORY_GATE = GateResult(name="auc", passed=True, figure=0.8, limit=0.7, detail="0.8 is at least 0.7")
 CODE, ENVIRONMENT = content_id(b"code"), content_id(b"environment")
 
 
@@ -209,9 +210,8 @@ def perform(story: Story, request: Event, run: str, definition: str, feature_set
     made = {"dataset": DATASET, "onnx": ONNX, "profile": PROFILE, "evidence": {}}
     cause = {"cause": "request"}
     completed = story.followed(f"{run} done", request, RunCompleted(**parts, **made, **cause, requested_by="ben"), "c")
-    gate = GateResult(name="auc", passed=True, figure=0.8, limit=0.7, detail="0.8 is at least 0.7")
     registered = VersionRegistered(
-        **parts, **made, **cause, version=1, builders=["ann", "ben"], gates=[gate], stage="candidate"
+        **parts, **made, **cause, version=1, builders=["ann", "ben"], gates=[STORY_GATE], stage="candidate"
     )
     return story.followed("registered", completed, registered)
 

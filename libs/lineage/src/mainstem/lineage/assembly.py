@@ -16,6 +16,8 @@ from mainstem.lineage.state import Change
 
 #: More than there are relations.
 _RELATIONS: Final = 64
+#: Behind every leaf.
+_NEVER_KNOWN: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +87,46 @@ def assemble(told: Collected, size: int) -> Graph:
 def linked(graph: Graph, ends: Ends) -> Graph:
     """Return a graph with these edges in place of its own: of equal edges one, with the smallest leaf.
 
-    Causation between two nodes is left out where another relation joins them, too.
+    Causation between two nodes is left out from where on another relation joins them; nothing is made of itself.
     """
-    count = max(1, graph.nodes)
-    pairs = ends.sources * count + ends.targets
-    order = np.argsort(pairs * _RELATIONS + ends.relations, kind="stable")
-    pairs, relations, leaves = pairs[order], ends.relations[order], ends.leaves[order]
-    new = np.ones(len(pairs), np.bool_)
-    again = pairs[1:] == pairs[:-1]
-    new[1:] = ~again | ((relations[1:] != relations[:-1]) & (relations[1:] != Relation.LED_TO))
-    first = np.flatnonzero(new)
-    least = np.minimum.reduceat(leaves, first) if len(first) else leaves
-    sources, targets = ends.sources[order][first], ends.targets[order][first]
-    back = np.argsort(targets, kind="stable")
+    once = _once(ends, max(1, graph.nodes))
+    back = np.argsort(once.targets, kind="stable")
     return replace(
         graph,
-        starts=_starts(sources, graph.nodes),
-        targets=targets.astype(np.int32),
-        relations=relations[first],
-        edge_leaves=least,
-        back_starts=_starts(targets, graph.nodes),
-        sources=sources[back].astype(np.int32),
+        starts=_starts(once.sources, graph.nodes),
+        targets=once.targets.astype(np.int32),
+        relations=once.relations,
+        edge_leaves=once.leaves,
+        back_starts=_starts(once.targets, graph.nodes),
+        sources=once.sources[back].astype(np.int32),
         back_edges=back.astype(np.int32),
-        last_leaf=int(least.max(initial=-1)),
+        last_leaf=int(once.leaves.max(initial=-1)),
     )
+
+
+def _once(ends: Ends, nodes: int) -> Ends:
+    """Return each edge once, in the order of sources, targets and relations."""
+    pairs = ends.sources * nodes + ends.targets
+    order = np.argsort(pairs * _RELATIONS + ends.relations)
+    pairs, relations, leaves = pairs[order], ends.relations[order], ends.leaves[order]
+    first = _firsts((pairs[1:] != pairs[:-1]) | (relations[1:] != relations[:-1]), len(pairs))
+    pairs, relations, least = pairs[first], relations[first], _least(leaves, first)
+    of_pair = _firsts(pairs[1:] != pairs[:-1], len(pairs))
+    told = _least(np.where(relations == Relation.LED_TO, _NEVER_KNOWN, least), of_pair)
+    told = np.repeat(told, np.diff(of_pair, append=len(pairs)))
+    sources, targets = pairs // nodes, pairs % nodes
+    keep = (sources != targets) & ((relations != Relation.LED_TO) | (told > least))
+    return Ends(sources[keep], targets[keep], relations[keep], least[keep])
+
+
+def _firsts(changes: Flags, rows: int) -> Longs:
+    """Return the first row of each group, given where neighbours differ."""
+    return np.concatenate([np.zeros(min(1, rows), np.int64), np.flatnonzero(changes) + 1])
+
+
+def _least(leaves: Longs, first: Longs) -> Longs:
+    """Return the smallest leaf of each group."""
+    return np.minimum.reduceat(leaves, first) if len(first) else leaves
 
 
 def _starts(ends: Longs, nodes: int) -> Longs:
@@ -193,8 +211,7 @@ def _resolved(edges: _Edges, aliases: Mapping[bytes, bytes]) -> _Edges:
     table, stands_for = events.take(order), Words.of(b"".join(aliases.values())).take(order)
     sources = _replaced(edges.sources, edges.source_kinds, table, stands_for)
     targets = _replaced(edges.targets, edges.target_kinds, table, stands_for)
-    same = (sources.high == targets.high) & (sources.low == targets.low)
-    return edges._replace(sources=sources, targets=targets).take(np.flatnonzero(~same))
+    return edges._replace(sources=sources, targets=targets)
 
 
 def _replaced(keys: Words, kinds: Bytes, table: Words, stands_for: Words) -> Words:
@@ -250,7 +267,7 @@ def _enter(nodes: _Nodes, keys: Words, kinds: Bytes) -> _Nodes:
 
 
 def _known(nodes: _Nodes, ends: Ends) -> Longs:
-    known = np.where(nodes.leaves < 0, np.iinfo(np.int64).max, nodes.leaves)
+    known = np.where(nodes.leaves < 0, _NEVER_KNOWN, nodes.leaves)
     for rows in (ends.sources, ends.targets):
         np.minimum.at(known, rows, ends.leaves)
     return known
