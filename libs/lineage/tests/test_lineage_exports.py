@@ -200,6 +200,12 @@ def test_every_statement_of_prov_names_the_leaf_and_the_event_that_says_so() -> 
         assert envelope.id == said["mainstem:event"]
 
 
+def test_commands_from_outside_and_names_of_sources_are_no_entities() -> None:
+    events = [said for name, said in WRITTEN.document["entity"].items() if name.startswith("mainstem:event/")]  # type: ignore[attr-defined]
+    assert len(events) == 7
+    assert [said for said in events if "mainstem:leaf" not in said] == []
+
+
 def test_the_chain_is_whole_in_prov_too() -> None:
     back: dict[str, set[str]] = {}
     for name, said in WRITTEN.document.items():

@@ -8,7 +8,8 @@ from libs.lineage.tests.lineage_story import Story, dealt, told
 
 from mainstem.events.catalogue import FACTS
 from mainstem.events.envelope import Envelope, Event, Fact
-from mainstem.lineage import Builder, Graph
+from mainstem.events.frames import Entry
+from mainstem.lineage import Builder, Graph, Relation
 from mainstem.lineage.facts import LEFT_OUT, READERS, Known, read
 from mainstem.testkit.examples import example
 
@@ -100,7 +101,18 @@ def test_rows_and_predictions_say_the_same_a_batch_at_a_time_and_one_by_one() ->
         story.record(f"x{number}", "reading", {"sensor": f"x{number}", "wind": 1.0}, 30 + number)
         story.row(f"y{number}", f"x{number}")
         story.predict(f"z{number}", f"y{number}", version=1 + number % 3)
+    otherwise = [caused_by(entry, story.ids["promoted"].encode()) for entry in story.entries[-3:]]
+    story.entries += otherwise
+    read = graph(story, size=7)
+    assert Relation.LED_TO in read.relations[read.edge_leaves >= len(story.entries) - 2]
     assert same(graph(story, size=7), graph(story, size=len(story.entries), singly=True))
+
+
+def caused_by(entry: Entry, cause: bytes) -> Entry:
+    """Return an event like the one in an entry that has another id and says another cause."""
+    headers = dict(entry.headers)
+    headers |= {"ce_id": (headers["ce_id"] or b"")[::-1], "ce_causationid": cause}
+    return entry._replace(headers=tuple(headers.items()))
 
 
 def graph(story: Story, size: int, *, singly: bool = False) -> Graph:

@@ -14,7 +14,7 @@ from mainstem.lineage.columns import EdgeColumns, NodeColumns, Words
 from mainstem.lineage.matching import Matching
 from mainstem.lineage.nodes import KEY_BYTES
 
-NODES, LEAVES = 12, 30
+NODES, LEAVES = 8, 8
 TOPICS = ["src.a", "src.b"]
 
 Arrow = tuple[int, int, Relation, int]
@@ -212,3 +212,13 @@ def test_a_graph_of_nothing_answers_nothing() -> None:
     assert (graph.nodes, graph.edges, len(questions.impact(graph, bytes(KEY_BYTES)))) == (0, 0, 0)
     assert questions.difference(graph, 0, LEAVES).nodes == {}
     assert graph.unread.below(LEAVES) == 0
+
+
+@pytest.mark.parametrize(("caused", "named", "edges"), [(3, 4, 2), (4, 4, 1), (5, 4, 1)])
+def test_a_cause_is_not_told_again_from_where_on_a_name_says_the_same(caused: int, named: int, edges: int) -> None:
+    world = World([(0, 1, Relation.LED_TO, caused), (0, 1, Relation.DEFINES, named)], {0: 0})
+    graph = build(world)
+    assert graph.edges == edges
+    first = min(caused, named)
+    known = [len(questions.forward(graph.as_of(size), [name(0)])) for size in (first, first + 1)]
+    assert known == [0, 1]

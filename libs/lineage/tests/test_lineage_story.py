@@ -16,7 +16,7 @@ from libs.lineage.tests.lineage_story import (
     told,
 )
 
-from mainstem.events.ids import child_id
+from mainstem.events.ids import child_id, content_id
 from mainstem.lineage import Builder, Graph, Kind, Node, Relation, Sought, given, node, questions
 from mainstem.lineage.given import Labels
 from mainstem.testkit.projects import applied, storms, watched
@@ -267,3 +267,32 @@ def test_what_was_in_force_at_an_instant_depends_on_when_that_is_asked() -> None
     assert questions.state(GRAPH, at(24.5)).production == {}
     assert questions.state(GRAPH, at(25)).activations == {MODEL: STORY.ids["activated"]}
     assert questions.state(GRAPH, at(25)).deployments == {MODEL: STORY.ids["deployed"]}
+
+
+def test_what_two_entries_say_together_is_known_with_the_later_one() -> None:
+    entries = list(STORY.entries)
+    entries.insert(33, entries.pop(28))  # the activation is read after the prediction that it answered
+    builder = Builder()
+    builder.take(0, entries)
+    graph = builder.graph()
+    activation, prediction = of(Kind.ACTIVATION, "activated"), of(Kind.PREDICTION, "p5")
+    for size, expected in ((33, False), (34, True)):
+        behind = questions.backward(graph.as_of(size), [prediction])
+        assert (len(behind.of(Kind.ACTIVATION)) == 1) is expected
+    assert path(graph, activation, prediction) == ["answered prediction"]
+
+
+def test_the_rows_of_another_feature_set_on_the_same_records_are_not_in_the_dataset() -> None:
+    story = told()
+    (at_leaf,) = [
+        leaf for leaf, entry in enumerate(story.entries) if entry.offset == 0 and entry.topic == "evt.feature.gusts"
+    ]
+    row = story.entries[at_leaf]
+    ours, other = story.feature_set.id.encode(), content_id(b"another set").encode()
+    headers = tuple((name, b"f" * 32 if name == "ce_id" else value) for name, value in row.headers)
+    story.entries.append(row._replace(value=(row.value or b"").replace(ours, other), headers=headers))
+    graph = build(story)
+    held = given.rows_in(graph, DATASET, story.feature_set.id, [story.ids["r0"]])
+    assert held.edges.sources.tolist() == [graph.row(Node(Kind.ROW, story.ids["w0"]))]
+    also = given.rows_in(graph, DATASET, other.decode(), [story.ids["r0"]])
+    assert also.edges.sources.tolist() == [graph.row(Node(Kind.ROW, "f" * 32))]
