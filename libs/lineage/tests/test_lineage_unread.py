@@ -10,6 +10,8 @@ from libs.lineage.tests.lineage_story import told
 from mainstem.events.catalogue import FACTS
 from mainstem.events.frames import Entry
 from mainstem.lineage import Builder, Graph, Kind, Node, questions
+from mainstem.lineage.openlineage import Export
+from mainstem.lineage.prov import write
 
 STORY = told()
 
@@ -94,7 +96,7 @@ ENTRIES = st.builds(
     ),
     st.sampled_from(["src.a", "evt.data.a", "evt.feature.a", "tel.prediction.a", "evt.monitoring.window", "\x00", ""]),
     st.integers(0, 2**62),
-    st.integers(-(2**40), 2**40),
+    st.integers(-(2**63), 2**63 - 1),
     BYTES,
     TYPES,
     st.lists(st.tuples(NAMES, BYTES), max_size=6).map(tuple),
@@ -106,6 +108,8 @@ def test_no_entry_is_ever_raised(entries: list[Entry]) -> None:
     graph = build(entries)
     assert graph.read == len(entries)
     assert graph.unread.below(graph.size) <= len(entries)
+    assert set(write(enumerate(entries)).unread) <= set(range(len(entries)))
+    assert list(Export().events(enumerate(entries))) == []
 
 
 def test_leaves_that_go_back_are_refused() -> None:

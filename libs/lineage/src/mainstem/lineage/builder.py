@@ -16,7 +16,7 @@ from mainstem.lineage.graph import Graph, Unread
 from mainstem.lineage.matching import Matching
 from mainstem.lineage.nodes import EVENT_PREFIX, NAMELESS, Edge, Kind, Node, Relation, digest
 from mainstem.lineage.state import Change, change
-from mainstem.lineage.streams import Placed, Streams
+from mainstem.lineage.streams import Placed, Streams, taken_us
 
 _LEFT_OUT: Final = frozenset(fact.TYPE.encode() for fact in LEFT_OUT)
 
@@ -171,4 +171,4 @@ def _recorded_us(placed: Placed) -> int:
     try:
         return parse((placed.headers.get("ce_recordedtime") or b"").decode())
     except ValueError:
-        return placed.entry.timestamp * 1000
+        return taken_us(placed.entry)

@@ -5,6 +5,7 @@ all of it, or those that a closure leads to.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -91,8 +92,10 @@ class _Writer:
 
     def record(self, leaf: int, entry: Entry) -> None:
         """State that a record of a source is there."""
-        at = {f"{PREFIX}:appended": render(entry.timestamp * 1000)}
-        self._node(place(entry.topic, entry.partition, entry.offset), {f"{PREFIX}:leaf": leaf, **at})
+        said: Json = {f"{PREFIX}:leaf": leaf}
+        with suppress(OverflowError):  # an instant that no calendar has is left out
+            said[f"{PREFIX}:appended"] = render(entry.timestamp * 1000)
+        self._node(place(entry.topic, entry.partition, entry.offset), said)
 
     def state(self, statement: _Statement, stands_for: dict[str, Node]) -> None:
         """State what an event says."""

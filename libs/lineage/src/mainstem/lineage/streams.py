@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _RECORD: Final = PREFIXES[Kind.RECORD]
 _ABSENT: Final = b""
+#: From 1970, so that µs fit into 64 bits.
+_FURTHEST_MS: Final = 2**53
 
 
 class Placed(NamedTuple):
@@ -197,6 +199,11 @@ def _decoded(batch: Sequence[Placed], decode: Callable[[bytes], T]) -> tuple[lis
     return found, payloads, unread
 
 
+def taken_us(entry: Entry) -> int:
+    """Return when the broker took an entry (µs since 1970), or the nearest instant that fits into 64 bits."""
+    return max(-_FURTHEST_MS, min(entry.timestamp, _FURTHEST_MS)) * 1000
+
+
 def _said(entry: Entry) -> bytes | None:
     """Return when a source says that it knew a record."""
     for name, value in entry.headers:
@@ -207,7 +214,7 @@ def _said(entry: Entry) -> bytes | None:
 
 def _instants(said: Sequence[bytes | None], entries: Sequence[Entry]) -> Iterable[int]:
     """Return when entries were recorded (µs): as they say it, else when the broker took them."""
-    taken = np.array([entry.timestamp for entry in entries], np.int64) * 1000
+    taken = np.fromiter(map(taken_us, entries), np.int64, len(entries))
     if any(said):
         found = parse_all([text or _ABSENT for text in said])
         taken = np.where(found == NEVER, taken, found)
