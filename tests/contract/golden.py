@@ -25,8 +25,8 @@ from mainstem.ledger_service.domain import entries_of
 from mainstem.ledger_service.store import PostgresStore
 
 HISTORY, TABLES = "history.ndjson", "tables.json"
-#: Families of topics of which the first entries will do.
-_MANY, _FIRST = ("src.", "evt.data.", "evt.feature.", "tel.prediction."), 30
+#: Families of topics of whose partitions the first entries will do.
+_MANY, _FIRST = ("src.", "evt.data.", "evt.feature.", "tel.prediction."), 15
 
 
 async def main() -> None:
@@ -43,12 +43,12 @@ async def main() -> None:
 
 
 async def _entries() -> list[Entry]:
-    found, counts = list[Entry](), Counter[str]()
+    found, counts = list[Entry](), Counter[tuple[str, int]]()
     async with open_archive() as store, store.snapshot() as archive:
         async for block in archive.blocks():
             for entry in entries_of(block):
-                counts[entry.topic] += 1
-                if not entry.topic.startswith(_MANY) or counts[entry.topic] <= _FIRST:
+                counts[entry[:2]] += 1
+                if not entry.topic.startswith(_MANY) or counts[entry[:2]] <= _FIRST:
                     found.append(entry)
     return found
 

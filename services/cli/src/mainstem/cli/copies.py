@@ -28,7 +28,7 @@ ARTIFACTS: Final = "artifact"
 
 _ADDRESS: Final = re.compile(rb"sha256:[0-9a-f]{64}")
 #: Topics of so many entries that name no artifacts but those that others name too.
-_NAME_NONE: Final = ("src.", "evt.data.", "evt.feature.", "tel.prediction.")
+NAME_NONE: Final = ("src.", "evt.data.", "evt.feature.", "tel.prediction.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def export(folder: Path, choice: Choice, *, artifacts: bool) -> Exported:
 
 def addresses(topic: str, frames: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the content addresses that entries of a topic name."""
-    if not topic.startswith(_NAME_NONE):
+    if not topic.startswith(NAME_NONE):
         for frame in frames:
             yield from _ADDRESS.findall(frame)
 

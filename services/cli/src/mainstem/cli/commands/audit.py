@@ -13,12 +13,23 @@ from mainstem.audit.copying import Choice
 from mainstem.audit.verification import Keys, Report
 from mainstem.cli import audit, copies
 from mainstem.cli import replay as rebuilding
+from mainstem.cli.commands import asking
 from mainstem.cli.connection import setting
 from mainstem.cli.folding import foldings
 from mainstem.cli.output import Format, show, tell
 from mainstem.events.errors import Rejected
 
 app = typer.Typer(help="Prove that nothing was changed and that every table follows from the log.")
+
+for name, ask in (
+    ("impact", asking.impact),
+    ("origins", asking.origins),
+    ("absent", asking.absent),
+    ("as-of", asking.as_of),
+    ("diff", asking.diff),
+    ("lineage", asking.lineage),
+):
+    app.command(name)(ask)
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 

@@ -1,0 +1,148 @@
+"""`mainstem audit impact | origins | absent | as-of | diff | lineage`: what follows from the entries of the log."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mainstem.cli import ancestry
+from mainstem.cli.connection import setting
+from mainstem.cli.copies import ARTIFACTS
+from mainstem.cli.output import Format
+from mainstem.events.errors import Rejected
+from mainstem.lineage import openlineage, prov, questions
+
+Log = Annotated[Path | None, typer.Option("--log", help="A copy of the log; without it the platform's own archive.")]
+Store = Annotated[
+    Path | None, typer.Option("--artifacts", help="Folder of artifacts; without it the copy's, or the platform's.")
+]
+Size = Annotated[int | None, typer.Option("--size", min=0, help="By what the first so many leaves say.")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+Names = Annotated[
+    list[str], typer.Argument(help="Places (topic/partition/offset), versions (model/3), content addresses, or ids.")
+]
+
+_SHOWN = 8
+
+
+class Vocabulary(StrEnum):
+    """In whose words lineage is written."""
+
+    OPENLINEAGE = "openlineage"
+    PROV = "prov"
+
+
+def impact(
+    names: Names, log: Log = None, artifacts: Store = None, size: Size = None, output: Output = Format.TABLE
+) -> None:
+    """List what these went into: rows, datasets, versions, decisions, predictions, alerts."""
+    known = _read(log, artifacts, size)
+    nodes = [ancestry.find(known.graph, name) for name in names]
+    _tell(ancestry.reached(known, questions.forward(known.graph, nodes)), output)
+
+
+def origins(
+    names: Names, log: Log = None, artifacts: Store = None, size: Size = None, output: Output = Format.TABLE
+) -> None:
+    """List what these were made of, back to the records of sources."""
+    known = _read(log, artifacts, size)
+    nodes = [ancestry.find(known.graph, name) for name in names]
+    _tell(ancestry.reached(known, questions.backward(known.graph, nodes)), output)
+
+
+def absent(
+    name: Annotated[str, typer.Argument(help="What is asked about: a version (model/3), an address, an id.")],
+    prefix: Annotated[
+        str, typer.Argument(help="What is not to be behind it: how its topic or name begins, src.orders.")
+    ],
+    log: Log = None,
+    artifacts: Store = None,
+    size: Size = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell whether nothing of a source, or of another origin, is behind something; exit code 1 when it is."""
+    found = ancestry.absent(_read(log, artifacts, size), name, prefix)
+    _tell(found, output)
+    if not found["absent"]:
+        raise typer.Exit(1)
+
+
+def as_of(
+    log: Log = None,
+    artifacts: Store = None,
+    size: Size = None,
+    at: Annotated[
+        str | None, typer.Option(help="What was in force at a moment, RFC 3339, as far as it is known.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell which definitions, versions, deployments were in force and which alerts open, as was known then."""
+    _tell(ancestry.in_force(_read(log, artifacts, size).graph, at), output)
+
+
+def diff(
+    before: Annotated[int, typer.Argument(min=0, help="Size of the log at the first moment.")],
+    after: Annotated[int, typer.Argument(min=0, help="Size at the second.")],
+    log: Log = None,
+    artifacts: Store = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell what the leaves between two sizes of the log brought, and what they put in force."""
+    _tell(ancestry.difference(_read(log, artifacts, None).graph, before, after), output)
+
+
+def lineage(
+    vocabulary: Annotated[Vocabulary, typer.Argument(help="In whose words.")],
+    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    log: Log = None,
+) -> None:
+    """Write lineage for other programs: OpenLineage events, a line each, or a PROV-JSON document."""
+    placed = asyncio.run(ancestry.entries(log, many=vocabulary is Vocabulary.PROV))
+    if vocabulary is Vocabulary.PROV:
+        text = json.dumps(prov.write(placed).document)
+    else:
+        text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed))
+    file.write_text(text, encoding="utf-8")
+    typer.echo(f"{file}: {len(text):,} characters", err=True)
+
+
+def _read(log: Path | None, artifacts: Path | None, size: int | None) -> ancestry.Ancestry:
+    store = artifacts or Path(setting("MAINSTEM_ARTIFACTS") if log is None else log / ARTIFACTS)
+    known = asyncio.run(ancestry.read(log, store))
+    if size is None:
+        return known
+    try:
+        return ancestry.Ancestry(known.graph.as_of(size), known.closed)
+    except ValueError as fault:
+        raise Rejected(str(fault)) from fault
+
+
+def _tell(found: Mapping[str, Any], output: Format) -> None:
+    if output is Format.TABLE:
+        typer.echo("\n".join(_lines(found, "")))
+    else:
+        typer.echo(json.dumps(found, indent=2 if output is Format.JSON else None))
+
+
+def _lines(found: Mapping[str, Any], indent: str) -> Iterator[str]:
+    width = max(map(len, found), default=0) + 2
+    for name, value in found.items():
+        if isinstance(value, Mapping) and set(value) == {"count", "first"}:
+            first = ", ".join(value["first"][:_SHOWN])
+            yield f"{indent}{name:<{width}}{value['count']}  {first}{' …' if value['count'] > _SHOWN else ''}"
+        elif isinstance(value, Mapping):
+            yield f"{indent}{name}{'' if value else '  none'}"
+            yield from _lines(value, f"{indent}  ")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield f"{indent}{name}"
+            yield from (f"{indent}  {_edge(one)}" for one in value)
+        else:
+            yield f"{indent}{name:<{width}}{', '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def _edge(one: Mapping[str, Any]) -> str:
+    return f"{one['from']} {one['relation']} {one['to']}  (leaf {one['leaf']})"

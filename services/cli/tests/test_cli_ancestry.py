@@ -1,0 +1,119 @@
+"""What follows from a history: what went into what, what was known when, and what was never used."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prov.model import ProvDocument
+from tests.contract.golden import HISTORY, read
+from typer.testing import CliRunner
+
+from mainstem.audit.copying import Choice, Copy
+from mainstem.cli.main import app
+from mainstem.events.catalogue import header
+from mainstem.events.frames import Entry, frame
+from mainstem.ledger import Frontier, leaf_hashes
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.entry import entry_of
+from mainstem.ledger.note import Note
+from mainstem.testkit.cosigner import LOG, WITNESS
+
+GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "golden" / "0.1.0" / HISTORY
+
+
+@pytest.fixture(scope="module")
+def history() -> list[Entry]:
+    return list(read(GOLDEN))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, history: list[Entry]) -> Path:
+    """Return a copy of a history in which two versions were trained and one answers; no platform runs."""
+    frames = [frame(entry) for entry in history]
+    tree = Frontier().append(leaf_hashes(map(entry_of, frames)))
+    text = Checkpoint(LOG.name, tree.size, tree.root()).text()
+    folder = tmp_path_factory.mktemp("copy") / "copy"
+    copy = Copy(folder, Note(text, (LOG.sign(text), WITNESS.cosign(text, 1_700_000_000))), Choice(range(tree.size)))
+    for entry, data in zip(history, frames, strict=True):
+        copy.take(entry.topic, [data], leaf_hashes([entry_of(data)]))
+    copy.finish()
+    return folder
+
+
+async def command(*arguments: object) -> tuple[int, str]:
+    # A command runs its own loop, so it runs in a thread of its own.
+    result = await asyncio.to_thread(CliRunner().invoke, app, [str(each) for each in arguments])
+    return result.exit_code, result.stdout
+
+
+async def ask(copy: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
+    code, said = await command("audit", *arguments, "--log", copy, "-o", "json")
+    return code, json.loads(said)
+
+
+def leaf_of(history: list[Entry], kind: str) -> int:
+    return next(leaf for leaf, entry in enumerate(history) if header(entry, "ce_type") == kind.encode())
+
+
+async def test_what_a_record_went_into_is_followed_to_the_row(copy: Path, history: list[Entry]) -> None:
+    rows = {header(entry, "ce_causationid") for entry in history if entry.topic == "evt.feature.strain"}
+    origins = [header(entry, "ce_origin") for entry in history if header(entry, "ce_id") in rows]
+    code, found = await ask(copy, "impact", (origins[0] or b"").decode())
+    assert code == 0
+    assert found["kinds"]["accepted"]["count"] == found["kinds"]["row"]["count"] == 1
+    assert (found["withheld"], found["unread"]) == (0, {})
+    assert found["datasets_without_rows"] != []  # the copy has no artifacts
+
+
+async def test_what_a_version_was_made_of_goes_back_to_dataset_run_and_definition(copy: Path) -> None:
+    _, found = await ask(copy, "origins", "wear/1")
+    assert {"run", "dataset", "definition", "artifact"} <= found["kinds"].keys()
+    assert found["kinds"]["run"]["count"] == found["kinds"]["dataset"]["count"] == 1
+
+
+async def test_an_approval_leads_to_the_deployment_and_the_answers(copy: Path) -> None:
+    _, found = await ask(copy, "impact", "wear/1")
+    assert {"approval", "promotion", "deployment", "activation", "prediction"} <= found["kinds"].keys()
+    assert found["kinds"]["prediction"]["count"] == 3
+
+
+async def test_what_is_not_behind_a_version_is_told_and_how_much_that_proves(copy: Path) -> None:
+    code, found = await ask(copy, "absent", "wear/1", "src.weather")
+    assert (code, found["absent"]) == (0, True)
+    assert not found["proven"]  # the tables of its datasets are not in the copy
+    code, said = await command("audit", "absent", "wear/1", "sha256:", "--log", copy)
+    assert code == 1
+    assert "absent" in said
+
+
+async def test_what_was_in_force_is_told_as_it_was_known(copy: Path, history: list[Entry]) -> None:
+    promoted = leaf_of(history, "mainstem.registry.version_promoted.v1")
+    _, before = await ask(copy, "as-of", "--size", promoted)
+    _, after = await ask(copy, "as-of", "--size", promoted + 1)
+    assert (before["production"], after["production"]) == ({}, {"wear": "1"})
+    _, then = await ask(copy, "as-of", "--at", "2024-03-02T00:00:00Z")
+    assert (then["production"], list(then["definitions"])) == ({}, ["harbour"])
+
+
+async def test_the_difference_of_two_sizes_names_what_came(copy: Path, history: list[Entry]) -> None:
+    promoted = leaf_of(history, "mainstem.registry.version_promoted.v1")
+    _, found = await ask(copy, "diff", promoted, promoted + 1)
+    assert found["nodes"]["promotion"]["count"] == 1
+    assert (found["in_force_before"]["production"], found["in_force_after"]["production"]) == ({}, {"wear": "1"})
+
+
+async def test_lineage_is_written_for_other_programs(copy: Path, tmp_path: Path) -> None:
+    for vocabulary in ("openlineage", "prov"):
+        assert (await command("audit", "lineage", vocabulary, tmp_path / vocabulary, "--log", copy))[0] == 0
+    events = [json.loads(line) for line in (tmp_path / "openlineage").read_text().splitlines()]
+    assert {"START", "COMPLETE"} <= {event.get("eventType") for event in events}
+    document = ProvDocument.deserialize(tmp_path / "prov", format="json")
+    assert len(document.get_records()) > 100
+
+
+async def test_what_nothing_speaks_of_is_refused_with_what_may_be_named(copy: Path) -> None:
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "impact", "wear/9", "--log", str(copy)])
+    assert result.exit_code == 1
+    assert "speaks of 'wear/9'; name a place" in " ".join(result.output.split())
