@@ -121,7 +121,25 @@ STEPS: Final = {
     "mainstem dataset list": Step(
         said("[0-9a-f]{12} ", "built +arrival_delay +flight_delay +2013-01-28T00:00:00", " 22716 ")
     ),
+    "mainstem audit export log-copy --artifacts": Step(said(r"size +\d{6}\n", r"withheld +0\n", r"artifacts +\d+\n")),
     "mainstem down": Step(lambda out: out == ""),
+    "mainstem audit verify log-copy --log-key .mainstem/keys/log.vkey --witness-key .mainstem/keys/witness.vkey": Step(
+        said(r"size +\d{6}\n", "cosigned by +mainstem.local/witness\n", r"entries +\d{6} read, 0 withheld\n", "holds\n")
+    ),
+    "mainstem audit prove log-copy 1000 > entry.proof": Step(lambda out: out == ""),
+    "python third_party.py log-copy .mainstem/keys/log.vkey .mainstem/keys/witness.vkey": Step(
+        said(r"^\d{6} entries, 1000 inclusion and 200 consistency proofs: accepted")
+    ),
+    "mainstem audit origins arrival_delay/1 --log log-copy": Step(
+        said("record +", "accepted +", "row +", "dataset +1 ", "run +")
+    ),
+    "mainstem audit impact arrival_delay/1 --log log-copy": Step(
+        said("approval +1 ", "deployment +1 ", "prediction +")
+    ),
+    "mainstem audit absent arrival_delay/1 src.harbour --log log-copy": Step(said("absent +True\n", "proven +True\n")),
+    "mainstem audit as-of --at 2013-01-30T00:00:00Z --log log-copy": Step(said("production\n +arrival_delay +1\n")),
+    "mainstem audit diff 100000 120000 --log log-copy": Step(said("nodes\n", "accepted +", "edges\n")),
+    "mainstem audit lineage openlineage lineage.ndjson --log log-copy": Step(lambda out: out == ""),
 }
 
 
