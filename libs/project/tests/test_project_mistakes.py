@@ -55,6 +55,9 @@ def said(folder: Path, **changes: tuple[str, str]) -> str:
             "features.py:9: worth: two streams are named basket; rena",
         ),
         ("class worth: pass", "features.py:9: worth: the class worth is not a feature; assign a column"),
+        ("import os as worth", "features.py:9: worth: the module os (import it above the class) is not a feature"),
+        ("from os.path import join as worth", "features.py:9: worth: the function join is not a feature"),
+        ("async def worth(self): return 5", "features.py:9: worth: the function worth is not a feature"),
         ("def worth(self): return 5", "features.py:9: worth: the function worth is not a feature; assign a column"),
     ],
 )

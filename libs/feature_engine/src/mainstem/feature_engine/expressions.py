@@ -6,7 +6,7 @@ Nothing is checked while a declaration is written, so that every complaint can n
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import Repr
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
 from mainstem.feature_engine.calls import Uncalled, written
@@ -357,6 +357,8 @@ def shown(value: object) -> str:
 def _python(value: object) -> str:
     if isinstance(value, FunctionType | type):
         return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__} (import it above the class)"
     return _SHORT.repr(value)
 
 

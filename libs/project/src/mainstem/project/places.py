@@ -26,8 +26,12 @@ class Place:
             return line_of(self.file.read_text(encoding="utf-8"), (name,))
         names = [node for node in ast.walk(self.declared) if isinstance(node, ast.Name) and node.id == name]
         said = [node.lineno for node in names if isinstance(node.ctx, ast.Store)]
-        blocks = [node for node in self.declared.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        said += [node.lineno for node in blocks if node.name == name]
+        for node in self.declared.body:
+            match node:
+                case ast.FunctionDef(called) | ast.AsyncFunctionDef(called) | ast.ClassDef(called) if called == name:
+                    said.append(node.lineno)
+                case ast.Import(aliases) | ast.ImportFrom(_, aliases) if name in map(_bound, aliases):
+                    said.append(node.lineno)
         decorators = [node.lineno for node in self.declared.decorator_list]
         return max(said, default=min(decorators, default=self.declared.lineno))
 
@@ -144,3 +148,8 @@ def _keys_twice(found: ast.Module) -> Iterator[tuple[str, int]]:
                 if key.value in seen:
                     yield f"the key {key.value!r} is written twice, and only the last would count", key.lineno
                 seen.add(key.value)
+
+
+def _bound(alias: ast.alias) -> str:
+    """Return the name that an import binds."""
+    return alias.asname or alias.name.partition(".")[0]
