@@ -108,7 +108,7 @@ STEPS: Final = {
     "mainstem audit verify": Step(said(r"size +\d{6}\n", r"checkpoints +\d+\n", "verdict +holds\n")),
     "mainstem audit replay": Step(all_equal, eventually=True),
     "mainstem prediction explain ID": Step(
-        said("PREDICTION", "FEATURE ROW", "SOURCE RECORD", "TRAINING RUN", "APPROVAL", "LABEL", "GAPS  none"),
+        said("ANSWER", "the same bits", "source record", "approved by", "truth +(true|false)", "CONTRADICTIONS  none"),
         eventually=True,
         given=("ID", "python subscribe.py", r"[0-9a-f]{32}(?= mainstem\.serving\.predicted\.v1 2013-01-2)"),
     ),

@@ -81,7 +81,7 @@ async def examples(prediction: str) -> dict[str, list[str]]:
 def _chain(story: Mapping[str, Any]) -> list[str]:
     """Return the links of a prediction's story with their leaves in the ledger's tree, and what is missing."""
     links = " ← ".join(f"{link['name']} {link['leaf']:,}" for link in story["links"])
-    return [links, "gaps: " + ("; ".join(story["gaps"]) or "none")]
+    return [links, "not told: " + (", ".join(story["gaps"]) or "nothing")]
 
 
 async def mainstem(*arguments: str) -> Output:

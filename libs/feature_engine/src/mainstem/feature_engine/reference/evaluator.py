@@ -98,16 +98,16 @@ class Reference:
         return sorted(found, key=lambda contribution: contribution.event_time_us)
 
     def _contributions(self, part: Mapping[str, object], moment: _Moment) -> Iterator[Contribution]:
-        record = moment.record
+        record, words = moment.record, wording(part)
         if "aggregate" not in part:
             column = exact(part, self._types[self._spine])
             value = column.natural(column.read(record.columns))
-            yield Contribution(wording(part), record.place, record.event_time_us, value)
+            yield Contribution(words, record.place, record.event_time_us, value)
         elif not moment.too_late:
             each, records = self._aggregates[_address(part)]
             for item in records.under(each, text(record.columns.get(each.at)), record.event_time_us):
                 value = each.value.natural(each.stored(item))
-                yield Contribution(wording(part), item[2].record.place, item[0], value)
+                yield Contribution(words, item[2].record.place, item[0], value)
 
     def _moment(self, record: Applied) -> _Moment:
         if record.stream != self._spine:

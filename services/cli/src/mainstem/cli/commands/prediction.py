@@ -1,61 +1,158 @@
-"""`mainstem prediction explain`: an answer and everything it rests on, each link with its place in the archive."""
+"""`mainstem prediction explain | replay`: an answer and everything it rests on, and the same answer once more."""
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mainstem.cli import prediction
-from mainstem.cli.archive import open_archive
-from mainstem.cli.output import Format
+from mainstem.cli.evidence import bundle as packing
+from mainstem.cli.evidence.explaining import explain as story_of
+from mainstem.cli.evidence.explaining import find
+from mainstem.cli.evidence.opening import artifacts_of, opened
+from mainstem.cli.evidence.page import page
+from mainstem.cli.evidence.replaying import Replay, Replayed, here
+from mainstem.cli.evidence.story import Story
+from mainstem.cli.evidence.trial import Explained, explain_many, replay_many
+from mainstem.cli.output import Format, show, tell
 
-app = typer.Typer(help="Explain an answer from the log.")
+app = typer.Typer(help="Explain an answer from the log, and give it again.")
+
+Id = Annotated[
+    str | None, typer.Argument(help="Event id of the prediction, or its first eight digits.", show_default=False)
+]
+Copied = Annotated[
+    Path | None, typer.Option("--log", help="A copy of the log (`audit export`); without it the platform's archive.")
+]
+Sample = Annotated[int | None, typer.Option(min=1, help="So many predictions chosen by chance, in the place of an id.")]
+Seed = Annotated[int, typer.Option(help="Chooses them; the same seed, the same predictions.")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+
+_SHOWN = 20
 
 
 @app.callback()
 def group() -> None:
-    """Explain an answer from the log."""
+    """Explain an answer from the log, and give it again."""
 
 
 @app.command()
 def explain(
-    prediction_id: Annotated[str, typer.Argument(help="Event id of the prediction, or its first eight digits.")],
-    output: Annotated[Format, typer.Option("-o", "--output", help="How to print.")] = Format.TABLE,
+    prediction_id: Id = None,
+    log: Copied = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write story, entries and proofs to this file, for others to check.")
+    ] = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    output: Output = Format.TABLE,
 ) -> None:
-    """Walk from a prediction to its inputs, its source, its model's history and its label; name what is missing."""
-    story = asyncio.run(_explain(prediction_id))
-    if output is Format.JSON:
-        typer.echo(json.dumps(asdict(story), indent=2))
+    """Tell where an answer comes from and what became of it: inputs, records, model, decisions, state, outcome, proofs.
+
+    What cannot be told has its reason. Exit code 1 when something contradicts the answer.
+    """
+    if sample is not None:
+        _needs_one(prediction_id, sample)
+        _tell_explained(asyncio.run(_explain_many(log, sample, seed)), output)
+        return
+    story = asyncio.run(_explain(_needs_one(prediction_id, sample), log, bundle))
+    if output is Format.TABLE:
+        typer.echo("\n".join(page(story)))
     else:
-        typer.echo("\n".join(_page(story)))
+        typer.echo(json.dumps(story.document(), indent=2 if output is Format.JSON else None))
+    if story.faults:
+        raise typer.Exit(1)
 
 
-async def _explain(prediction_id: str) -> prediction.Explanation:
-    async with open_archive() as store:
-        return await prediction.explain(store, prediction_id)
+@app.command()
+def replay(
+    prediction_id: Id = None,
+    log: Copied = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Folder with the model; without it that of the copy, or the platform's.")
+    ] = None,
+    sample: Sample = None,
+    seed: Seed = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """Run the archived model on the archived inputs and compare bits; exit code 1 when they are others."""
+    replayer = Replay(artifacts_of(log, artifacts))
+    wanted = _needs_one(prediction_id, sample)
+    replayed = asyncio.run(
+        _replay(wanted, log, replayer) if sample is None else _replay_many(log, replayer, sample, seed)
+    )
+    if sample is None:
+        _tell_one(replayed[0], output)
+    else:
+        _tell_replayed(replayed, output)
+    if not all(each.equal for each in replayed):
+        raise typer.Exit(1)
 
 
-def _page(story: prediction.Explanation) -> Iterator[str]:
-    for link in story.links:
-        yield f"{link.name.upper()}  {link.topic}/{link.partition}/{link.offset}  leaf {link.leaf}"
-        yield f"  event id             {link.event_id or '(none)'}"
-        yield f"  recorded             {link.recorded or '(by the broker)'}"
-        yield from _fields(link.says, "  ")
-        yield ""
-    yield "GAPS" if story.gaps else "GAPS  none"
-    yield from (f"  {gap}" for gap in story.gaps)
+def _needs_one(prediction_id: str | None, sample: int | None) -> str:
+    if (prediction_id is None) == (sample is None):
+        raise typer.BadParameter("give the id of a prediction, or --sample with how many")
+    return prediction_id or ""
 
 
-def _fields(says: Mapping[str, object], indent: str) -> Iterator[str]:
-    for name, value in says.items():
-        if isinstance(value, dict) and value:
-            yield f"{indent}{name}"
-            yield from _fields(value, f"{indent}  ")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            yield f"{indent}{name}"
-            yield from (f"{indent}  {json.dumps(item)}" for item in value)
-        else:
-            yield f"{indent}{name:<20} {value}"
+async def _explain(prediction_id: str, log: Path | None, file: Path | None) -> Story:
+    async with opened(log) as archive:
+        story = await story_of(archive, prediction_id)
+        if file is not None:
+            packing.save(await packing.bundle(archive, story), file)
+        return story
+
+
+async def _explain_many(log: Path | None, count: int, seed: int) -> Explained:
+    async with opened(log) as archive:
+        return await explain_many(archive, count, seed)
+
+
+async def _replay(prediction_id: str, log: Path | None, replayer: Replay) -> Sequence[Replayed]:
+    async with opened(log) as archive:
+        return [replayer.run(await find(archive, prediction_id))]
+
+
+async def _replay_many(log: Path | None, replayer: Replay, count: int, seed: int) -> Sequence[Replayed]:
+    async with opened(log) as archive:
+        return await replay_many(archive, replayer, count, seed)
+
+
+def _tell_explained(explained: Explained, output: Format) -> None:
+    facts: dict[str, object] = {
+        "explained": explained.stories,
+        "p50_ms": explained.milliseconds(0.5),
+        "p99_ms": explained.milliseconds(0.99),
+        "empty": len(explained.empty),
+        "contradictions": len(explained.faults),
+        **{f"not_told_{name}": count for name, count in explained.gaps.most_common()},
+    }
+    _show(facts, output)
+    for line in [*explained.empty, *explained.faults][:_SHOWN]:
+        typer.echo(line, err=True)
+    if not explained.holds:
+        raise typer.Exit(1)
+
+
+def _tell_one(replayed: Replayed, output: Format) -> None:
+    answer = {name: getattr(replayed, name) for name in ("prediction", "leaf", "model", "version", "onnx")}
+    bits = {"served": replayed.served, "replayed": replayed.replayed, "equal": replayed.equal, "ulps": replayed.ulps}
+    _show({**answer, **bits, **here()}, output)
+
+
+def _tell_replayed(replayed: Sequence[Replayed], output: Format) -> None:
+    differing = [each for each in replayed if not each.equal]
+    models = len({each.onnx for each in replayed})
+    counts = {"replayed": len(replayed), "models": models, "equal": len(replayed) - len(differing)}
+    _show({**counts, "differing": len(differing), **here()}, output)
+    for each in differing[:_SHOWN]:
+        typer.echo(f"{each.prediction}: {each.served} was served, {each.replayed} is {each.ulps} ulp from it", err=True)
+
+
+def _show(facts: dict[str, object], output: Format) -> None:
+    if output is Format.TABLE:
+        tell(facts)
+    else:
+        show([facts], output)

@@ -1,0 +1,98 @@
+"""The ledger's database as an archive, beside services that run or not; what is not indexed there is searched."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import orjson
+
+from mainstem.audit.log import Log
+from mainstem.cli.connection import setting
+from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle
+from mainstem.cli.evidence.columns import Columns, Gathering
+from mainstem.cli.evidence.copied import LogProofs
+from mainstem.cli.progress import bar
+from mainstem.events.data import RecordAccepted
+from mainstem.events.frames import unframe
+from mainstem.feature_engine import CompiledSet
+from mainstem.ledger_service.domain import Placed, entries_of, frames_of
+from mainstem.ledger_service.store import PostgresStore
+
+
+class Stored:
+    """Keeps the promises of `Archive` by the blocks of the ledger, and proves by the log that it publishes."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._chronicle: Chronicle | None = None
+        self._columns: dict[str, Columns] = {}
+
+    async def with_id(self, event_id: str) -> list[Placed]:
+        """See `Archive`."""
+        return await self._store.with_id(event_id)
+
+    async def with_id_prefix(self, prefix: str, family: str) -> list[Placed]:
+        """See `Archive`."""
+        return await self._store.with_id_prefix(prefix, family)
+
+    async def at(self, topic: str, part: int, offset: int) -> Placed | None:
+        """See `Archive`."""
+        return await self._store.at(topic, part, offset)
+
+    async def chronicle(self) -> Chronicle:
+        """See `Archive`."""
+        if self._chronicle is None:
+            self._chronicle = Chronicle([each async for batch in self._entries(HISTORY) for each in batch])
+        return self._chronicle
+
+    async def keyed(self, source: str, column: str, value: object) -> list[Placed]:
+        """See `Archive`. Every record of the source is looked through; only those that hold the text are read."""
+        needle, found = orjson.dumps(value), list[Placed]()
+        async with self._store.snapshot() as archive:
+            async for block in archive.blocks([RecordAccepted.TOPIC.format(source=source)]):
+                found += [
+                    Placed(block.first_leaf + place, unframe(frame))
+                    for place, frame in enumerate(frames_of(block))
+                    if needle in frame
+                ]
+        return found
+
+    async def columns(self, compiled: CompiledSet, spine: Placed) -> Columns:
+        """See `Archive`. The log is read from its beginning until the spine record was applied."""
+        found = self._columns.get(compiled.id)
+        if found is None or found.streams[compiled.spine].row_of(spine.leaf) is None:
+            found = self._columns[compiled.id] = await self._gather(compiled, spine.leaf)
+        return found
+
+    async def frames(self, leaves: Sequence[int]) -> list[bytes]:
+        """See `Archive`."""
+        return [frame for leaf in leaves for frame in await self._store.frames(leaf, leaf + 1)]
+
+    async def predictions(self) -> Sequence[int]:
+        """See `Archive`."""
+        async with self._store.snapshot() as archive:
+            return [
+                block.first_leaf + place
+                async for block in archive.blocks([f"{PREDICTIONS}*"])
+                for place in range(block.count)
+            ]
+
+    def proofs(self) -> LogProofs:
+        """See `Archive`."""
+        return LogProofs(Log(Path(setting("MAINSTEM_LOG"))))
+
+    async def _gather(self, compiled: CompiledSet, leaf: int) -> Columns:
+        gathering = Gathering(compiled)
+        async with self._store.snapshot() as archive:
+            total = await archive.count(gathering.topics)
+        with bar(f"reading the records of {compiled.label}", total) as advance:
+            async for batch in self._entries(gathering.topics):
+                gathering.take(batch)
+                advance(len(batch))
+                if gathering.has(leaf):
+                    break
+        return gathering.finish()
+
+    async def _entries(self, topics: Sequence[str]) -> AsyncIterator[list[Placed]]:
+        async with self._store.snapshot() as archive:
+            async for block in archive.blocks(topics):
+                yield [Placed(block.first_leaf + place, entry) for place, entry in enumerate(entries_of(block))]

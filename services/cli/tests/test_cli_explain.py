@@ -1,0 +1,231 @@
+"""An answer is explained from a copy of the log or from the ledger's database, and what is missing has its reason."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from services.cli.tests.told_story import FLIGHT, Changes, Story, onnx, project, story
+from typer.testing import CliRunner, Result
+
+from mainstem.cli.archive import open_schema
+from mainstem.cli.evidence.archive import Archive
+from mainstem.cli.evidence.copied import Copy
+from mainstem.cli.evidence.explaining import explain
+from mainstem.cli.evidence.stored import Stored
+from mainstem.cli.evidence.story import FIELDS
+from mainstem.cli.evidence.story import Story as Explained
+from mainstem.cli.evidence.trial import empty_fields
+from mainstem.cli.main import app
+from mainstem.events.envelope import Fact
+from mainstem.events.errors import Rejected
+from mainstem.events.ids import content_id
+from mainstem.ledger_service.store import PostgresStore
+
+
+@asynccontextmanager
+async def stored(database_url: str, told: Story) -> AsyncIterator[PostgresStore]:
+    """Lend the archive of a log in a database."""
+    async with open_schema(database_url, "ledger", "mainstem.ledger_service") as database:
+        store = PostgresStore(database)
+        for entry in told.entries:  # at once they would stand partition by partition
+            await store.archive([entry])
+        yield store
+
+
+async def explained(folder: Path, changes: Changes | None = None) -> Explained:
+    """Return the story that a copy tells of the answer."""
+    told = story(changes)
+    return await explain(Copy(told.copy_to(folder / "copy")), told.ids["prediction"][:8])
+
+
+def said(found: Explained, name: str) -> dict[str, object]:
+    """Return all that is stated of a field."""
+    return {key: value for one in found.statements[name] for key, value in {**one.says, **one.derived}.items()}
+
+
+async def test_every_field_is_told_or_has_its_reason_and_nothing_contradicts(tmp_path: Path) -> None:
+    found = await explained(tmp_path)
+    assert (found.faults, empty_fields(found)) == ([], [])
+    assert list(found.gaps) == ["trace"]
+    assert len(FIELDS) >= 25
+
+
+async def test_the_story_leads_from_the_answer_to_source_decision_and_truth(tmp_path: Path) -> None:
+    found = await explained(tmp_path)
+    assert said(found, "accepted_record")["ce_origin"] == "src.flight_departed/0/20"
+    assert said(found, "source_record")["place"] == "src.flight_departed/0/20"
+    assert said(found, "project")["definition/charter/owners"] == project().charter.owners.model_dump()
+    assert said(found, "approval")["approved_by"] == "ann"
+    assert said(found, "rollback") == {"replaces": 1}
+    assert said(found, "environment")["environment"] == "sha256:e"
+    assert said(found, "outcome")["truth"] is True
+    assert said(found, "checkpoint")["signed_by"] == ["example.com/log", "example.com/witness"]
+
+
+async def test_drift_and_alerts_are_those_that_were_known_then(tmp_path: Path) -> None:
+    found = await explained(tmp_path)
+    assert said(found, "drift")["ce_recordedtime"] == "2013-05-01T01:00:00.000000Z"
+    assert [one.says["alert"] for one in found.statements["alerts"]] == ["alert"]
+
+
+async def test_the_records_behind_each_value_give_it_again_and_later_ones_are_not_among_them(tmp_path: Path) -> None:
+    told = story()
+    found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
+    features = {one["name"]: one for one in said(found, "records")["features"]}  # type: ignore[attr-defined]
+    assert all(one["equal"] for one in features.values())
+    assert features["origin_deps_1h"]["count"] == 1  # its own record alone says where it leaves from
+    assert features["carrier_late_24h"]["count"] == 26  # 30 arrivals, 5 of them without a delay, and its own record
+    (last,) = [
+        each for records in features["tail_last"]["records"].values() for each in records if each["value"] != "N1"
+    ]
+    assert told.entries[last["leaf"]].value is not None
+    assert last["source"] == "src.flight_arrived/0/29"
+
+
+@pytest.mark.real
+async def test_the_database_tells_the_same_story_as_a_copy(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = story()
+    told.copy_to(tmp_path / "copy")
+    monkeypatch.setenv("MAINSTEM_LOG", str(tmp_path / "copy"))
+    async with stored(database_url, told) as store:
+        archives: list[Archive] = [Stored(store), Copy(tmp_path / "copy")]
+        documents = [(await explain(archive, told.ids["prediction"])).document() for archive in archives]
+    assert documents[0] == documents[1]
+
+
+@pytest.mark.parametrize(
+    ("without", "field", "reason"),
+    [
+        ("activation", "activation", "no activation in effect"),
+        ("approval", "approval", "none is in the archive"),
+        ("dataset", "dataset", "the dataset of run run-2"),
+        ("deployment", "deployment", "the deployment that was activated"),
+        ("journal", "outcome", ""),
+        ("project", "features", "no definition with feature set"),
+        ("promotion", "rollback", "no promotion"),
+        ("receipt", "receipts", "the ledger issued no receipt"),
+        ("registration", "gates", "the registration of version 2"),
+        ("request", "request", "the request of run run-2"),
+        ("row", "row", "is not in the archive"),
+        ("run", "run", "run run-2 is not in the archive"),
+        ("window", "drift", "the first of 1 was judged later"),
+        (f"flight_departed {FLIGHT}", "accepted_record", "is not in the archive"),
+        (f"flight_arrived {FLIGHT}", "outcome", "no record of flight_arrived with flight"),
+    ],
+)
+async def test_what_is_missing_has_its_reason(tmp_path: Path, without: str, field: str, reason: str) -> None:
+    found = await explained(tmp_path, {without: None})
+    assert empty_fields(found) == []
+    assert reason in found.gaps.get(field, "")
+
+
+def changed(**fields: object) -> Callable[[Fact], Fact]:
+    """Return a change of a fact."""
+
+    def change(fact: Fact) -> Fact:
+        return fact.model_copy(update=fields)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "fault"),
+    [
+        ("approval", {"onnx": "sha256:other"}, "approval: it is about sha256:other"),
+        ("approval", {"approved_by": "rob"}, "rob approved a version that they built"),
+        ("registration", {"onnx": "sha256:other"}, "registration: it is about sha256:other"),
+        ("deployment", {"onnx": "sha256:other"}, "deployment: it is about sha256:other"),
+        ("row", {"values": [1.0] * 15}, "the records give other values than those served of"),
+    ],
+)
+async def test_what_contradicts_the_answer_is_named(
+    tmp_path: Path, name: str, fields: dict[str, object], fault: str
+) -> None:
+    found = await explained(tmp_path, {name: changed(**fields)})
+    assert any(fault in each for each in found.faults)
+
+
+async def test_a_direct_call_says_that_the_caller_gave_the_inputs(tmp_path: Path) -> None:
+    found = await explained(tmp_path, {"prediction": changed(row=None, channel="grpc", entity=None)})
+    assert found.faults == []
+    assert found.gaps["row"] == "asked over grpc: the caller gave the inputs, no record asked"
+    assert found.gaps["entity"] == "the caller named no entity"
+    assert said(found, "activation")["version"] == 2
+
+
+@pytest.mark.parametrize("prediction_id", ["0123456789", "abc", "not hexadecimal"])
+async def test_what_is_no_archived_prediction_is_refused(tmp_path: Path, prediction_id: str) -> None:
+    archive = Copy(story().copy_to(tmp_path / "copy"))
+    with pytest.raises(Rejected, match=r"hexadecimal digits|whole id"):
+        await explain(archive, prediction_id)
+
+
+async def command(*arguments: object) -> Result:
+    # A command runs its own loop, so it runs in a thread of its own.
+    return await asyncio.to_thread(CliRunner().invoke, app, ["prediction", *map(str, arguments)])
+
+
+async def test_the_page_and_the_document_name_every_leaf(tmp_path: Path) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    page = await command("explain", told.ids["prediction"], "--log", copy)
+    assert page.exit_code == 0
+    assert f"approval  [leaf {told.leaf('approval')}]" in page.stdout
+    assert "computed again from 26 records: the same bits" in page.stdout
+    assert "CONTRADICTIONS  none" in page.stdout
+    document = json.loads((await command("explain", told.ids["prediction"], "--log", copy, "-o", "json")).stdout)
+    assert document["fields"]["approval"][0]["leaf"] == told.leaf("approval")
+
+
+async def test_a_contradiction_ends_the_command_with_exit_code_1(tmp_path: Path) -> None:
+    told = story({"approval": changed(approved_by="rob")})
+    page = await command("explain", told.ids["prediction"], "--log", told.copy_to(tmp_path / "copy"))
+    assert (page.exit_code, "rob approved a version" in page.stdout) == (1, True)
+
+
+async def test_a_sample_is_explained_and_counted(tmp_path: Path) -> None:
+    copy = story().copy_to(tmp_path / "copy")
+    counted = await command("explain", "--sample", 10, "--log", copy, "-o", "json")
+    (facts,) = json.loads(counted.stdout)
+    assert (counted.exit_code, facts["explained"], facts["empty"], facts["contradictions"]) == (0, 1, 0, 0)
+    assert facts["not_told_trace"] == 1
+
+
+async def test_either_an_id_or_a_sample_is_wanted(tmp_path: Path) -> None:
+    copy = story().copy_to(tmp_path / "copy")
+    for arguments in ((), ("abcdef01", "--sample", 3)):
+        assert (await command("explain", *arguments, "--log", copy)).exit_code == 2
+
+
+async def test_the_archived_model_gives_the_same_bits(tmp_path: Path) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    digest = content_id(onnx()).removeprefix("sha256:")
+    file = copy / "artifact" / digest[:2] / digest
+    file.parent.mkdir(parents=True)
+    file.write_bytes(onnx())
+    for arguments in ((told.ids["prediction"],), ("--sample", 5)):
+        assert (await command("replay", *arguments, "--log", copy)).exit_code == 0
+    file.write_bytes(onnx() + b"\n")
+    refused = await command("replay", told.ids["prediction"], "--log", copy)
+    assert (refused.exit_code, "it was changed after it was stored" in refused.output) == (1, True)
+
+
+async def test_another_score_is_told_with_its_distance(tmp_path: Path) -> None:
+    def higher(fact: Fact) -> Fact:
+        return fact.model_copy(update={"score": fact.score + 2**-53})  # type: ignore[attr-defined]
+
+    told = story({"prediction": higher})
+    copy, artifacts = told.copy_to(tmp_path / "copy"), tmp_path / "artifacts"
+    digest = content_id(onnx()).removeprefix("sha256:")
+    (artifacts / digest[:2]).mkdir(parents=True)
+    (artifacts / digest[:2] / digest).write_bytes(onnx())
+    for arguments in ((told.ids["prediction"],), ("--sample", 5)):
+        found = await command("replay", *arguments, "--log", copy, "--artifacts", artifacts)
+        assert found.exit_code == 1
+    assert "ulp from it" in found.output
