@@ -40,7 +40,7 @@ check: $(STAMP) ## style, types, layers, schemas, caps, container files, and eve
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy libs/*/src services/*/src projects tests
+	$(BIN)/mypy libs/*/src services/*/src projects tests tools
 	$(BIN)/python -m mainstem.events.export --check schemas
 	$(BIN)/python -m pytest -q tests/architecture tests/contract tests/docs services/cli/tests/test_cli_compose.py
 

@@ -1,0 +1,324 @@
+"""A bundle is checked by a program that knows nothing of the platform; whatever is changed in it, it says what."""
+
+import asyncio
+import copy
+import importlib.util
+import json
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from services.cli.tests.told_story import LOG_KEY, MAY, WITNESS_KEY, Story, onnx, story
+from typer.testing import CliRunner
+
+from mainstem.cli.evidence.bundle import bundle
+from mainstem.cli.evidence.copied import Copy
+from mainstem.cli.evidence.explaining import explain
+from mainstem.cli.evidence.story import Story as Explained
+from mainstem.cli.main import app
+from mainstem.events.data import RecordAccepted
+from mainstem.events.envelope import Fact
+from mainstem.events.ids import content_id
+from mainstem.events.instants import render
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.keys import Secret
+from mainstem.ledger.note import Note
+from mainstem.ledger_service.domain import Placed
+from mainstem.testkit.cosigner import LOG, WITNESS
+
+CHECKER = Path(__file__).parents[3] / "tools" / "check_explanation.py"
+STRANGER = Secret("example.com/log", bytes(range(2, 34)))
+
+Bundle = dict[str, Any]
+
+
+def load() -> Callable[..., None]:
+    """Return the check itself, so that not every change needs a process of its own."""
+    spec = importlib.util.spec_from_file_location("check_explanation", CHECKER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[..., None] = module.check
+    return found
+
+
+CHECK = load()
+
+
+async def packed(
+    folder: Path, told: Story, change: Callable[[Story, Explained], None] = lambda _told, _story: None
+) -> Bundle:
+    """Return the bundle of the answer of a log; `change` is what an insider does to the story before it is packed."""
+    archive = Copy(told.copy_to(folder / "copy"))
+    found = await explain(archive, told.ids["prediction"])
+    change(told, found)
+    done: Bundle = json.loads(json.dumps(await bundle(archive, found)))
+    return done
+
+
+@pytest.fixture(scope="module")
+async def honest(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return await packed(tmp_path_factory.mktemp("honest"), story())
+
+
+def refused(changed: Bundle, *keys: str) -> str:
+    """Return why a bundle is refused."""
+    with pytest.raises((ValueError, LookupError, InvalidSignature)) as why:
+        CHECK(changed, *(keys or (LOG_KEY, WITNESS_KEY)))
+    return repr(why.value)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Run the checker as an auditor does: a process that finds nothing of ours but by its own path."""
+    done = subprocess.run(
+        [sys.executable, "-I", CHECKER, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_the_checker_accepts_what_the_command_wrote_and_names_a_changed_model(tmp_path: Path) -> None:
+    told, file, artifacts = story(), tmp_path / "bundle.json", tmp_path / "artifacts"
+    arguments = ["prediction", "explain", told.ids["prediction"], "--log", str(told.copy_to(tmp_path / "copy"))]
+    done = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--bundle", str(file)])
+    assert done.exit_code == 0
+    digest = content_id(onnx()).removeprefix("sha256:")
+    (artifacts / digest[:2]).mkdir(parents=True)
+    (artifacts / digest[:2] / digest).write_bytes(onnx())
+    (tmp_path / "log.vkey").write_text(f"{LOG_KEY}\n")
+    code, said = run(file, tmp_path / "log.vkey", WITNESS_KEY, artifacts)
+    assert (code, said.count("holds  ")) == (0, 5)
+    (artifacts / digest[:2] / digest).write_bytes(onnx() + b" ")
+    code, said = run(file, LOG_KEY, WITNESS_KEY, artifacts)
+    assert (code, "FAILS  onnx: the artifact" in said) == (1, True)
+    code, said = run(file, WITNESS_KEY, LOG_KEY)
+    assert (code, "FAILS  checkpoint:" in said) == (1, True)
+
+
+async def test_a_direct_answer_is_accepted_without_a_row(tmp_path: Path) -> None:
+    changed = {"prediction": lambda fact: fact.model_copy(update={"row": None, "channel": "http"})}
+    CHECK(await packed(tmp_path, story(changed)), LOG_KEY, WITNESS_KEY)
+
+
+def leaf_of(changed: Bundle, name: str) -> int:
+    return int(next(one["leaf"] for one in changed["explanation"]["links"] if one["name"] == name))
+
+
+def entry_of(changed: Bundle, name: str) -> dict[str, Any]:
+    """Return the entry that plays a part."""
+    found: dict[str, Any] = next(one for one in changed["entries"] if one["leaf"] == leaf_of(changed, name))
+    return found
+
+
+def says(changed: Bundle, field: str) -> dict[str, Any]:
+    found: dict[str, Any] = changed["explanation"]["fields"][field][0]["says"]
+    return found
+
+
+def derived(changed: Bundle, field: str) -> dict[str, Any]:
+    found: dict[str, Any] = changed["explanation"]["fields"][field][0]["derived"]
+    return found
+
+
+def rewrite(changed: Bundle, name: str, old: bytes, new: bytes) -> None:
+    """Change what an entry says, in a frame that is a frame still."""
+    entry = entry_of(changed, name)
+    frame = b64decode(entry["frame"])
+    assert old in frame
+    assert len(old) == len(new)
+    entry["frame"] = b64encode(frame.replace(old, new)).decode()
+
+
+def first_record(changed: Bundle) -> dict[str, Any]:
+    """Return a record behind a value."""
+    feature = next(one for one in derived(changed, "records")["features"] if one["name"] == "wind")
+    found: dict[str, Any] = next(iter(feature["records"].values()))[0]
+    return found
+
+
+def resigned(changed: Bundle, log: Secret, witness: Secret | None) -> None:
+    """Sign the checkpoint anew."""
+    text = Note.parse(changed["checkpoint"].encode()).text
+    signatures = [log.sign(text), *([] if witness is None else [witness.cosign(text, 1)])]
+    changed["checkpoint"] = Note(text, tuple(signatures)).render().decode()
+
+
+def of_another_tree(changed: Bundle) -> None:
+    """Put a checkpoint of another tree, signed and cosigned, in the place of the log's."""
+    text = Checkpoint(LOG.name, 131, bytes(32)).text()
+    changed["checkpoint"] = Note(text, (LOG.sign(text), WITNESS.cosign(text, 1))).render().decode()
+
+
+def swap(changed: Bundle) -> None:
+    one, other = entry_of(changed, "approval"), entry_of(changed, "promotion")
+    one["frame"], other["frame"] = other["frame"], one["frame"]
+
+
+def withhold(changed: Bundle, field: str) -> None:
+    """Take a field out of the story."""
+    del changed["explanation"]["fields"][field]
+    changed["explanation"]["gaps"][field] = "none of your business"
+
+
+def relink(changed: Bundle, name: str, other: str) -> None:
+    """Let another entry play a part."""
+    links = {one["name"]: one for one in changed["explanation"]["links"]}
+    links[name].update({**links[other], "name": name})
+
+
+def unlink(changed: Bundle, name: str) -> None:
+    changed["explanation"]["links"] = [one for one in changed["explanation"]["links"] if one["name"] != name]
+
+
+#: What is done to an honest bundle, and what the checker says of it.
+CHANGES: dict[str, tuple[Callable[[Bundle], object], str]] = {
+    "a frame is changed": (
+        lambda b: rewrite(b, "approval", b"as it should be", b"it should not b"),
+        "is not in the log",
+    ),
+    "a header is changed": (lambda b: rewrite(b, "prediction", b"2013-05-01", b"2013-05-02"), "is not in the log"),
+    "frames are swapped": (swap, "is not in the log"),
+    "an entry is dropped": (lambda b: b["entries"].remove(entry_of(b, "approval")), "KeyError"),
+    "an entry has another leaf": (lambda b: entry_of(b, "row").update(leaf=0), "is not in the log"),
+    "an entry lies behind the end": (lambda b: entry_of(b, "row").update(leaf=10**6), "another length"),
+    "a path is cut": (lambda b: entry_of(b, "row")["path"].pop(), ""),
+    "a path is longer": (lambda b: entry_of(b, "row")["path"].append(entry_of(b, "row")["path"][0]), "another length"),
+    "a path is another's": (lambda b: entry_of(b, "row").update(path=entry_of(b, "run")["path"]), "is not in the log"),
+    "the size is changed": (
+        lambda b: b.update(checkpoint=b["checkpoint"].replace("\n131\n", "\n132\n")),
+        "InvalidSignature",
+    ),
+    "the checkpoint is another's": (lambda b: resigned(b, STRANGER, WITNESS), "no key of example.com/log"),
+    "the witness did not sign": (lambda b: resigned(b, LOG, None), "no key of example.com/witness"),
+    "the witness signed another time": (lambda b: resigned(b, LOG, STRANGER), "no key of example.com/witness"),
+    "the checkpoint is of another tree": (of_another_tree, "is not in the log"),
+    "the score is said otherwise": (lambda b: says(b, "score").update(score=0.5), "has another score"),
+    "the approver is said otherwise": (
+        lambda b: says(b, "approval").update(approved_by="eve"),
+        "has another approved_by",
+    ),
+    "a gate is said otherwise": (lambda b: says(b, "gates")["gates"][0].update(figure=0.99), "has another gates"),
+    "an owner is said otherwise": (
+        lambda b: says(b, "project")["definition/charter/owners"].update(technical="eve"),
+        "has another definition/charter/owners",
+    ),
+    "drift is said otherwise": (lambda b: says(b, "drift")["figures"].update(auc=0.99), "has another figures"),
+    "the story is of another answer": (lambda b: b["explanation"].update(prediction="0" * 32), "another id"),
+    "the gates are withheld": (lambda b: withhold(b, "gates"), "gates: it is withheld"),
+    "the builders are not quoted": (lambda b: says(b, "builders").clear(), "does not quote builders"),
+    "a reason is missing": (lambda b: b["explanation"]["gaps"].clear(), "trace: it is withheld"),
+    "a field speaks of another entry": (
+        lambda b: b["explanation"]["fields"]["approval"][0].update(leaf=leaf_of(b, "promotion")),
+        "plays no part",
+    ),
+    "the approval is left out": (lambda b: unlink(b, "approval"), "approval"),
+    "the source is left out": (lambda b: unlink(b, "source_record"), "source_record"),
+    "the approval is another event": (lambda b: relink(b, "approval", "promotion"), "of another type"),
+    "an event stands elsewhere": (lambda b: b["explanation"]["links"][3].update(offset=77), "stands elsewhere"),
+    "a feature has another value": (
+        lambda b: derived(b, "features")["features"][0].update(value=1.5),
+        "not the inputs that were scored",
+    ),
+    "a feature has another name": (
+        lambda b: derived(b, "features")["features"][0].update(name="other"),
+        "not the inputs that were scored",
+    ),
+    "a value is computed otherwise": (
+        lambda b: derived(b, "records")["features"][0].update(recomputed=1.5),
+        "they give other values",
+    ),
+    "a record is another": (lambda b: first_record(b).update(source="src.weather_observed/0/7"), "not the one"),
+    "a record happened at another time": (lambda b: first_record(b).update(event_time=render(MAY - 1)), "not the one"),
+    "a record is no record": (lambda b: first_record(b).update(leaf=leaf_of(b, "run")), "not the one"),
+    "a record is not in the bundle": (lambda b: first_record(b).update(leaf=9_999), "KeyError"),
+    "the outcome is turned round": (lambda b: derived(b, "outcome").update(truth=False), "not what the label says"),
+    "a contradiction is told": (lambda b: b["explanation"]["faults"].append("the row is forged"), "the row is forged"),
+}
+
+
+def test_the_honest_bundle_is_accepted(honest: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    CHECK(honest, LOG_KEY, WITNESS_KEY)
+    assert "the outcome was True" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", sorted(CHANGES))
+def test_a_changed_bundle_is_refused_for_what_was_changed(honest: Bundle, kind: str) -> None:
+    changed = copy.deepcopy(honest)
+    change, said = CHANGES[kind]
+    change(changed)
+    assert changed != honest
+    assert said in refused(changed)
+
+
+def test_another_key_of_the_same_name_is_refused(honest: Bundle) -> None:
+    assert "no key of example.com/log" in refused(honest, STRANGER.log_key.vkey(), WITNESS_KEY)
+
+
+def quiet(_told: Story, found: Explained) -> None:
+    """Keep silent about what contradicts."""
+    found.faults.clear()
+
+
+def changed(**fields: object) -> Callable[[Fact], Fact]:
+    return lambda fact: fact.model_copy(update=fields)
+
+
+def failed(fact: Fact) -> Fact:
+    (gate,) = fact.gates  # type: ignore[attr-defined]
+    return fact.model_copy(update={"gates": [gate.model_copy(update={"passed": False})]})
+
+
+def diverted(fact: Fact) -> Fact:
+    assert isinstance(fact, RecordAccepted)
+    return fact.model_copy(update={"record": {**fact.record, "dep_delay": 1}})
+
+
+#: What the log itself holds that must not be, and what the checker says although the story keeps silent about it.
+FORGED: dict[str, tuple[str, Callable[[Fact], Fact], str]] = {
+    "a builder approved": (
+        "approval",
+        changed(approved_by="rob"),
+        "who built the version|its approved_by",
+    ),
+    "other bytes were approved": ("approval", changed(onnx="sha256:other"), "approval: it is about another onnx"),
+    "other bytes were deployed": ("deployment", changed(onnx="sha256:other"), "deployment: it is about another onnx"),
+    "another approver is named": ("deployment", changed(approved_by="eve"), "approved_by"),
+    "a gate failed": ("registration", failed, "gates: not all passed"),
+    "another dataset was learnt from": ("run", changed(dataset="sha256:x"), "its dataset is not the dataset"),
+    "the run made other bytes": ("run", changed(onnx="sha256:x"), "its onnx is not the onnx"),
+    "the row is another": ("row", changed(values=[1.0] * 15), "its values is not the features"),
+    "the accepted record is another": ("flight_departed 2013-05-01-UA-60-EWR", diverted, "its record is not"),
+    "another definition counts": ("row", changed(definition="sha256:x"), "its definition is not"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FORGED))
+async def test_what_must_not_be_is_refused_though_the_log_has_it(tmp_path: Path, kind: str) -> None:
+    name, change, said = FORGED[kind]
+    found = refused(await packed(tmp_path, story({name: change}), quiet))
+    assert any(one in found for one in said.split("|")), found
+
+
+async def test_a_window_that_was_not_known_yet_is_refused(tmp_path: Path) -> None:
+    def later(told: Story, found: Explained) -> None:
+        leaf = told.leaf("later window")
+        (known,) = (link for link in found.links if link.name == "window")
+        found.links.remove(known)
+        found.gaps["drift"] = found.statements.pop("drift") and "not told"
+        found.link("window", next(one for one in placed(told) if one.leaf == leaf))
+
+    changed_bundle = await packed(tmp_path, story(), later)
+    assert "drift: it is withheld" in refused(changed_bundle)
+    del changed_bundle["explanation"]["gaps"]["drift"]
+    window = {"leaf": leaf_of(changed_bundle, "window"), "says": {"figures": {"auc": 0.8, "drift": {"wind": 1.5}}}}
+    changed_bundle["explanation"]["fields"]["drift"] = [window]
+    assert "window: it was not known yet" in refused(changed_bundle)
+
+
+def placed(told: Story) -> list[Any]:
+    return [Placed(leaf, entry) for leaf, entry in enumerate(told.entries)]
