@@ -154,6 +154,12 @@ def of_another_tree(changed: Bundle) -> None:
     changed["checkpoint"] = Note(text, (LOG.sign(text), WITNESS.cosign(text, 1))).render().decode()
 
 
+def grown(checkpoint: str) -> str:
+    """Return a checkpoint over one entry more."""
+    origin, size, rest = checkpoint.split("\n", 2)
+    return f"{origin}\n{int(size) + 1}\n{rest}"
+
+
 def swap(changed: Bundle) -> None:
     one, other = entry_of(changed, "approval"), entry_of(changed, "promotion")
     one["frame"], other["frame"] = other["frame"], one["frame"]
@@ -184,15 +190,12 @@ CHANGES: dict[str, tuple[Callable[[Bundle], object], str]] = {
     "a header is changed": (lambda b: rewrite(b, "prediction", b"2013-05-01", b"2013-05-02"), "is not in the log"),
     "frames are swapped": (swap, "is not in the log"),
     "an entry is dropped": (lambda b: b["entries"].remove(entry_of(b, "approval")), "KeyError"),
-    "an entry has another leaf": (lambda b: entry_of(b, "row").update(leaf=0), "is not in the log"),
+    "an entry has another leaf": (lambda b: entry_of(b, "row").update(leaf=0), "not in the log|another length"),
     "an entry lies behind the end": (lambda b: entry_of(b, "row").update(leaf=10**6), "another length"),
     "a path is cut": (lambda b: entry_of(b, "row")["path"].pop(), ""),
     "a path is longer": (lambda b: entry_of(b, "row")["path"].append(entry_of(b, "row")["path"][0]), "another length"),
-    "a path is another's": (lambda b: entry_of(b, "row").update(path=entry_of(b, "run")["path"]), "is not in the log"),
-    "the size is changed": (
-        lambda b: b.update(checkpoint=b["checkpoint"].replace("\n131\n", "\n132\n")),
-        "InvalidSignature",
-    ),
+    "a path is another's": (lambda b: entry_of(b, "row").update(path=entry_of(b, "run")["path"]), "not in|length"),
+    "the size is changed": (lambda b: b.update(checkpoint=grown(b["checkpoint"])), "InvalidSignature"),
     "the checkpoint is another's": (lambda b: resigned(b, STRANGER, WITNESS), "no key of example.com/log"),
     "the witness did not sign": (lambda b: resigned(b, LOG, None), "no key of example.com/witness"),
     "the witness signed another time": (lambda b: resigned(b, LOG, STRANGER), "no key of example.com/witness"),
@@ -252,7 +255,8 @@ def test_a_changed_bundle_is_refused_for_what_was_changed(honest: Bundle, kind: 
     change, said = CHANGES[kind]
     change(changed)
     assert changed != honest
-    assert said in refused(changed)
+    found = refused(changed)
+    assert any(one in found for one in said.split("|")), found
 
 
 def test_another_key_of_the_same_name_is_refused(honest: Bundle) -> None:

@@ -11,7 +11,7 @@ from services.cli.tests.told_story import FLIGHT, Changes, Story, onnx, project,
 from typer.testing import CliRunner, Result
 
 from mainstem.cli.archive import open_schema
-from mainstem.cli.evidence.archive import Archive
+from mainstem.cli.evidence.archive import Archive, ReadSet, events
 from mainstem.cli.evidence.copied import Copy
 from mainstem.cli.evidence.explaining import explain
 from mainstem.cli.evidence.stored import Stored
@@ -19,6 +19,7 @@ from mainstem.cli.evidence.story import FIELDS
 from mainstem.cli.evidence.story import Story as Explained
 from mainstem.cli.evidence.trial import empty_fields
 from mainstem.cli.main import app
+from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
 from mainstem.events.ids import content_id
@@ -82,7 +83,7 @@ async def test_the_records_behind_each_value_give_it_again_and_later_ones_are_no
         each for records in features["tail_last"]["records"].values() for each in records if each["value"] != "N1"
     ]
     assert told.entries[last["leaf"]].value is not None
-    assert last["source"] == "src.flight_arrived/0/29"
+    assert last["source"] == "src.flight_arrived/0/32"
 
 
 @pytest.mark.real
@@ -95,7 +96,12 @@ async def test_the_database_tells_the_same_story_as_a_copy(
     async with stored(database_url, told) as store:
         archives: list[Archive] = [Stored(store), Copy(tmp_path / "copy")]
         documents = [(await explain(archive, told.ids["prediction"])).document() for archive in archives]
+        read = ReadSet(project().feature_sets["flight_delay"].compiled, 0)
+        (spine,) = events(RecordAccepted, await archives[0].with_id(told.ids[f"flight_departed {FLIGHT}"]))
+        columns = [await archive.columns(read, spine) for archive in archives]
     assert documents[0] == documents[1]
+    recent, all_ = [len(each.streams["flight_arrived"].places["leaf"]) for each in columns]
+    assert (recent, all_) == (33, 35)  # of the three from before all windows the last alone is read
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from mainstem.training.onnx_export import to_onnx
 FLIGHTS = Path(__file__).parents[3] / "projects" / "flights"
 MAY = 1_367_366_400_000_000
 HOUR = 3_600_000_000
+DAY = 24 * HOUR
 MODEL = "arrival_delay"
 FLIGHT = "2013-05-01-UA-60-EWR"
 SET = "sha256:" + "5" * 64
@@ -74,6 +75,8 @@ class Story:
     entries: list[Entry] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
+    applied: int = 0
+    journalled: int = 0
     _offsets: dict[str, int] = field(default_factory=dict)
 
     def append(self, topic: str, key: bytes | None, value: bytes | None, headers: object) -> int:
@@ -138,6 +141,7 @@ def story(changes: Changes | None = None) -> Story:
     """Return the log of an answer on the stream."""
     told = Story(changes or {})
     _made(told)
+    _old_records(told)
     spine = _records(told)
     values = _values(told, spine)
     row = RowComputed(
@@ -234,24 +238,41 @@ def _records(told: Story) -> Event:
     later = {"flight": "2013-05-01-UA-99-EWR", "carrier": "UA", "dest": "IAH", "tail": "N1", "arr_delay": 999}
     told.record("flight_arrived", MAY + 6 * HOUR + 1, later)
     assert spine is not None
-    _journal(told)
+    _journal(told, MAY + 7 * HOUR)
     return spine
 
 
-def _journal(told: Story) -> None:
+def _old_records(told: Story) -> None:
+    """Tell of arrivals that no window reaches any more; each has an entry of the journal of its own."""
+    for number, days in enumerate((60, 50, 40)):
+        flight = {
+            "flight": f"2013-03-0{number}-UA-0-EWR",
+            "carrier": "UA",
+            "dest": "IAH",
+            "tail": "N1",
+            "arr_delay": 500,
+        }
+        told.record("flight_arrived", MAY - days * DAY, flight)
+        _journal(told, MAY - days * DAY + HOUR)
+
+
+def _journal(told: Story, until_us: int) -> None:
+    """Tell in which order the records were applied that no entry has yet."""
     accepted = [entry for entry in told.entries if entry.topic.startswith("evt.data.")]
-    headers = [dict(entry.headers) for entry in accepted]
-    order = sorted((found["ce_recordedtime"], found["ce_origin"]) for found in headers)
-    topics = sorted({origin.decode().split("/")[0] for _, origin in order})
-    runs = []
-    for _, origin in sorted(order, key=lambda each: (each[0], each[1].split(b"/")[0], int(each[1].split(b"/")[2]))):
-        topic, _, offset = origin.decode().split("/")
-        runs.append((topics.index(topic), 0, int(offset), int(offset)))
+    order = []
+    for entry in accepted[told.applied :]:
+        headers = dict(entry.headers)
+        topic, _, offset = headers["ce_origin"].decode().split("/")
+        order.append((headers["ce_recordedtime"], topic, int(offset)))
+    order.sort()
+    topics = sorted({topic for _, topic, _ in order})
+    told.applied = len(accepted)
     entry = OrderJournalled(
-        feature_set="flight_delay", definition=_set_id(), number=0, until=render(MAY + 7 * HOUR), applied=len(runs),
-        topics=topics, runs=runs,
+        feature_set="flight_delay", definition=_set_id(), number=told.journalled, until=render(until_us),
+        applied=told.applied, topics=topics, runs=[(topics.index(topic), 0, each, each) for _, topic, each in order],
     )  # fmt: skip
-    told.tell("journal", entry, MAY + 7 * HOUR)
+    told.journalled += 1
+    told.tell("journal" if until_us > MAY else f"journal {until_us}", entry, until_us)
 
 
 def _values(told: Story, spine: Event) -> list[float | None]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from pydantic import ValidationError
@@ -60,14 +60,23 @@ class _Held:
     arrival_us: int
 
 
+class Since(NamedTuple):
+    """From where on a history is given: the entry of the journal, and how many records were applied before it."""
+
+    entry: int = 0
+    applied: int = 0
+
+
 class History:
     """The records of a feature set in the order in which the service applied them.
 
     Promise: what `advance` gives, one call after another, is a function of the log alone, whatever the polls. It is
     what the journal of this very definition names, entry by entry, with the arrivals by which the service judged it.
+    One that does not begin at the beginning is offered the journal from that entry on, and of each partition what the
+    entry names and all behind it; the arrivals of its first entry may then lie before those of the service.
     """
 
-    def __init__(self, compiled: CompiledSet) -> None:
+    def __init__(self, compiled: CompiledSet, since: Since = Since()) -> None:  # noqa: B008  (it is frozen)
         self._definition = compiled.id
         self._columns = {
             name: {column: _WIRE[kind.kind] for column, kind in columns.items()}
@@ -78,10 +87,10 @@ class History:
         self._held: dict[str, deque[_Held]] = {}
         self._read_to: dict[str, int] = {}
         self._entries: deque[OrderJournalled] = deque()
-        self._number = 0
+        self._number = since.entry
         self._newest_us = FIRST_INSTANT
-        #: Records given so far.
-        self.given = 0
+        #: Records given so far, those before its beginning among them.
+        self.given = since.applied
 
     @property
     def topics(self) -> list[str]:

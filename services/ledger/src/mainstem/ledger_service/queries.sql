@@ -27,6 +27,13 @@ select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, 
  where topic = any($1::text[]) or exists (select from unnest($2::text[]) as prefix where starts_with(topic, prefix))
  order by first_leaf;
 
+-- name: first_offsets
+select first_offset from block where topic = $1 and part = $2 order by first_offset;
+
+-- name: blocks_from
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where topic = $1 and part = $2 and first_offset >= $3 order by first_offset;
+
 -- name: with_id
 select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
  where position($1::bytea in ids) > 0 and starts_with(topic, $2) order by first_leaf;

@@ -188,6 +188,15 @@ class Snapshot:
         """Return the checkpoints that were published, by size."""
         return [Row(*row) for row in await self._tx.fetch(SQL["checkpoints"])]
 
+    async def first_offsets(self, topic: str, part: int) -> list[int]:
+        """Return at which offset each block of a partition begins, in order."""
+        return [row["first_offset"] for row in await self._tx.fetch(SQL["first_offsets"], topic, part)]
+
+    async def blocks_from(self, topic: str, part: int, offset: int) -> AsyncIterator[Block]:
+        """Yield the blocks of a partition that begin at an offset or behind it, in order."""
+        async for row in self._tx.connection.cursor(SQL["blocks_from"], topic, part, offset, prefetch=_BLOCKS_AHEAD):
+            yield Block(*row)
+
     async def count(self, topics: Sequence[str]) -> int:
         """Return the number of entries of `topics`, chosen as for `blocks`."""
         return int((await self._tx.fetch(SQL["count"], *_chosen(topics)))[0]["entries"])

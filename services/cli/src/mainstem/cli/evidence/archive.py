@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from mainstem.cli.evidence.columns import Columns
 from mainstem.events.catalogue import decode
+from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Envelope, Fact
 from mainstem.events.errors import Undecodable
 from mainstem.events.frames import Entry
@@ -94,6 +95,13 @@ class Chronicle:
         return [Applied(found, parse(found.fact.definition)) for found in self.of(ProjectApplied)]
 
 
+class ReadSet(NamedTuple):
+    """A feature set, and how far an event of its sources may lie after its arrival."""
+
+    compiled: CompiledSet
+    ahead_us: int
+
+
 class Proofs(Protocol):
     """Proves entries by one checkpoint that the log signed and a witness cosigned."""
 
@@ -130,8 +138,8 @@ class Archive(Protocol):
     async def keyed(self, source: str, column: str, value: object) -> list[Placed]:
         """Return the accepted records of a source whose column holds a value, in order; others may be among them."""
 
-    async def columns(self, compiled: CompiledSet, spine: Placed) -> Columns:
-        """Return the records of a feature set, at least those that were applied before a spine record, and that one.
+    async def columns(self, read: ReadSet, spine: Found[RecordAccepted]) -> Columns:
+        """Return the records of a feature set, at least a spine record and those before it that its values can reach.
 
         Raises Rejected when the archive does not hold what the journal says.
         """

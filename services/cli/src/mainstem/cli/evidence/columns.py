@@ -17,7 +17,7 @@ from mainstem.events.errors import Rejected
 from mainstem.events.instants import render
 from mainstem.feature_engine import CompiledSet, Kind
 from mainstem.feature_engine.reference import Applied
-from mainstem.features.history import History, Origin
+from mainstem.features.history import History, Origin, Since
 from mainstem.ledger_service.domain import Placed
 
 Ints = NDArray[np.int64]
@@ -149,11 +149,11 @@ def _open(path: Path) -> Ints:
 
 
 class Gathering:
-    """Makes the columns of a set out of the entries of the log, each partition's in order."""
+    """Makes the columns of a set out of entries of the log, each partition's in order; see `History` for `since`."""
 
-    def __init__(self, compiled: CompiledSet) -> None:
+    def __init__(self, compiled: CompiledSet, since: Since = Since()) -> None:  # noqa: B008  (it is frozen)
         self._compiled = compiled
-        self._history = History(compiled)
+        self._history = History(compiled, since)
         self._leaves: dict[str, int] = {}
         self._spines: set[int] = set()
         self._given: dict[str, list[tuple[Applied, int]]] = {name: [] for name in compiled.streams}

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mainstem.audit.log import Log
-from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle
+from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle, Found, ReadSet
 from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.index import Index
 from mainstem.events.catalogue import header
+from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
-from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import Placed, id_key
 
@@ -78,8 +78,9 @@ class Copy:
         """See `Archive`."""
         return self._index.keyed(source, column, value)
 
-    async def columns(self, compiled: CompiledSet, spine: Placed) -> Columns:
+    async def columns(self, read: ReadSet, spine: Found[RecordAccepted]) -> Columns:
         """See `Archive`."""
+        compiled = read.compiled
         if compiled.id not in self._columns:
             self._columns[compiled.id] = self._index.columns(compiled)
         return self._columns[compiled.id]

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mainstem.cli.evidence.archive import PREDICTIONS, Applied, Archive, Chronicle, Found, events
+from mainstem.cli.evidence.archive import PREDICTIONS, Applied, Archive, Chronicle, Found, ReadSet, events
 from mainstem.cli.evidence.inputs import Behind, described, same_bits
 from mainstem.cli.evidence.making import tell_making
 from mainstem.cli.evidence.outcome import tell_outcome
@@ -12,9 +12,7 @@ from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.serving import Predicted
-from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.checkpoint import Checkpoint
-from mainstem.ledger_service.domain import Placed
 
 _LEAST_DIGITS: Final = 8
 
@@ -50,8 +48,8 @@ async def tell(archive: Archive, answer: Answer) -> Story:
     _tell_answer(story, answer)
     chronicle = await archive.chronicle()
     applied = _definition(chronicle, answer)
-    compiled = _tell_project(story, answer, applied)
-    spine = await _tell_inputs(archive, story, answer, compiled)
+    read = _tell_project(story, answer, applied)
+    spine = await _tell_inputs(archive, story, answer, read)
     tell_making(story, chronicle, answer)
     tell_state(story, chronicle, answer)
     await tell_outcome(archive, story, answer, spine, applied)
@@ -91,7 +89,7 @@ def _definition(chronicle: Chronicle, answer: Answer) -> Applied | None:
     return before[-1] if before else having[0] if having else None
 
 
-def _tell_project(story: Story, answer: Answer, applied: Applied | None) -> CompiledSet | None:
+def _tell_project(story: Story, answer: Answer, applied: Applied | None) -> ReadSet | None:
     """State what the project is and what its features are called; return the feature set."""
     fact = answer.fact
     story.say("inputs", answer, "features")
@@ -114,10 +112,10 @@ def _tell_project(story: Story, answer: Answer, applied: Applied | None) -> Comp
         story.faults.append(count)
         return None
     story.derive("features", applied.found.leaf, features=described(compiled, fact.features))
-    return compiled
+    return ReadSet(compiled, max(applied.project.sources[name].ahead for name in compiled.streams))
 
 
-async def _tell_inputs(archive: Archive, story: Story, answer: Answer, compiled: CompiledSet | None) -> Spine | None:
+async def _tell_inputs(archive: Archive, story: Story, answer: Answer, read: ReadSet | None) -> Spine | None:
     """Follow the inputs back to the source; return the accepted record that asked the question."""
     fact = answer.fact
     if fact.row is None:
@@ -142,8 +140,8 @@ async def _tell_inputs(archive: Archive, story: Story, answer: Answer, compiled:
     story.link("accepted_record", spine)
     story.say("accepted_record", spine, "ce_id", "ce_time", "ce_recordedtime", "contract", "record", "ce_origin")
     await _tell_source(archive, story, spine)
-    if compiled is not None:
-        await _tell_records(archive, story, row, spine, compiled)
+    if read is not None:
+        await _tell_records(archive, story, row, spine, read)
     return spine
 
 
@@ -161,13 +159,11 @@ async def _tell_source(archive: Archive, story: Story, spine: Spine) -> None:
     story.derive("source_record", placed.leaf, place=f"{entry.topic}/{entry.partition}/{entry.offset}", **said)
 
 
-async def _tell_records(
-    archive: Archive, story: Story, row: Found[RowComputed], spine: Spine, compiled: CompiledSet
-) -> None:
+async def _tell_records(archive: Archive, story: Story, row: Found[RowComputed], spine: Spine, read: ReadSet) -> None:
     """State the records behind each value, and that they give it again."""
     try:
-        columns = await archive.columns(compiled, Placed(spine.leaf, spine.entry))
-        found = Behind(compiled, columns).recompute(spine.leaf, row.fact.values)
+        columns = await archive.columns(read, spine)
+        found = Behind(read.compiled, columns).recompute(spine.leaf, row.fact.values)
     except Rejected as why:
         story.lack(f"the records behind the values cannot be told: {why}", "records")
         return

@@ -7,13 +7,12 @@ import orjson
 
 from mainstem.audit.log import Log
 from mainstem.cli.connection import setting
-from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle
-from mainstem.cli.evidence.columns import Columns, Gathering
+from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle, Found, ReadSet
+from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.copied import LogProofs
-from mainstem.cli.progress import bar
+from mainstem.cli.evidence.recent import Recent
 from mainstem.events.data import RecordAccepted
 from mainstem.events.frames import unframe
-from mainstem.feature_engine import CompiledSet
 from mainstem.ledger_service.domain import Placed, entries_of, frames_of
 from mainstem.ledger_service.store import PostgresStore
 
@@ -24,7 +23,6 @@ class Stored:
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
         self._chronicle: Chronicle | None = None
-        self._columns: dict[str, Columns] = {}
 
     async def with_id(self, event_id: str) -> list[Placed]:
         """See `Archive`."""
@@ -56,12 +54,10 @@ class Stored:
                 ]
         return found
 
-    async def columns(self, compiled: CompiledSet, spine: Placed) -> Columns:
-        """See `Archive`. The log is read from its beginning until the spine record was applied."""
-        found = self._columns.get(compiled.id)
-        if found is None or found.streams[compiled.spine].row_of(spine.leaf) is None:
-            found = self._columns[compiled.id] = await self._gather(compiled, spine.leaf)
-        return found
+    async def columns(self, read: ReadSet, spine: Found[RecordAccepted]) -> Columns:
+        """See `Archive`. The log is read as far back as a value can reach."""
+        async with self._store.snapshot() as archive:
+            return await Recent(archive, read, spine).columns()
 
     async def frames(self, leaves: Sequence[int]) -> list[bytes]:
         """See `Archive`."""
@@ -79,18 +75,6 @@ class Stored:
     def proofs(self) -> LogProofs:
         """See `Archive`."""
         return LogProofs(Log(Path(setting("MAINSTEM_LOG"))))
-
-    async def _gather(self, compiled: CompiledSet, leaf: int) -> Columns:
-        gathering = Gathering(compiled)
-        async with self._store.snapshot() as archive:
-            total = await archive.count(gathering.topics)
-        with bar(f"reading the records of {compiled.label}", total) as advance:
-            async for batch in self._entries(gathering.topics):
-                gathering.take(batch)
-                advance(len(batch))
-                if gathering.has(leaf):
-                    break
-        return gathering.finish()
 
     async def _entries(self, topics: Sequence[str]) -> AsyncIterator[list[Placed]]:
         async with self._store.snapshot() as archive:
