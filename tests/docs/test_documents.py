@@ -57,7 +57,7 @@ def test_every_step_of_the_walk_stands_on_a_page_once() -> None:
 def test_every_program_on_a_page_is_run_by_a_command() -> None:
     written = [block.file_name for page in PAGES for block in blocks(page) if block.language == "python"]
     ran = {word for command in to_run() if command.text.startswith("python ") for word in command.text.split()[1:2]}
-    assert sorted(name for name in written if name) == sorted(ran)
+    assert sorted(name for name in written if name) == sorted(word for word in ran if not (CHECKOUT / word).is_file())
 
 
 @pytest.mark.parametrize("name", sorted(programs()))

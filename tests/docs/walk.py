@@ -20,7 +20,7 @@ LONGEST_S: Final = 180
 #: What has to happen elsewhere first is looked at again for so long.
 PATIENCE_S: Final = 120
 #: What the reader's folder has in common with the checkout.
-_SHARED: Final = (".venv", "projects", "schemas")
+_SHARED: Final = (".venv", "projects", "schemas", "tools")
 #: Leaves behind what a command did to the environment, as a shell that stays open would.
 _KEEP: Final = '{ %s\n} && env -0 > "$ENVIRONMENT"'
 
@@ -75,6 +75,9 @@ class Step:
         return ran.code == 0 and self.holds(ran.out)
 
 
+#: The id of an answer whose label has come.
+_ANSWER: Final = ("ID", "python subscribe.py", r"[0-9a-f]{32}(?= mainstem\.serving\.predicted\.v1 2013-01-2)")
+
 #: Every command of the pages but the targets of make, which test_documents.py holds; long ones by their first word.
 STEPS: Final = {
     ". .venv/bin/activate": Step(lambda out: out == ""),
@@ -110,7 +113,14 @@ STEPS: Final = {
     "mainstem prediction explain ID": Step(
         said("ANSWER", "the same bits", "source record", "approved by", "truth +(true|false)", "CONTRADICTIONS  none"),
         eventually=True,
-        given=("ID", "python subscribe.py", r"[0-9a-f]{32}(?= mainstem\.serving\.predicted\.v1 2013-01-2)"),
+        given=_ANSWER,
+    ),
+    "mainstem prediction replay ID": Step(said("equal +True", "ulps +0\n"), given=_ANSWER),
+    "mainstem prediction explain ID --bundle answer.json > answer.txt": Step(
+        lambda out: out == "", eventually=True, given=_ANSWER
+    ),
+    "python tools/check_explanation.py answer.json $MAINSTEM_LOG_VKEY $MAINSTEM_WITNESS_VKEY": Step(
+        said(r"holds +\d+ entries", r"holds +\d+ fields", r"(holds .*){3}")
     ),
     "mainstem feature diff --feature-set flight_delay": Step(
         said("rows +27249\n", "cells +408735\n", "differing +0\n", "unknown +0\n", "missing +0\n")

@@ -27,7 +27,7 @@ from projects.flights.demo.offline import backfill, compare
 from projects.flights.demo.oracle import Oracle
 from projects.flights.demo.people import People
 from projects.flights.demo.player import Player
-from projects.flights.demo.proof import archived, audit_ledger, examples
+from projects.flights.demo.proof import archived, audit_ledger, examples, replayed
 from projects.flights.demo.reading import read_log
 from projects.flights.demo.report import Material, page
 from projects.flights.demo.story import Telling, tell, verdict
@@ -50,6 +50,8 @@ _SPINE: Final = "flight_departed"
 CALLS: Final = 1_000
 #: Rows of which every value is computed again.
 CHECKED_ROWS: Final = 7_000
+#: Answers that are given again from the archive.
+REPLAYED: Final = 1_000
 
 
 @dataclass
@@ -100,7 +102,9 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         promises.hold(
             f"the traces of {len(predictions)} departures lead from the source to the prediction", missing, []
         )
-        quoted = {**ledger.quoted, **await examples(books.latest_prediction())}
+        differing, said = await replayed(REPLAYED)
+        promises.hold("the archived models give the archived inputs the scores that were served", differing, 0)
+        quoted = {**ledger.quoted, **await examples(books.latest_prediction()), **said}
         clock.lap("audit")
     clock.seconds["total"] = round(sum(clock.seconds.values()), 2)
     summary |= {"ledger": ledger.summary(), "seconds": clock.seconds}

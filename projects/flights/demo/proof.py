@@ -78,6 +78,21 @@ async def examples(prediction: str) -> dict[str, list[str]]:
     return {refused.command: refused.lines(4), explained.command: chain}
 
 
+async def replayed(count: int) -> tuple[int, dict[str, list[str]]]:
+    """Have answers chosen by chance given again from the archive; return how many have other bits, and what it said.
+
+    When the command fails at all, so many are all.
+    """
+    done = await mainstem("prediction", "replay", "--sample", str(count), "-o", "json")
+    try:
+        (facts,) = json.loads(done.text.partition("\n]")[0] + "]")
+    except ValueError:
+        return count, {done.command: done.lines(6)}
+    equal = f"{facts['equal']:,} of {facts['replayed']:,} answers of {facts['models']} models"
+    said = f"{equal} have the bits that were served"
+    return int(facts["differing"]), {done.command: [said]}
+
+
 def _chain(story: Mapping[str, Any]) -> list[str]:
     """Return the links of a prediction's story with their leaves in the ledger's tree, and what is missing."""
     links = " ← ".join(f"{link['name']} {link['leaf']:,}" for link in story["links"])
