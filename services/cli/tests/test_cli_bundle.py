@@ -100,6 +100,15 @@ async def test_the_checker_accepts_what_the_command_wrote_and_names_a_changed_mo
     assert (code, "FAILS  checkpoint:" in said) == (1, True)
 
 
+async def test_an_entry_that_stands_for_a_longer_frame_is_accepted(tmp_path: Path) -> None:
+    def longer(fact: Fact) -> Fact:
+        definition = copy.deepcopy(fact.definition)  # type: ignore[attr-defined]
+        definition["charter"]["purpose"] = "because " * 10_000
+        return fact.model_copy(update={"definition": definition})
+
+    CHECK(await packed(tmp_path, story({"project": longer})), LOG_KEY, WITNESS_KEY)
+
+
 async def test_a_direct_answer_is_accepted_without_a_row(tmp_path: Path) -> None:
     changed = {"prediction": lambda fact: fact.model_copy(update={"row": None, "channel": "http"})}
     CHECK(await packed(tmp_path, story(changed)), LOG_KEY, WITNESS_KEY)

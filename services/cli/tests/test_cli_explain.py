@@ -182,7 +182,7 @@ async def test_the_page_and_the_document_name_every_leaf(tmp_path: Path) -> None
     page = await command("explain", told.ids["prediction"], "--log", copy)
     assert page.exit_code == 0
     assert f"approval  [leaf {told.leaf('approval')}]" in page.stdout
-    assert "computed again from 26 records: the same bits" in page.stdout
+    assert "evaluated again, records 26: the same bits" in page.stdout
     assert "CONTRADICTIONS  none" in page.stdout
     document = json.loads((await command("explain", told.ids["prediction"], "--log", copy, "-o", "json")).stdout)
     assert document["fields"]["approval"][0]["leaf"] == told.leaf("approval")

@@ -23,6 +23,7 @@ from mainstem.audit.log import Log
 from mainstem.cli.evidence.columns import Columns, Gathering, Ints
 from mainstem.cli.progress import bar
 from mainstem.events.data import RecordAccepted
+from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.tiles import WIDTH
@@ -201,9 +202,12 @@ def _save_places(into: Path, places: dict[tuple[str, int], tuple[list[int], list
 
 
 def _whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder that is there whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(mkdtemp(prefix="unfinished-", dir=folder.parent))
+    """Make a folder that is there whole or not at all; raise Rejected where nothing can be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(mkdtemp(prefix="unfinished-", dir=folder.parent))
+    except OSError as fault:
+        raise Rejected(f"no index can be written to {folder.parent}: {fault}; copy the log to where you may") from fault
     try:
         fill(unfinished)
         with suppress(FileExistsError):  # another process was faster

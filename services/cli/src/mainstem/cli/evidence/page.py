@@ -84,7 +84,7 @@ def _records(again: Mapping[str, Any] | None) -> Iterator[str]:
     if again is None:
         return
     same = "the same bits" if again["equal"] else f"OTHERWISE: {_shown(again['recomputed'])}"
-    yield f"    {'':<{_WIDTH}}computed again from {again['count']} records: {same}"
+    yield f"    {'':<{_WIDTH}}evaluated again, records {again['count']}: {same}"
     for words, records in again["records"].items():
         for record in records[-_NEWEST:][::-1]:
             place = f"{record['event_time']}  {record['source']}  leaf {record['leaf']}"
@@ -113,4 +113,4 @@ def _line(value: Mapping[str, object]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, str):
         return value
-    return "unknown" if value is None else json.dumps(value)
+    return "none" if value is None else json.dumps(value)

@@ -11,7 +11,9 @@ from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle, Found
 from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.copied import LogProofs
 from mainstem.cli.evidence.recent import Recent
+from mainstem.cli.local.errors import LocalError
 from mainstem.events.data import RecordAccepted
+from mainstem.events.errors import Rejected
 from mainstem.events.frames import unframe
 from mainstem.ledger_service.domain import Placed, entries_of, frames_of
 from mainstem.ledger_service.store import PostgresStore
@@ -74,7 +76,10 @@ class Stored:
 
     def proofs(self) -> LogProofs:
         """See `Archive`."""
-        return LogProofs(Log(Path(setting("MAINSTEM_LOG"))))
+        try:
+            return LogProofs(Log(Path(setting("MAINSTEM_LOG"))))
+        except LocalError as fault:
+            raise Rejected(f"it is not known where the log is published: {fault}") from fault
 
     async def _entries(self, topics: Sequence[str]) -> AsyncIterator[list[Placed]]:
         async with self._store.snapshot() as archive:
