@@ -2,8 +2,8 @@
 
 import asyncio
 import copy
-import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from base64 import b64decode, b64encode
@@ -37,18 +37,8 @@ STRANGER = Secret("example.com/log", bytes(range(2, 34)))
 Bundle = dict[str, Any]
 
 
-def load() -> Callable[..., None]:
-    """Return the check itself, so that not every change needs a process of its own."""
-    spec = importlib.util.spec_from_file_location("check_explanation", CHECKER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Callable[..., None] = module.check
-    return found
-
-
-CHECK = load()
+#: The check itself, so that not every change needs a process of its own.
+CHECK: Callable[..., None] = runpy.run_path(str(CHECKER))["check"]
 
 
 async def packed(

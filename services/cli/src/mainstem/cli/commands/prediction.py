@@ -15,7 +15,7 @@ from mainstem.cli.evidence.opening import artifacts_of, opened
 from mainstem.cli.evidence.page import page
 from mainstem.cli.evidence.replaying import Replay, Replayed, here
 from mainstem.cli.evidence.story import Story
-from mainstem.cli.evidence.trial import Explained, explain_many, replay_many
+from mainstem.cli.evidence.trial import Explained, explain_many, milliseconds, replay_many
 from mainstem.cli.output import Format, show, tell
 
 app = typer.Typer(help="Explain an answer from the log, and give it again.")
@@ -123,8 +123,9 @@ async def _replay_many(log: Path | None, replayer: Replay, count: int, seed: int
 def _tell_explained(explained: Explained, output: Format) -> None:
     facts: dict[str, object] = {
         "explained": explained.stories,
-        "p50_ms": explained.milliseconds(0.5),
-        "p99_ms": explained.milliseconds(0.99),
+        "p50_ms": milliseconds(explained.seconds, 0.5),
+        "p99_ms": milliseconds(explained.seconds, 0.99),
+        "cpu_p99_ms": milliseconds(explained.cpu_seconds, 0.99),
         "empty": len(explained.empty),
         "contradictions": len(explained.faults),
         **{f"not_told_{name}": count for name, count in explained.gaps.most_common()},
