@@ -49,7 +49,7 @@ class Reference:
             raise ValueError(f"the set is of kernel {spec.get('kernel')!r}: this evaluator reads kernel {_KERNEL}")
         match spec:
             case {"lateness_us": int(lateness), "streams": [*streams], "features": [*features]}:
-                self._lateness = lateness
+                self.lateness_us = lateness
             case _:
                 raise ValueError("the specification lacks lateness_us, streams or features: compile the set again")
         self._types = dict(map(_types, streams))
@@ -60,6 +60,11 @@ class Reference:
         self._cells = [self._cell(expression) for expression in self._expressions.values()]
         self._applied = 0
         self._newest_arrival: int | None = None
+
+    @property
+    def aggregates(self) -> list[Aggregate]:
+        """Return the aggregates that the features are made of, each once."""
+        return [each for each, _ in self._aggregates.values()]
 
     def __len__(self) -> int:
         """Return how many records are held, once for each grouping they are held in."""
@@ -73,13 +78,13 @@ class Reference:
         self._newest_arrival = self._arrival(record)
         self._applied += 1
         groupings = self._records[record.stream]
-        if self._too_late(record):
+        if self.too_late(record):
             return
         item = (record.event_time_us, self._applied, Held(record))
         for records in groupings:
             key = record.columns.get(records.by)
             if isinstance(key, str):
-                records.add(key, item, record.arrival_us - self._lateness)
+                records.add(key, item, record.arrival_us - self.lateness_us)
 
     def row(self, record: Applied) -> list[float | None]:
         """Return the vector of a spine record as the next of the log, without applying it; null is None."""
@@ -113,7 +118,7 @@ class Reference:
         if record.stream != self._spine:
             raise ValueError(f"a record of {record.stream} has no row: the spine is {self._spine}")
         self._arrival(record)
-        return _Moment(record, self._too_late(record))
+        return _Moment(record, self.too_late(record))
 
     def _arrival(self, record: Applied) -> int:
         """Return the arrival of a record that may come next."""
@@ -122,8 +127,9 @@ class Reference:
             raise ValueError(f"{problem}: give the records in applied order")
         return record.arrival_us
 
-    def _too_late(self, record: Applied) -> bool:
-        return record.event_time_us < record.arrival_us - self._lateness
+    def too_late(self, record: Applied) -> bool:
+        """Tell whether a record came later than the set waits for any: nothing counts it, and its row is unknown."""
+        return record.event_time_us < record.arrival_us - self.lateness_us
 
     def _cell(self, expression: object) -> Cell:
         """Return the reading of a row expression."""

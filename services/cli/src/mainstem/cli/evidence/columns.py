@@ -75,14 +75,23 @@ class Stream:
             return None
         return int(self.by_leaf[at])
 
-    def before(self, by: str, text: object, position: int) -> Ints:
-        """Return the rows of a text that were applied before a position, in order."""
+    def of(self, by: str, text: object) -> Ints:
+        """Return the rows of a text in the applied order."""
         code = self.codes[by].get(text) if isinstance(text, str) else None
         if code is None:
             return np.empty(0, np.int64)
         key = self.keys[by]
-        rows = key.rows[key.starts[code] : key.starts[code + 1]]
+        return key.rows[key.starts[code] : key.starts[code + 1]]
+
+    def before(self, by: str, text: object, position: int) -> Ints:
+        """Return the rows of a text that were applied before a position, in order."""
+        rows = self.of(by, text)
         return rows[: np.searchsorted(self.places["position"][rows], position)]
+
+    def after(self, by: str, text: object, position: int) -> Ints:
+        """Return the rows of a text that were applied after a position, in order."""
+        rows = self.of(by, text)
+        return rows[np.searchsorted(self.places["position"][rows], position, side="right") :]
 
     def records(self, name: str, rows: Ints) -> Iterator[tuple[int, Applied]]:
         """Yield the records of rows as the reference takes them, each behind its position; `name` is the stream's."""
