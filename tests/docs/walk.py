@@ -150,6 +150,9 @@ STEPS: Final = {
     "mainstem audit origins arrival_delay/1 --log log-copy": Step(
         said("record +", "accepted +", "row +", "dataset +1 ", "run +")
     ),
+    "mainstem audit impact src.weather_observed/0/1000 --log log-copy": Step(
+        said(r"row +\d\d", "dataset +1 ", "version +1 ", "prediction +", "windows_not_followed +none\n")
+    ),
     "mainstem audit impact arrival_delay/1 --log log-copy": Step(
         said("approval +1 ", "deployment +1 ", "prediction +")
     ),

@@ -57,14 +57,16 @@ def leaf_of(history: list[Entry], kind: str) -> int:
     return next(leaf for leaf, entry in enumerate(history) if header(entry, "ce_type") == kind.encode())
 
 
-async def test_what_a_record_went_into_is_followed_to_the_row(copy: Path, history: list[Entry]) -> None:
+async def test_what_a_record_went_into_is_followed_to_rows(copy: Path, history: list[Entry]) -> None:
     rows = {header(entry, "ce_causationid") for entry in history if entry.topic == "evt.feature.strain"}
     origins = [header(entry, "ce_origin") for entry in history if header(entry, "ce_id") in rows]
     code, found = await ask(copy, "impact", (origins[0] or b"").decode())
     assert code == 0
-    assert found["kinds"]["accepted"]["count"] == found["kinds"]["row"]["count"] == 1
+    assert found["kinds"]["accepted"]["count"] == 1
+    assert found["kinds"]["row"]["count"] > 10  # its own, and those in whose windows it lies
     assert (found["withheld"], found["unread"]) == (0, {})
     assert found["datasets_without_rows"] != []  # the copy has no artifacts
+    assert found["windows_not_followed"] == {}
 
 
 async def test_what_a_version_was_made_of_goes_back_to_dataset_run_and_definition(copy: Path) -> None:
@@ -86,6 +88,14 @@ async def test_what_is_not_behind_a_version_is_told_and_how_much_that_proves(cop
     code, said = await command("audit", "absent", "wear/1", "sha256:", "--log", copy)
     assert code == 1
     assert "absent" in said
+
+
+async def test_a_source_that_a_feature_set_reads_or_a_label_comes_from_is_behind_its_versions(copy: Path) -> None:
+    for prefix in ("src.inspected", "src.inspected/0/17", "evt.data.lifted", "src."):
+        code, found = await ask(copy, "absent", "wear/1", prefix)
+        assert (code, found["absent"], found["proven"]) == (1, False, False), prefix
+    _, found = await ask(copy, "absent", "wear/1", "src.inspected")
+    assert [each.split(" by ")[0] for each in found["read_by"]] == ["inspected"]
 
 
 async def test_what_was_in_force_is_told_as_it_was_known(copy: Path, history: list[Entry]) -> None:

@@ -15,7 +15,7 @@ from mainstem.events.frames import Entry
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.events.serving import Predicted
 from mainstem.lineage.assembly import linked
-from mainstem.lineage.columns import Ends, Longs
+from mainstem.lineage.columns import Ends, Flags, Longs
 from mainstem.lineage.facts import ACCEPTED_TOPICS
 from mainstem.lineage.graph import Graph
 from mainstem.lineage.nodes import EVENT_PREFIX, Kind, Node, Relation, digest
@@ -69,10 +69,7 @@ def rows_in(graph: Graph, dataset: str, feature_set: str, spine_ids: Sequence[st
     `feature_set` is the identity of the set whose rows they are. Raises KeyError for a dataset or a feature set that no
     entry read speaks of.
     """
-    into, definition = graph.row(Node(Kind.DATASET, dataset)), graph.row(Node(Kind.DEFINITION, feature_set))
-    ours = np.zeros(graph.nodes, np.bool_)
-    ours[_targets(graph, np.array([definition]), Relation.DEFINES)[1]] = True
-    ours &= graph.kinds == Kind.ROW
+    into, ours = graph.row(Node(Kind.DATASET, dataset)), _rows_of(graph, feature_set)
     spines = graph.rows(b"".join(digest(EVENT_PREFIX + spine.encode()) for spine in spine_ids))
     found = np.flatnonzero(spines >= 0)
     which, rows = _targets(graph, spines[found], Relation.COMPUTED_INTO)
@@ -81,6 +78,28 @@ def rows_in(graph: Graph, dataset: str, feature_set: str, spine_ids: Sequence[st
     lacking[which] = False
     edges = _edges(graph, rows, np.full(len(rows), into), Relation.HELD_IN)
     return Held(edges, [spine_ids[place] for place in np.flatnonzero(lacking).tolist()])
+
+
+def counted_in(graph: Graph, accepted: int, feature_set: str, spine_leaves: Longs) -> Ends:
+    """Return edges from an accepted record, by its row, to the rows of a feature set that count it.
+
+    These rows are given by the leaves of their spine records, rising. Raises KeyError for a feature set that no entry
+    read speaks of.
+    """
+    ours = _rows_of(graph, feature_set)
+    spines = np.flatnonzero((graph.kinds == Kind.ACCEPTED) & np.isin(graph.leaves, spine_leaves))
+    _, rows = _targets(graph, spines, Relation.COMPUTED_INTO)
+    rows = rows[ours[rows]]
+    return _edges(graph, np.full(len(rows), accepted), rows, Relation.COMPUTED_INTO)
+
+
+def _rows_of(graph: Graph, feature_set: str) -> Flags:
+    """Tell which nodes are rows of a feature set."""
+    ours = np.zeros(graph.nodes, np.bool_)
+    definition = graph.row(Node(Kind.DEFINITION, feature_set))
+    ours[_targets(graph, np.array([definition]), Relation.DEFINES)[1]] = True
+    ours &= graph.kinds == Kind.ROW
+    return ours
 
 
 class Labels:

@@ -2,45 +2,90 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
 from mainstem.audit.log import Log
 from mainstem.cli.copies import ARTIFACTS, NAME_NONE
+from mainstem.cli.evidence.index import FOLDER, Index
+from mainstem.cli.evidence.influence import Influence
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import History, open_history
-from mainstem.events.catalogue import decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.errors import Rejected, Undecodable
 from mainstem.events.frames import Entry
 from mainstem.events.instants import parse, render
+from mainstem.events.registry import ProjectApplied
 from mainstem.events.training import DatasetBuilt
+from mainstem.feature_engine import load
 from mainstem.ledger_service.domain import Placed
-from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Sought, Step, questions
-from mainstem.lineage.given import extended, rows_in
+from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Relation, Sought, Step, questions
+from mainstem.lineage.facts import ACCEPTED_TOPICS
+from mainstem.lineage.given import counted_in, extended, rows_in
 from mainstem.lineage.nodes import place, version
+from mainstem.project import ProjectDefinition
+from mainstem.project import parse as parse_project
 from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
 
 Facts = dict[str, Any]
 
-#: Where what was built of a copy is kept beside it; it may be deleted.
-_INDEX: Final = "index"
-_DATASET: Final = DatasetBuilt.TYPE.encode()
+_TOLD: Final = (DatasetBuilt.TOPIC, ProjectApplied.TOPIC)
+_ACCEPTING: Final = (Relation.ACCEPTED_AS, Relation.QUARANTINED_AS, Relation.CORRECTED_AS)
 #: Kinds that are looked for by an id that may be of any of them.
 _BY_ID: Final = (Kind.EVENT, Kind.RUN, Kind.ALERT, Kind.QUARANTINED)
 #: Nodes of a kind that are listed by name.
 _MOST_NAMED: Final = 20
 
 
+class Beside(msgspec.Struct):
+    """What entries say that the graph does not hold."""
+
+    #: Address of the table, and identity of the feature set, by dataset.
+    datasets: dict[str, tuple[str, str]] = {}
+    #: The feature sets that were ever declared, by identity.
+    sets: dict[str, dict[str, Any]] = {}
+    #: Sources of the labels of models that read a set, by its identity.
+    labels: dict[str, list[str]] = {}
+
+    def sources(self, feature_set: str) -> list[str]:
+        """Return the sources that rows of a set, and what is learnt from them, may rest on."""
+        streams = load(self.sets[feature_set]).streams if feature_set in self.sets else ()
+        return sorted({*streams, *self.labels.get(feature_set, ())})
+
+    def take(self, placed: Sequence[Placed]) -> None:
+        """Take entries."""
+        for _, entry in placed:
+            if entry.topic in _TOLD:
+                try:
+                    fact = decode(entry).fact
+                except Undecodable:
+                    continue  # the graph counts it as unread
+                if isinstance(fact, DatasetBuilt):
+                    self.datasets[fact.dataset] = (fact.table, fact.feature_set)
+                elif isinstance(fact, ProjectApplied):
+                    self._declare(parse_project(fact.definition))
+
+    def _declare(self, definition: ProjectDefinition) -> None:
+        for label, part in definition.feature_sets.items():
+            self.sets[part.id] = dict(part.spec)
+            judged = {model.label.source for model in definition.models.values() if model.feature_set == label}
+            self.labels[part.id] = sorted({*self.labels.get(part.id, ()), *judged})
+
+
 @dataclass(frozen=True, slots=True)
 class Ancestry:
-    """The graph, and the datasets whose rows are not in it because their table is not there."""
+    """The graph, what stands beside it, and the datasets whose rows are not in it because their table is not there."""
 
     graph: Graph
+    beside: Beside
     closed: list[str]
+    #: Feature sets whose windows could not be followed, and why.
+    unfollowed: dict[str, str] = field(default_factory=dict)
 
 
 async def read(copy: Path | None, artifacts: Path) -> Ancestry:
@@ -48,15 +93,15 @@ async def read(copy: Path | None, artifacts: Path) -> Ancestry:
 
     `artifacts` is the store with the tables of datasets; a copy that has artifacts is its own.
     """
-    kept = None if copy is None else copy / _INDEX / f"lineage-{Log(copy).checkpoint.root.hex()[:16]}.npz"
-    graph, built = _load(kept)
-    if graph is None:
+    kept = None if copy is None else copy / FOLDER / f"lineage-{Log(copy).checkpoint.root.hex()[:16]}.npz"
+    found = None if kept is None or not kept.exists() else _load(kept)
+    if found is None:
         async with open_history(copy) as history:
-            graph, built = await _build(history)
+            found = await _build(history)
         if kept is not None:
-            _keep(kept, graph, built)
+            _keep(kept, *found)
     own = None if copy is None else copy / ARTIFACTS
-    return _with_datasets(graph, built, Artifacts(own if own is not None and own.is_dir() else artifacts))
+    return _with_datasets(*found, Artifacts(own if own is not None and own.is_dir() else artifacts))
 
 
 async def entries(copy: Path | None, *, many: bool) -> list[tuple[int, Entry]]:
@@ -70,57 +115,76 @@ async def entries(copy: Path | None, *, many: bool) -> list[tuple[int, Entry]]:
         ]
 
 
-async def _build(history: History) -> tuple[Graph, list[DatasetBuilt]]:
-    builder, datasets = Builder(), list[DatasetBuilt]()
+async def _build(history: History) -> tuple[Graph, Beside]:
+    builder, beside = Builder(), Beside()
     with bar("reading", history.size) as advance:
         async for placed in history.entries(["*"], 0):
             if placed:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
-                datasets += _datasets(placed)
+                beside.take(placed)
             advance(len(placed))
-    return builder.graph(history.size), datasets
+    return builder.graph(history.size), beside
 
 
-def _datasets(placed: Sequence[Placed]) -> Iterator[DatasetBuilt]:
-    for _, entry in placed:
-        if entry.topic == DatasetBuilt.TOPIC and header(entry, "ce_type") == _DATASET:
-            try:
-                fact = decode(entry).fact
-            except Undecodable:
-                continue  # the graph counts it as unread
-            if isinstance(fact, DatasetBuilt):
-                yield fact
-
-
-def _load(kept: Path | None) -> tuple[Graph | None, list[DatasetBuilt]]:
-    if kept is None or not kept.exists():
-        return None, []
+def _load(kept: Path) -> tuple[Graph, Beside]:
     with np.load(kept) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    built = [DatasetBuilt.model_validate_json(line) for line in found.pop("datasets").tobytes().splitlines()]
-    return Graph.from_arrays(found), built
+    return Graph.from_arrays(found), msgspec.json.decode(found["beside"].tobytes(), type=Beside)
 
 
-def _keep(kept: Path, graph: Graph, built: Sequence[DatasetBuilt]) -> None:
-    lines = b"\n".join(fact.model_dump_json().encode() for fact in built)
+def _keep(kept: Path, graph: Graph, beside: Beside) -> None:
     kept.parent.mkdir(exist_ok=True)
     partial = kept.with_name(f".{kept.name}.new.npz")
-    np.savez(partial, datasets=np.frombuffer(lines, np.uint8), **graph.to_arrays())  # type: ignore[arg-type]
+    told = np.frombuffer(msgspec.json.encode(beside), np.uint8)
+    np.savez(partial, beside=told, **graph.to_arrays())  # type: ignore[arg-type]
     partial.replace(kept)
 
 
-def _with_datasets(graph: Graph, built: Sequence[DatasetBuilt], artifacts: Artifacts) -> Ancestry:
+def _with_datasets(graph: Graph, beside: Beside, artifacts: Artifacts) -> Ancestry:
     """Add the edges from rows to datasets, which their tables know."""
     edges, closed = [], list[str]()
-    for fact in {fact.dataset: fact for fact in built}.values():
+    for dataset, (address, feature_set) in beside.datasets.items():
         try:
-            table = pq.read_table(io.BytesIO(artifacts.get(fact.table)), columns=["spine_id"])
+            table = pq.read_table(io.BytesIO(artifacts.get(address)), columns=["spine_id"])
         except (ArtifactMissing, ArtifactCorrupt):
-            closed.append(fact.dataset)
+            closed.append(dataset)
             continue
-        spines = table.column("spine_id").to_pylist()
-        edges.append(rows_in(graph, fact.dataset, fact.feature_set, spines).edges)
-    return Ancestry(extended(graph, edges) if edges else graph, closed)
+        edges.append(rows_in(graph, dataset, feature_set, table.column("spine_id").to_pylist()).edges)
+    return Ancestry(extended(graph, edges) if edges else graph, beside, closed)
+
+
+def counted(ancestry: Ancestry, copy: Path, nodes: Sequence[Node]) -> Ancestry:
+    """Add the edges from some records to the rows that count them, in the windows that they lie in."""
+    graph, index = ancestry.graph, Index(Log(copy))
+    found, edges, unfollowed = [row for node in nodes for row in _accepted(graph, node)], [], dict[str, str]()
+    for identity, spec in ancestry.beside.sets.items():
+        compiled = load(spec)
+        asked = [(row, stream) for row in found if (stream := _stream(graph, row)) in compiled.streams]
+        if not asked or graph.rows(Node(Kind.DEFINITION, identity).key)[0] < 0:
+            continue
+        try:
+            influence = Influence(compiled, index.columns(compiled))
+        except Rejected as fault:
+            unfollowed[identity] = str(fault)
+            continue
+        for row, stream in asked:
+            leaves = influence.leaves(stream, int(graph.leaves[row]))
+            edges.append(counted_in(graph, row, identity, leaves))
+    return replace(ancestry, graph=extended(graph, edges) if edges else graph, unfollowed=unfollowed)
+
+
+def _accepted(graph: Graph, node: Node) -> list[int]:
+    """Return the rows of the accepted records that a node is, or led to."""
+    row = graph.row(node)
+    if graph.kinds[row] == Kind.ACCEPTED:
+        return [row]
+    reached = questions.forward(graph, [node], _ACCEPTING).rows
+    return [each for each in reached.tolist() if graph.kinds[each] == Kind.ACCEPTED]
+
+
+def _stream(graph: Graph, row: int) -> str:
+    topic: str = graph.topic_names[graph.topics[row]]
+    return topic.removeprefix(ACCEPTED_TOPICS)
 
 
 def find(graph: Graph, name: str) -> Node:
@@ -150,7 +214,13 @@ def reached(ancestry: Ancestry, closure: Closure) -> Facts:
     """Return what was reached, by kind: how many, and the first by name."""
     graph = ancestry.graph
     kinds = {kind.name.lower(): _some(graph, closure.of(kind).tolist()) for kind in closure.by_kind()}
-    return {"size": graph.size, "reached": len(closure), "kinds": kinds, **_gaps(ancestry)}
+    return {
+        "size": graph.size,
+        "reached": len(closure),
+        "kinds": kinds,
+        "windows_not_followed": ancestry.unfollowed,
+        **_gaps(ancestry),
+    }
 
 
 def _some(graph: Graph, rows: Sequence[int]) -> Facts:
@@ -173,21 +243,36 @@ def _gaps(ancestry: Ancestry) -> Facts:
 
 
 def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
-    """Return whether nothing whose topic or name begins with a prefix is behind something."""
+    """Return whether nothing whose topic or name begins with a prefix is behind something.
+
+    A source that a feature set behind it reads, or that its labels come from, counts as behind it.
+    """
     graph = ancestry.graph
     found = questions.absence(graph, [find(graph, name)], Sought(prefix=prefix))
+    read_by = list(_read_by(ancestry, found.closure, prefix))
     return {
         "of": name,
         "sought": prefix,
-        "absent": found.absent,
-        "proven": found.proven and not ancestry.closed,
+        "absent": found.absent and not read_by,
+        "proven": found.proven and not read_by and not ancestry.closed,
         "behind": len(found.closure),
         "leaves_read": found.read,
         "found": len(found.found),
+        "read_by": read_by,
         "path": [step(graph, one) for one in found.counterexample],
         "unestablished": [named(graph, row) for row in found.unestablished[:_MOST_NAMED].tolist()],
         **_gaps(ancestry),
     }
+
+
+def _read_by(ancestry: Ancestry, closure: Closure, prefix: str) -> Iterator[str]:
+    """Yield what feature sets of a closure read of what is sought."""
+    for row in closure.of(Kind.DEFINITION).tolist():
+        identity = ancestry.graph.names.get(row, "")
+        for source in ancestry.beside.sources(identity):
+            topics = f"src.{source}", f"{ACCEPTED_TOPICS}{source}"
+            if any(topic.startswith(prefix) or prefix.startswith(f"{topic}/") for topic in topics):
+                yield f"{source} by feature set {identity}"
 
 
 def step(graph: Graph, one: Step) -> Facts:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,9 +40,14 @@ class Vocabulary(StrEnum):
 def impact(
     names: Names, log: Log = None, artifacts: Store = None, size: Size = None, output: Output = Format.TABLE
 ) -> None:
-    """List what these went into: rows, datasets, versions, decisions, predictions, alerts."""
+    """List what these went into: rows, datasets, versions, decisions, predictions, alerts.
+
+    Records are followed into every row that counts them in a window, if `--log` names a copy; else into their own.
+    """
     known = _read(log, artifacts, size)
     nodes = [ancestry.find(known.graph, name) for name in names]
+    if log is not None:
+        known = ancestry.counted(known, log, nodes)
     _tell(ancestry.reached(known, questions.forward(known.graph, nodes)), output)
 
 
@@ -116,7 +122,7 @@ def _read(log: Path | None, artifacts: Path | None, size: int | None) -> ancestr
     if size is None:
         return known
     try:
-        return ancestry.Ancestry(known.graph.as_of(size), known.closed)
+        return replace(known, graph=known.graph.as_of(size))
     except ValueError as fault:
         raise Rejected(str(fault)) from fault
 
