@@ -116,11 +116,10 @@ STEPS: Final = {
         given=_ANSWER,
     ),
     "mainstem prediction replay ID": Step(said("equal +True", "ulps +0\n"), given=_ANSWER),
-    "mainstem audit export copy --artifacts": Step(said(r"size +\d{6}\n", "withheld +0\n", r"artifacts +[1-9]")),
-    "mainstem prediction explain --sample 100 --log copy": Step(
+    "mainstem prediction explain --sample 100 --log log-copy": Step(
         said("explained +100\n", "empty +0\n", "contradictions +0\n")
     ),
-    "mainstem prediction replay --sample 1000 --log copy": Step(
+    "mainstem prediction replay --sample 1000 --log log-copy": Step(
         said("replayed +1000\n", "equal +1000\n", "differing +0\n")
     ),
     "mainstem prediction explain ID --bundle answer.json > answer.txt": Step(
