@@ -45,6 +45,7 @@ class Copy:
         """Raise Rejected for a folder that is no copy."""
         self._log = Log(folder)
         self._index = Index(self._log)
+        self._proofs = LogProofs(self._log)
         self._chronicle: Chronicle | None = None
         self._columns: dict[str, Columns] = {}
 
@@ -100,4 +101,4 @@ class Copy:
 
     def proofs(self) -> LogProofs:
         """See `Archive`."""
-        return LogProofs(self._log)
+        return self._proofs
