@@ -149,13 +149,13 @@ STEPS: Final = {
     "mainstem audit origins arrival_delay/1 --log log-copy": Step(
         said("record +", "accepted +", "row +", "dataset +1 ", "run +")
     ),
-    "mainstem audit impact src.weather_observed/0/1000 --log log-copy": Step(
+    "mainstem audit impact src.weather_observed/0/1073 --log log-copy": Step(
         said(r"row +\d\d", "dataset +1 ", "version +1 ", "prediction +", "windows_not_followed +none\n")
     ),
     "mainstem audit impact arrival_delay/1 --log log-copy": Step(
         said("approval +1 ", "deployment +1 ", "prediction +")
     ),
-    "mainstem audit absent arrival_delay/1 src.harbour --log log-copy": Step(said("absent +True\n", "proven +True\n")),
+    "mainstem audit absent arrival_delay/1 src.harbour --log log-copy": Step(said("proven +True\n", "absent +True\n")),
     "mainstem audit as-of --at 2013-01-30T00:00:00Z --log log-copy": Step(said("production\n +arrival_delay +1\n")),
     "mainstem audit diff 100000 120000 --log log-copy": Step(said("nodes\n", "accepted +", "edges\n")),
     "mainstem audit lineage openlineage lineage.ndjson --log log-copy": Step(lambda out: out == ""),

@@ -52,7 +52,7 @@ def test_every_kind_of_poison_is_named_and_is_no_fault(tmp_path: Path) -> None:
         Unread(RUNS, "no mainstem.registry.version_approved.v1", 4, 2),
         Unread(RUNS, "unknown type mainstem.registry.version_approved.v2", 3, 1),
         Unread(RUNS, "unknown type mainstem.training.dreamt.v1", 2, 1),
-        Unread(RUNS, "unknown type \ufffd\x00", 1, 1),
+        Unread(RUNS, "unknown type \ufffd\\x00", 1, 1),
     ]
 
 

@@ -1,5 +1,6 @@
 """A copy of a log holds, whoever looks; and whatever is changed in it is found and named."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,11 @@ def without(leaf: int) -> Callable[[Path], None]:
     return run
 
 
+def _gone(file: Path) -> Path:
+    file.unlink()
+    return file
+
+
 def _replace(folder: Path, history: Written, note: Note) -> None:
     shutil.rmtree(folder)
     history.copy_to(folder)
@@ -217,6 +223,26 @@ TAMPERING: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "checkpoint").write_bytes(signed_over(write(), 900).render()),
         "tile/",
     ),
+    "a bundle that is a folder": (lambda folder: (_gone(folder / at(300)[0])).mkdir(), "leaves 256 to 511"),
+    "a bundle that is a pipe": (lambda folder: os.mkfifo(_gone(folder / at(300)[0])), "leaves 256 to 511"),
+    "a bundle that has no end": (
+        lambda folder: _gone(folder / at(300)[0]).symlink_to("/dev/zero"),
+        "leaves 256 to 511",
+    ),
+    "a bundle of nothing but empty entries": (
+        lambda folder: (folder / at(300)[0]).write_bytes(bytes(9_000_000)),
+        "leaves 256 to 511",
+    ),
+    "a tile of another size": (
+        lambda folder: (folder / "tile/0/003.p/100").write_bytes(bytes(3_200)),
+        "tile/0/003.p/100",
+    ),
+    "a part beside its bundle": (
+        lambda folder: ((folder / "part").mkdir(), (folder / "part/001").write_bytes(b"\0\0\1x")),
+        "part/001",
+    ),
+    "a frame that no entry names": (lambda folder: (folder / "frame/00").write_bytes(b"x"), "frame/00"),
+    "a size beyond all bounds": (checkpoint(resized(2**62)), "size 4611686018427387904"),
     "an entry rewritten with its hashes": (rewritten(lambda history: signed_over(write())), "leaves 499 to 598"),
     "an entry left out with its hash": (without(650), "tile/"),
     "a history signed by somebody else": (rewritten(lambda history: signed_over(history, log=THIEF)), "checkpoint"),
@@ -243,9 +269,16 @@ def test_tampering_is_found_and_named(folder: Path, kind: str, written: Written)
 
 
 #: What cannot be seen in tiles, bundles and checkpoint alone, whoever looks: it takes what stands in the entries, what
-#: stands beside them, or a checkpoint from before.
+#: stands beside them, or a checkpoint from before. And what another program would read for ever.
 UNSEEN = {
     "a bundle behind the end",
+    "a tile of another size",
+    "a part beside its bundle",
+    "a frame that no entry names",
+    "a bundle that is a pipe",
+    "a bundle that has no end",
+    "a size beyond all bounds",
+    "a bundle of nothing but empty entries",
     "a long entry's frame changed",
     "a long entry's frame left out",
     "a history signed again by the log and the witness",

@@ -51,7 +51,7 @@ def test_nothing_but_an_extension_is_cosigned(known: int, old: int, size: int):
     ("body", "status"),
     [
         (asking(60, checkpoint(70, FORK), FORK), 422),  # a fork behind what is known
-        (asking(60, checkpoint(60, FORK), FORK), 422),  # of the same size
+        (asking(60, checkpoint(60, FORK), FORK), 409),  # of the same size
         (asking(60, checkpoint(50)), 400),  # a rollback
         (asking(50, checkpoint(70)), 409),
         (asking(0, checkpoint(70)), 409),
@@ -60,6 +60,7 @@ def test_nothing_but_an_extension_is_cosigned(known: int, old: int, size: int):
         (asking(60, Checkpoint("log.test/else", 70, TREE.root(70))), 404),
         (b"", 400),
         (b"old 60\n\n", 400),
+        (b"old " + b"9" * 5_000 + b"\n\n" + asking(60, checkpoint(60)).partition(b"\n\n")[2], 400),
         (b"old 060\n\n" + asking(60, checkpoint(60)).partition(b"\n\n")[2], 400),
         (b"old 60\nnonsense\n\n" + asking(60, checkpoint(60)).partition(b"\n\n")[2], 400),
         (asking(60, checkpoint(70), proof=[bytes(32)] * 64), 400),

@@ -128,6 +128,25 @@ async def test_a_proof_is_found_by_event_id_or_leaf_and_another_program_accepts_
 
 
 @pytest.mark.usefixtures("store")
+async def test_a_proof_of_what_was_changed_is_not_given(tmp_path: Path) -> None:
+    await export(tmp_path / "copy")
+    bundle = tmp_path / "copy" / "tile" / "entries" / "003"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"level":770', b'"level":777'))
+    assert (await command("audit", "prove", tmp_path / "copy", 770))[0] == 1
+    assert (await command("audit", "prove", tmp_path / "copy", 769))[0] == 0
+    (tmp_path / "copy" / "tile" / "0" / "003").unlink()
+    assert (await command("audit", "prove", tmp_path / "copy", 769))[0] == 1
+
+
+@pytest.mark.usefixtures("store")
+async def test_a_folder_that_cannot_be_written_is_told_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "export", str(folder)])
+        assert result.exit_code == 1
+        assert "cannot be made" in result.output
+
+
 async def test_a_log_that_grew_extends_the_checkpoint_that_was_kept(
     tmp_path: Path, store: PostgresStore, publisher: Publisher
 ) -> None:

@@ -18,7 +18,7 @@ from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import begin
 from mainstem.events.errors import Rejected
-from mainstem.events.frames import Entry
+from mainstem.events.frames import Damaged, Entry
 from mainstem.ledger_service.domain import Placed
 from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.publishing import Publisher
@@ -109,6 +109,7 @@ async def test_an_interrupted_replay_goes_on_where_it_was(
     monkeypatch.setattr(Copied, "entries", read)
     resumed = await replay(tmp_path / "copy", services(), database_url, resume=True)
     assert resumed.first_leaf == 512
+    assert resumed.left_out == whole.left_out != []
     assert rebuilt(resumed) == rebuilt(whole)
 
 
@@ -142,3 +143,16 @@ async def test_what_the_platform_said_is_what_an_auditor_finds_elsewhere(tmp_pat
     assert all(table["equal"] for table in json.loads(found)["tables"])
     (tmp_path / "said.json").write_text(said.replace('"rows": 1,', '"rows": 2,'))
     assert (await command(*arguments, "--expect", tmp_path / "said.json"))[0] == 1
+    ghost = '"tables": [{"service": "t", "table": "ghost", "rows": 5, "rebuilt": "0"},'
+    for change in (('"root": "', '"root": "0'), ('"tables": [', ghost)):
+        (tmp_path / "said.json").write_text(said.replace(*change))
+        assert (await command(*arguments, "--expect", tmp_path / "said.json"))[0] == 1
+
+
+@pytest.mark.usefixtures("store")
+async def test_an_entry_that_is_not_the_archived_one_is_not_folded(tmp_path: Path, database_url: str) -> None:
+    await command("audit", "export", tmp_path / "copy")
+    bundle = tmp_path / "copy" / "tile" / "entries" / "002"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"level":600', b'"level":601'))
+    with pytest.raises(Damaged, match="leaf 600 is not as it was archived"):
+        await replay(tmp_path / "copy", services(), database_url)

@@ -48,7 +48,12 @@ class Copy:
     """
 
     def __init__(self, folder: Path, note: Note, choice: Choice) -> None:
-        if folder.exists() and any(folder.iterdir()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            full = any(folder.iterdir())
+        except OSError as fault:
+            raise Rejected(f"{folder} cannot be made: {fault}; name a folder where you may write") from fault
+        if full:
             raise Rejected(f"{folder} is not empty; name a folder that is not there yet")
         self.copied = Copied()
         self._folder = folder
@@ -123,8 +128,11 @@ class Copy:
 
     def _write(self, path: str, data: bytes) -> None:
         file = self._folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        except OSError as fault:
+            raise Rejected(f"{file} cannot be written: {fault}; export to where there is room") from fault
         self.copied.bytes += len(data)
 
 

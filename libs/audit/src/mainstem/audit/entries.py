@@ -1,7 +1,6 @@
 """What the entries of a log say, one after the other: which cannot be read, and what they claim of the log itself."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -94,7 +93,7 @@ class Reading:
         if kind is None:
             return "no ce_type"
         if kind not in _KNOWN:
-            return f"unknown type {kind.decode(errors='replace')}"
+            return f"unknown type {printable(kind.decode(errors='replace'))}"
         try:
             if kind in _MANY:
                 _OBJECT.decode(entry.value or b"")
@@ -112,8 +111,13 @@ class Reading:
 
 def named(leaf: int, entry: Entry) -> str:
     """Name an entry by its leaf, its place and its event id."""
-    event_id = (header(entry, "ce_id") or b"none").decode(errors="replace")
-    return f"leaf {leaf} ({entry.topic}/{entry.partition}/{entry.offset}, event id {event_id})"
+    event_id = printable((header(entry, "ce_id") or b"none").decode(errors="replace"))
+    return f"leaf {leaf} ({printable(entry.topic)}/{entry.partition}/{entry.offset}, event id {event_id})"
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's as it may stand in a report: nothing in it ends a line or moves a cursor."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def name_of(leaf: int, frame: bytes | None) -> str:
@@ -122,9 +126,3 @@ def name_of(leaf: int, frame: bytes | None) -> str:
         return f"leaf {leaf}" if frame is None else named(leaf, unframe(frame))
     except Damaged:
         return f"leaf {leaf}"
-
-
-def cut(hashes: bytes, width: int) -> Iterator[bytes]:
-    """Yield the parts of a width."""
-    for at in range(0, len(hashes), width):
-        yield hashes[at : at + width]

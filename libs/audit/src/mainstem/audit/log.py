@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from struct import Struct, error
 from typing import Final
 
@@ -19,21 +20,33 @@ from mainstem.ledger import HASH_BYTES
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.entry import stands_for
 from mainstem.ledger.note import Note, NoteError
-from mainstem.ledger.tiles import ENTRIES, WIDTH, Tile, TileTree, unpack_entries
+from mainstem.ledger.tiles import ENTRIES, ENTRY_BYTES, WIDTH, Tile, TileTree, unpack_entries
 
 CHECKPOINT: Final = "checkpoint"
 
 _PLACED: Final = Struct(">BH")
+_MOST_OF_A_NOTE: Final = 64 << 10
+_MOST_OF_A_BUNDLE: Final = WIDTH * (_PLACED.size + ENTRY_BYTES)
+
+
+def read_file(file: Path, most: int) -> bytes:
+    """Return what a regular file of so many bytes at most holds; raise OSError for anything else."""
+    about = file.stat()
+    if not S_ISREG(about.st_mode):
+        raise OSError(f"{file} is no file")
+    if about.st_size > most:
+        raise OSError(f"{file} has {about.st_size} bytes, more than the {most} that it may have")
+    return file.read_bytes()
 
 
 def read_tile(folder: Path, tile: Tile) -> bytes:
     """Return a tile, cut from the full one where that took its place; raise OSError when there is none."""
     try:
-        return (folder / tile.path).read_bytes()
+        return read_file(folder / tile.path, WIDTH * HASH_BYTES)
     except FileNotFoundError:
         if tile.width == WIDTH:
             raise
-        return (folder / replace(tile, width=WIDTH).path).read_bytes()[: tile.width * HASH_BYTES]
+        return read_file(folder / replace(tile, width=WIDTH).path, WIDTH * HASH_BYTES)[: tile.width * HASH_BYTES]
 
 
 def part_of(bundle: Tile) -> str:
@@ -76,7 +89,7 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.note = Note.parse((folder / CHECKPOINT).read_bytes())
+            self.note = Note.parse(read_file(folder / CHECKPOINT, _MOST_OF_A_NOTE))
             self.checkpoint = Checkpoint.parse(self.note.text)
         except OSError as fault:
             raise Rejected(
@@ -104,25 +117,34 @@ class Log:
         return TileTree(self.size, self.tile)
 
     def bundle(self, index: int) -> Mapping[int, bytes]:
-        """Return the entries of a bundle that the copy has, by their places; raise ValueError for a damaged one."""
+        """Return the entries of a bundle that the copy has, by their places; raise Damaged for one that is damaged."""
         tile = Tile.within(ENTRIES, index, self.size)
         try:
-            entries = unpack_entries((self.folder / tile.path).read_bytes())
+            entries = self._whole(tile)
+            if entries is None:
+                entries = self._part(tile)
+        except (OSError, ValueError) as fault:
+            first = index * WIDTH
+            raise Damaged(f"{tile.path}, leaves {first} to {first + tile.width - 1}: {fault}") from fault
+        return entries
+
+    def _whole(self, tile: Tile) -> Mapping[int, bytes] | None:
+        try:
+            return dict(enumerate(unpack_entries(read_file(self.folder / tile.path, _MOST_OF_A_BUNDLE))))
         except FileNotFoundError:
-            return self._part(tile)
-        return dict(enumerate(entries))
+            return None
 
     def _part(self, tile: Tile) -> Mapping[int, bytes]:
         try:
-            return unpack_part((self.folder / part_of(tile)).read_bytes())
+            return unpack_part(read_file(self.folder / part_of(tile), _MOST_OF_A_BUNDLE))
         except FileNotFoundError:
             return {}
 
     def entries(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield leaf and entry of all that the copy has from a leaf on; raise ValueError for a damaged bundle."""
+        """Yield leaf and entry of all that the copy has from a leaf on; raise Damaged for a damaged bundle."""
         for index in self.bundles[first // WIDTH :]:
             for place, entry in self.bundle(index).items():
-                if index * WIDTH + place >= first:
+                if first <= index * WIDTH + place < self.size:
                     yield index * WIDTH + place, entry
 
     def entry(self, leaf: int) -> bytes:
@@ -142,7 +164,7 @@ class Log:
             return entry
         length, digest = stub
         try:
-            data = (self.folder / frame_of(digest)).read_bytes()
+            data = read_file(self.folder / frame_of(digest), length)
         except OSError as fault:
             raise Damaged(f"the frame that it stands for, {frame_of(digest)}, cannot be read") from fault
         if len(data) != length or sha256(data).digest() != digest:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mainstem.audit.entries import Fault, Reading, Unread, name_of
-from mainstem.audit.log import CHECKPOINT, Log
+from mainstem.audit.log import CHECKPOINT, Log, frame_of
 from mainstem.events.frames import Damaged
 from mainstem.ledger import HASH_BYTES, Tree, leaf_hash, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.entry import stands_for
 from mainstem.ledger.keys import LogKey, WitnessKey
 from mainstem.ledger.note import Note, NoteError
 from mainstem.ledger.tiles import WIDTH, Edge, Tile, bundle
@@ -80,6 +81,8 @@ class Verification:
         self._hashes = bytearray()
         #: Leaves whose entry has another hash than that: the entry and its hash.
         self._differing: dict[int, tuple[bytes, bytes]] = {}
+        #: Digests of the frames that stubs stand for.
+        self._frames: set[bytes] = set()
 
     def run(self, since: Note | None = None, advance: Advance = lambda _: None) -> Report:
         """Check everything that there is. `since` is a checkpoint that the auditor kept: the log must extend it."""
@@ -155,8 +158,13 @@ class Verification:
     # -- leaves --
 
     def _check_leaves(self, advance: Advance) -> None:
-        edge = Edge()
-        for index in self._log.bundles:
+        edge, there = Edge(), self._tiles_there()
+        if there < len(self._log.bundles):
+            what = (
+                f"there are tiles for {there * WIDTH} entries at most, none for the others that its checkpoint tells of"
+            )
+            self._fault(f"size {self._log.size}", what)
+        for index in self._log.bundles[:there]:
             hashes, entries = self._stored(index), self._entries(index)
             self._compare(index * WIDTH, hashes, entries)
             self._hashes += hashes
@@ -165,6 +173,11 @@ class Verification:
             self._read_all(index * WIDTH, entries)
             advance(len(hashes) // HASH_BYTES)
         self._check_tiles(edge.partial())
+
+    def _tiles_there(self) -> int:
+        """Return the number of the last tile of leaf hashes that is there, and one: a size may say what it likes."""
+        found = [_index(file.relative_to(self._log.folder).as_posix()) for file in self._log.folder.glob("tile/0/**/*")]
+        return max(found, default=-1) + 1
 
     def _stored(self, index: int) -> bytes:
         """Return the hashes of a bundle's entries from their tile; zeros when it cannot be read."""
@@ -186,11 +199,11 @@ class Verification:
         path, first = bundle(index, width).path, index * WIDTH
         try:
             entries = self._log.bundle(index)
-        except ValueError as fault:
-            self._fault(f"leaves {first} to {first + width - 1}", f"{path}: {fault}")
+        except Damaged as fault:
+            self._fault(f"leaves {first} to {first + width - 1}", str(fault))
             return {}
-        if len(entries) > width:
-            self._fault(path, f"it holds {len(entries)} entries, not {width}")
+        if max(entries, default=-1) >= width:
+            self._fault(path, f"it holds {len(entries)} entries up to place {max(entries)}, not {width}")
         elif len(entries) < width and not self._part:
             where = next(place for place in range(width) if place not in entries)
             self._fault(f"leaf {first + where}", f"{path} holds {len(entries)} entries, not {width}")
@@ -223,6 +236,9 @@ class Verification:
 
     def _read_all(self, first: int, entries: Mapping[int, bytes]) -> None:
         for place, entry in entries.items():
+            stub = stands_for(entry)
+            if stub is not None:
+                self._frames.add(stub[1])
             try:
                 frame = self._log.frame(entry)
             except Damaged as fault:
@@ -231,18 +247,25 @@ class Verification:
             self._reading.take(first + place, frame)
 
     def _check_strays(self) -> None:
-        """Tell of tiles and bundles that a tree of this size does not have: entries that nobody signed."""
-        for file in sorted(self._log.folder.glob("tile/**/*")):
-            path = file.relative_to(self._log.folder).as_posix()
-            if file.is_file() and not self._within(path):
-                self._fault(path, f"it is no tile of a tree of {self._log.size} entries: nobody signed what it holds")
+        """Tell of what lies where tiles, bundles and frames do and is none of this tree."""
+        frames = {frame_of(digest) for digest in self._frames}
+        for folder in ("tile", "part", "frame"):
+            for file in sorted(self._log.folder.glob(f"{folder}/**/*")):
+                path = file.relative_to(self._log.folder).as_posix()
+                if not file.is_dir() and path not in frames and not self._is_ours(path):
+                    self._fault(
+                        path, f"it is nothing of a tree of {self._log.size} entries: nobody signed what it holds"
+                    )
 
-    def _within(self, path: str) -> bool:
+    def _is_ours(self, path: str) -> bool:
+        """Tell whether a tile or a bundle of the tree stands at a path, or a part of a bundle that is not there."""
+        of_bundle = path.replace("part/", "tile/entries/", 1)
         try:
-            tile = Tile.parse(path)
+            tile = Tile.parse(of_bundle)
+            wanted = Tile.within(tile.level, tile.index, self._log.size)
         except ValueError:
             return False
-        return tile.index * WIDTH + tile.width <= self._log.size >> (8 * max(tile.level, 0))
+        return tile == wanted and (path == of_bundle or not (self._log.folder / of_bundle).exists())
 
     # -- roots --
 
@@ -250,6 +273,8 @@ class Verification:
         """Hold the tree against every root that was signed, and tell which of entry and hash is the archived one."""
         signed = Attested(CHECKPOINT, self._log.size, self._log.checkpoint.root)
         stored = Tree(bytes(self._hashes))
+        if stored.size < signed.size:
+            return  # said already: most of it is not there
         tree, what = stored, "its bytes are not the ones that were archived"
         if stored.root() != signed.root and self._differing:
             found = self._found()
@@ -281,6 +306,14 @@ class Verification:
                 f"{tree.root(one.size).hex()}: here an entry was changed with its hash, left out, put in or moved",
             )
             return
+
+
+def _index(path: str) -> int:
+    """Return the number of the tile at a path; -1 for what is none."""
+    try:
+        return Tile.parse(path).index
+    except ValueError:
+        return -1
 
 
 def _agreement(attested: Sequence[Attested], tree: Tree) -> int:

@@ -1,11 +1,13 @@
 """Signed notes: a text, and who vouches for it (https://c2sp.org/signed-note)."""
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, TypeVar
 
 KEY_ID_BYTES: Final = 4
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,18}", re.ASCII)
 #: Nobody signs a note so often; what has more is not looked at.
 MOST_SIGNATURES: Final = 100
 
@@ -117,3 +119,8 @@ def decode(text: str) -> bytes | None:
     except ValueError:
         return None
     return data if b64encode(data).decode() == text else None
+
+
+def number(text: str) -> int | None:
+    """Return a size or an index as such texts write it; None for anything else, be it too large for any tree."""
+    return int(text) if _NUMBER.fullmatch(text) else None

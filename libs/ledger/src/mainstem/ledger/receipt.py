@@ -8,7 +8,7 @@ from typing import Final, Self
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.hashing import HASH_BYTES
 from mainstem.ledger.keys import LogKey, WitnessKey
-from mainstem.ledger.note import Note, NoteError, decode
+from mainstem.ledger.note import Note, NoteError, decode, number
 from mainstem.ledger.proof import verify_inclusion
 
 _HEAD: Final = "c2sp.org/tlog-proof@v1"
@@ -38,13 +38,14 @@ class Receipt:
             head, *lines = above.decode("ascii").split("\n")
         except UnicodeDecodeError as fault:
             raise NoteError("a receipt is ASCII above its checkpoint; this is not") from fault
-        extra = decode(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
-        keyword, _, index = (lines.pop(0) if lines else "").partition(" ")
+        more = lines.pop(0).removeprefix("extra ") if lines and lines[0].startswith("extra ") else None
+        keyword, _, said = (lines.pop(0) if lines else "").partition(" ")
+        index, extra = number(said), None if more is None else decode(more)
         path = tuple(one for one in map(decode, lines) if one is not None and len(one) == HASH_BYTES)
-        whole = index.isdecimal() and str(int(index)) == index and len(path) == len(lines)
-        if head != _HEAD or keyword != "index" or not whole:
+        whole = len(path) == len(lines) and (more is None or extra is not None)
+        if head != _HEAD or keyword != "index" or index is None or not whole:
             raise NoteError(f"a receipt reads: {_HEAD}, index, a line for each hash, an empty line, a checkpoint")
-        return cls(int(index), path, Note.parse(below), extra)
+        return cls(index, path, Note.parse(below), extra)
 
     def verify(self, leaf: bytes, log: LogKey, witnesses: Sequence[WitnessKey] = (), needed: int = 0) -> Checkpoint:
         """Return the checkpoint that proves the entry with this leaf hash.

@@ -18,6 +18,8 @@ ENTRY_BYTES: Final = 65_535
 #: The level of bundles of entries.
 ENTRIES: Final = -1
 
+#: A bundle with more entries than that is not read on.
+_MOST_ENTRIES: Final = 4 * WIDTH
 _HEIGHT: Final = 8  #: of the subtree over a tile
 _PATH: Final = re.compile(
     r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?"
@@ -207,6 +209,8 @@ def unpack_entries(data: bytes) -> list[bytes]:
         end = begin + (_LENGTH.unpack_from(data, at)[0] if begin <= len(data) else 0)
         if begin > len(data) or end > len(data):
             raise ValueError(f"a bundle ends within its entry {len(entries)}; it is damaged")
+        if len(entries) == _MOST_ENTRIES:
+            raise ValueError(f"a bundle holds more than {_MOST_ENTRIES} entries; it is damaged")
         entries.append(data[begin:end])
         at = end
     return entries

@@ -11,7 +11,7 @@ from typing import Final, Self
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.hashing import EMPTY_ROOT, HASH_BYTES
 from mainstem.ledger.keys import LogKey
-from mainstem.ledger.note import Note, NoteError, decode
+from mainstem.ledger.note import Note, NoteError, decode, number
 from mainstem.ledger.proof import verify_consistency
 
 #: Hashes of a proof at most.
@@ -40,14 +40,14 @@ class Submission:
             first, *lines = above.decode("ascii").split("\n")
         except UnicodeDecodeError as fault:
             raise NoteError("a submission is ASCII above its checkpoint; this is not") from fault
-        keyword, _, size = first.partition(" ")
-        hashes = [decode(line) for line in lines]
+        if len(lines) > MOST_HASHES:
+            raise NoteError(f"a proof has {MOST_HASHES} hashes at most, not {len(lines)}")
+        keyword, _, said = first.partition(" ")
+        size, hashes = number(said), [decode(line) for line in lines]
         proof = tuple(one for one in hashes if one is not None and len(one) == HASH_BYTES)
-        if keyword != "old" or not size.isdecimal() or str(int(size)) != size or len(proof) < len(hashes):
+        if keyword != "old" or size is None or len(proof) < len(hashes):
             raise NoteError("a submission reads: old size, a line for each hash, an empty line, a checkpoint")
-        if len(proof) > MOST_HASHES:
-            raise NoteError(f"a proof has {MOST_HASHES} hashes at most, not {len(proof)}")
-        return cls(int(size), proof, Note.parse(below))
+        return cls(size, proof, Note.parse(below))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ def _consistent(asked: Submission, known: Checkpoint | None, new: Checkpoint) ->
     size, root = (known.size, known.root) if known else (0, EMPTY_ROOT)
     if new.size == 0 and new.root != EMPTY_ROOT:
         return Refused(422, "a tree without entries has the digest of nothing as its root\n")
+    if new.size == size and new.root != root:
+        return Refused(409, f"another tree of {size} entries is known\n")
     if not verify_consistency(size, root, new.size, new.root, asked.proof):
         return Refused(422, f"the tree of {new.size} entries does not extend the one of {size} that is known\n")
     return new

@@ -50,13 +50,13 @@ async def json_body(request: Request) -> object:
     return found
 
 
-async def body_bytes(request: Request) -> bytes:
-    """Return the body; raise Problem 413 when it has more than MAX_BODY_BYTES."""
+async def body_bytes(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body; raise Problem 413 when it has more bytes than `most`."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Problem(413, "too_large", f"the body has more than {MAX_BODY_BYTES} bytes; send it in parts")
+        if len(body) > most:
+            raise Problem(413, "too_large", f"the body has more than {most} bytes; send it in parts")
     return bytes(body)
 
 

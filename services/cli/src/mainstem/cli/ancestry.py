@@ -1,6 +1,7 @@
 """The lineage graph of a log, from a copy or from the archive, and what it answers, as documents (ADR 15)."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mainstem.audit.log import Log
 from mainstem.cli.copies import ARTIFACTS, NAME_NONE
-from mainstem.cli.evidence.index import FOLDER, Index
+from mainstem.cli.evidence.index import Index, beside
 from mainstem.cli.evidence.influence import Influence
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import History, open_history
@@ -36,13 +37,15 @@ Facts = dict[str, Any]
 
 _TOLD: Final = (DatasetBuilt.TOPIC, ProjectApplied.TOPIC)
 _ACCEPTING: Final = (Relation.ACCEPTED_AS, Relation.QUARANTINED_AS, Relation.CORRECTED_AS)
+_NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
+_PLACE: Final = re.compile(r"\d{1,9}/\d{1,18}", re.ASCII)
 #: Kinds that are looked for by an id that may be of any of them.
 _BY_ID: Final = (Kind.EVENT, Kind.RUN, Kind.ALERT, Kind.QUARANTINED)
 #: Nodes of a kind that are listed by name.
 _MOST_NAMED: Final = 20
 
 
-class Beside(msgspec.Struct):
+class Told(msgspec.Struct):
     """What entries say that the graph does not hold."""
 
     #: Address of the table, and identity of the feature set, by dataset.
@@ -79,10 +82,13 @@ class Beside(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Ancestry:
-    """The graph, what stands beside it, and the datasets whose rows are not in it because their table is not there."""
+    """The graph, what is told besides, and the datasets whose rows are not all in it.
+
+    Of these the table is not there, or the log lacks rows that it names.
+    """
 
     graph: Graph
-    beside: Beside
+    told: Told
     closed: list[str]
     #: Feature sets whose windows could not be followed, and why.
     unfollowed: dict[str, str] = field(default_factory=dict)
@@ -93,7 +99,7 @@ async def read(copy: Path | None, artifacts: Path) -> Ancestry:
 
     `artifacts` is the store with the tables of datasets; a copy that has artifacts is its own.
     """
-    kept = None if copy is None else copy / FOLDER / f"lineage-{Log(copy).checkpoint.root.hex()[:16]}.npz"
+    kept = None if copy is None else beside(Log(copy)).with_suffix(".lineage.npz")
     found = None if kept is None or not kept.exists() else _load(kept)
     if found is None:
         async with open_history(copy) as history:
@@ -115,49 +121,52 @@ async def entries(copy: Path | None, *, many: bool) -> list[tuple[int, Entry]]:
         ]
 
 
-async def _build(history: History) -> tuple[Graph, Beside]:
-    builder, beside = Builder(), Beside()
+async def _build(history: History) -> tuple[Graph, Told]:
+    builder, told = Builder(), Told()
     with bar("reading", history.size) as advance:
         async for placed in history.entries(["*"], 0):
             if placed:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
-                beside.take(placed)
+                told.take(placed)
             advance(len(placed))
-    return builder.graph(history.size), beside
+    return builder.graph(history.size), told
 
 
-def _load(kept: Path) -> tuple[Graph, Beside]:
+def _load(kept: Path) -> tuple[Graph, Told]:
     with np.load(kept) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    return Graph.from_arrays(found), msgspec.json.decode(found["beside"].tobytes(), type=Beside)
+    return Graph.from_arrays(found), msgspec.json.decode(found["told_besides"].tobytes(), type=Told)
 
 
-def _keep(kept: Path, graph: Graph, beside: Beside) -> None:
+def _keep(kept: Path, graph: Graph, told: Told) -> None:
     kept.parent.mkdir(exist_ok=True)
     partial = kept.with_name(f".{kept.name}.new.npz")
-    told = np.frombuffer(msgspec.json.encode(beside), np.uint8)
-    np.savez(partial, beside=told, **graph.to_arrays())  # type: ignore[arg-type]
+    besides = np.frombuffer(msgspec.json.encode(told), np.uint8)
+    np.savez(partial, told_besides=besides, **graph.to_arrays())  # type: ignore[arg-type]
     partial.replace(kept)
 
 
-def _with_datasets(graph: Graph, beside: Beside, artifacts: Artifacts) -> Ancestry:
+def _with_datasets(graph: Graph, told: Told, artifacts: Artifacts) -> Ancestry:
     """Add the edges from rows to datasets, which their tables know."""
     edges, closed = [], list[str]()
-    for dataset, (address, feature_set) in beside.datasets.items():
+    for dataset, (address, feature_set) in told.datasets.items():
         try:
             table = pq.read_table(io.BytesIO(artifacts.get(address)), columns=["spine_id"])
         except (ArtifactMissing, ArtifactCorrupt):
             closed.append(dataset)
             continue
-        edges.append(rows_in(graph, dataset, feature_set, table.column("spine_id").to_pylist()).edges)
-    return Ancestry(extended(graph, edges) if edges else graph, beside, closed)
+        held = rows_in(graph, dataset, feature_set, table.column("spine_id").to_pylist())
+        edges.append(held.edges)
+        if held.missing:
+            closed.append(f"{dataset} (the log lacks {len(held.missing)} of its rows, that of {held.missing[0]} first)")
+    return Ancestry(extended(graph, edges) if edges else graph, told, closed)
 
 
 def counted(ancestry: Ancestry, copy: Path, nodes: Sequence[Node]) -> Ancestry:
     """Add the edges from some records to the rows that count them, in the windows that they lie in."""
     graph, index = ancestry.graph, Index(Log(copy))
     found, edges, unfollowed = [row for node in nodes for row in _accepted(graph, node)], [], dict[str, str]()
-    for identity, spec in ancestry.beside.sets.items():
+    for identity, spec in ancestry.told.sets.items():
         compiled = load(spec)
         asked = [(row, stream) for row in found if (stream := _stream(graph, row)) in compiled.streams]
         if not asked or graph.rows(Node(Kind.DEFINITION, identity).key)[0] < 0:
@@ -197,9 +206,9 @@ def find(graph: Graph, name: str) -> Node:
     topic, _, rest = name.partition("/")
     if name.startswith("sha256:"):
         candidates = [Node(Kind.ARTIFACT, name)]
-    elif rest.count("/") == 1 and rest.replace("/", "").isdecimal():
+    elif _PLACE.fullmatch(rest):
         candidates = [place(topic, *map(int, rest.split("/")))]
-    elif rest.isdecimal():
+    elif _NUMBER.fullmatch(rest):
         candidates = [version(topic, int(rest))]
     for node in candidates:
         if graph.rows(node.key)[0] >= 0:
@@ -253,8 +262,8 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     return {
         "of": name,
         "sought": prefix,
-        "absent": found.absent and not read_by,
         "proven": found.proven and not read_by and not ancestry.closed,
+        "absent": found.absent and not read_by,
         "behind": len(found.closure),
         "leaves_read": found.read,
         "found": len(found.found),
@@ -269,7 +278,7 @@ def _read_by(ancestry: Ancestry, closure: Closure, prefix: str) -> Iterator[str]
     """Yield what feature sets of a closure read of what is sought."""
     for row in closure.of(Kind.DEFINITION).tolist():
         identity = ancestry.graph.names.get(row, "")
-        for source in ancestry.beside.sources(identity):
+        for source in ancestry.told.sources(identity):
             topics = f"src.{source}", f"{ACCEPTED_TOPICS}{source}"
             if any(topic.startswith(prefix) or prefix.startswith(f"{topic}/") for topic in topics):
                 yield f"{source} by feature set {identity}"

@@ -17,6 +17,8 @@ from mainstem.cli.progress import bar
 from mainstem.events.catalogue import header
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, unframe
+from mainstem.ledger import leaf_hash, verify_inclusion
+from mainstem.ledger.entry import stands_for
 from mainstem.ledger.keys import LogKey, WitnessKey, read_log_key, read_witness_key
 from mainstem.ledger.note import NoteError
 from mainstem.ledger.receipt import Receipt
@@ -44,8 +46,13 @@ class Exported:
 async def export(folder: Path, choice: Choice, *, artifacts: bool) -> Exported:
     """Copy the log at its newest checkpoint, from the archive.
 
-    Raises Rejected when there is no checkpoint yet or the folder is not empty, Damaged for a changed archive.
+    Raises Rejected when there is no checkpoint yet, or the folder is not empty or cannot be written; Damaged for a
+    changed archive.
     """
+    if not choice.leaves:
+        raise Rejected(
+            f"there are no leaves from {choice.leaves.start} to {choice.leaves.stop}; give the lower one first"
+        )
     named: set[bytes] = set()
     async with open_archive() as store, store.snapshot() as archive:
         note = await archive.checkpoint()
@@ -105,7 +112,10 @@ def read_keys(log: str | None, witnesses: Sequence[str]) -> Keys:
 
 
 def _key(given: str) -> LogKey | WitnessKey:
-    text = Path(given).read_text() if Path(given).is_file() else given
+    try:
+        text = Path(given).read_text() if Path(given).is_file() else given
+    except (OSError, UnicodeDecodeError):
+        text = given
     try:
         return read_log_key(text)
     except NoteError:
@@ -143,9 +153,14 @@ def prove(folder: Path, wanted: str) -> Proven:
     """
     log = Log(folder)
     leaf = int(wanted) if wanted.isdecimal() and len(wanted) < 20 else _leaf_of(log, wanted)
-    frame = log.frame(log.entry(leaf))
-    path = log.tree().inclusion(leaf, log.size)
-    return Proven(leaf, name_of(leaf, frame), Receipt(leaf, tuple(path), log.note))
+    entry = log.entry(leaf)
+    try:
+        path = log.tree().inclusion(leaf, log.size)
+    except (OSError, ValueError) as fault:
+        raise Rejected(f"the path of leaf {leaf} cannot be made: {fault}; run `mainstem audit verify` on it") from fault
+    if not verify_inclusion(leaf_hash(entry), leaf, log.size, path, log.checkpoint.root):
+        raise Rejected(f"leaf {leaf} does not lead to the root of the checkpoint; run `mainstem audit verify` on it")
+    return Proven(leaf, name_of(leaf, log.frame(entry)), Receipt(leaf, tuple(path), log.note))
 
 
 def _leaf_of(log: Log, event_id: str) -> int:
@@ -153,8 +168,8 @@ def _leaf_of(log: Log, event_id: str) -> int:
     with bar("searching", log.size) as advance:
         for leaf, entry in log.entries():
             advance(1)
-            if sought in entry:
+            if sought in entry or stands_for(entry) is not None:
                 with suppress(Damaged):
-                    if header(unframe(entry), "ce_id") == sought:
+                    if header(unframe(log.frame(entry)), "ce_id") == sought:
                         return leaf
     raise Rejected(f"no entry below {log.folder} has the event id {event_id!r}; give the whole id, or a leaf")

@@ -15,8 +15,8 @@ from mainstem.cli.archive import open_archive, open_schema
 from mainstem.cli.folding import Folding, LeftOut, reads
 from mainstem.cli.progress import bar
 from mainstem.events.errors import Rejected
-from mainstem.events.frames import unframe
-from mainstem.ledger import Frontier
+from mainstem.events.frames import Damaged, unframe
+from mainstem.ledger import HASH_BYTES, Frontier, leaf_hash
 from mainstem.ledger.tiles import WIDTH, Tile
 from mainstem.ledger_service.domain import Placed, entries_of
 from mainstem.ledger_service.store import Snapshot
@@ -44,7 +44,9 @@ _PROGRESS: Final = (
     "create schema if not exists replay",
     "create table if not exists replay.log(root text primary key, size bigint not null)",
     "create table if not exists replay.progress(service text primary key, next_leaf bigint not null)",
+    "create table if not exists replay.left_out(service text, place text, why text)",
 )
+_LEAVE_OUT: Final = "insert into replay.left_out values ($1, $2, $3)"
 _ADVANCE: Final = """
 insert into replay.progress values ($1, $2) on conflict (service) do update set next_leaf = excluded.next_leaf
 """
@@ -95,6 +97,8 @@ class Copied:
         self._log = log
         self.size = log.size
         self.root = log.checkpoint.root.hex()
+        #: Of the bundle that is read.
+        self._hashes = b""
 
     async def entries(self, topics: Sequence[str], first: int) -> AsyncIterator[Sequence[Placed]]:
         """Yield a bundle at a time."""
@@ -103,6 +107,7 @@ class Copied:
             if leaf != due:
                 break
             due += 1
+            self._check(leaf, entry)
             placed = Placed(leaf, unframe(self._log.frame(entry)))
             if wanted(placed.entry.topic):
                 found.append(placed)
@@ -110,8 +115,16 @@ class Copied:
                 yield found
                 found = []
         if due != self.size:
-            raise Rejected(f"leaf {due} was withheld from {self._log.folder}; a replay needs a copy of the whole log")
+            raise Rejected(f"leaf {due} was withheld from {self._log.folder}; this needs a copy of the whole log")
         yield found
+
+    def _check(self, leaf: int, entry: bytes) -> None:
+        """Raise Damaged for an entry that is not the one whose hash is in the tree."""
+        if leaf % WIDTH == 0 or not self._hashes:
+            self._hashes = self._log.tile(Tile.within(0, leaf // WIDTH, self.size))
+        at = leaf % WIDTH * HASH_BYTES
+        if leaf_hash(entry) != self._hashes[at : at + HASH_BYTES]:
+            raise Damaged(f"leaf {leaf} is not as it was archived; run `mainstem audit verify {self._log.folder}`")
 
     async def tree(self) -> Frontier:
         """Read every tile of leaf hashes."""
@@ -207,11 +220,15 @@ async def replay(
         await _begin(next(iter(targets.values())), history, resume=resume)
         await rebuild(history, services, targets, report)
         for service in services:
+            await _left_out(targets[service.service], service.service, report)
             for table in service.tables:
                 place = service.service, table
-                there = await digest(live, *place) if expected is None else expected.get(place, ABSENT)
+                known = await digest(live, *place) if expected is None else expected.get(place, ABSENT)
                 made = await digest(targets[service.service], *place)
-                report.tables.append(Comparison(*place, there, made))
+                report.tables.append(Comparison(*place, known, made))
+        there = {(table.service, table.table) for table in report.tables} | {("ledger", "tree")}
+        lacking = sorted((expected or {}).keys() - there)
+        report.tables += [Comparison(*place, (expected or {})[place], ABSENT) for place in lacking]
         tree = await history.tree()
         stored, found = Digest(history.size, history.root), Digest(tree.size, tree.root().hex())
         report.tables.append(Comparison("ledger", "tree", stored, found))
@@ -251,7 +268,7 @@ async def rebuild(
                     if placed.leaf >= next_leaves[service.service]:
                         shares[service.service].append(placed)
             for service in services:
-                await _fold(service, targets[service.service], shares[service.service], batch[-1].leaf + 1, report)
+                await _fold(service, targets[service.service], shares[service.service], batch[-1].leaf + 1)
             advance(batch[-1].leaf + 1 - done)
             done = batch[-1].leaf + 1
         advance(history.size - done)
@@ -270,14 +287,20 @@ class _Readers(dict[str, list[Folding]]):
         return self[topic]
 
 
-async def _fold(service: Folding, target: Database, entries: Sequence[Placed], next_leaf: int, report: Report) -> None:
+async def _fold(service: Folding, target: Database, entries: Sequence[Placed], next_leaf: int) -> None:
     """Fold some entries into the tables of a service, in one transaction with how far that is."""
     async with target.transaction() as tx:
         left_out = await service.fold(tx, entries) if entries else []
+        await tx.connection.executemany(_LEAVE_OUT, left_out)
         await tx.execute(_ADVANCE, service.service, next_leaf)
-    named = report.left_out_of[service.service]
-    report.left_out += left_out[: max(0, _MOST_NAMED - named)]
-    report.left_out_of[service.service] += len(left_out)
+
+
+async def _left_out(database: Database, service: str, report: Report) -> None:
+    """Read what was left out of the tables of a service, by this replay or the one that it goes on with."""
+    async with database.transaction() as tx:
+        rows = await tx.fetch("select service, place, why from replay.left_out where service = $1", service)
+    report.left_out += [LeftOut(*row) for row in rows[:_MOST_NAMED]]
+    report.left_out_of[service] = len(rows)
 
 
 async def _next_leaf(database: Database, service: str) -> int:

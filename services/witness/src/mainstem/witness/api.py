@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,6 +14,9 @@ from mainstem.ledger.witness import Refused, Submission, judge
 from mainstem.runtime.http import body_bytes
 from mainstem.telemetry import logger
 from mainstem.witness.memory import Memory
+
+#: A checkpoint with a hundred signatures and the longest proof takes less.
+_MOST_BYTES: Final = 64 << 10
 
 _log = logger(__name__)
 
@@ -37,7 +41,7 @@ class Api:
 
     async def add(self, request: Request) -> Response:
         """Cosign a checkpoint that extends the last one of its log, and answer the cosignature; else refuse."""
-        body = await body_bytes(request)
+        body = await body_bytes(request, _MOST_BYTES)
         async with self._one_at_a_time:
             found = judge(body, self._logs, self._memory.latest)
             if isinstance(found, Refused):

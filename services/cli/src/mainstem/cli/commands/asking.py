@@ -70,10 +70,10 @@ def absent(
     size: Size = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Tell whether nothing of a source, or of another origin, is behind something; exit code 1 when it is."""
+    """Tell whether nothing of a source, or of another origin, is behind something; exit code 1 unless proven."""
     found = ancestry.absent(_read(log, artifacts, size), name, prefix)
     _tell(found, output)
-    if not found["absent"]:
+    if not found["proven"]:
         raise typer.Exit(1)
 
 
@@ -112,7 +112,10 @@ def lineage(
         text = json.dumps(prov.write(placed).document)
     else:
         text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed))
-    file.write_text(text, encoding="utf-8")
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise Rejected(f"{file} cannot be written: {fault}; name a file where you may write") from fault
     typer.echo(f"{file}: {len(text):,} characters", err=True)
 
 

@@ -159,8 +159,12 @@ def replay(
     The services should be at rest meanwhile. Rebuilt tables stay in the database `mainstem_replay` until the next time.
     """
     url = database or setting("MAINSTEM_DATABASE_URL")
-    expected = None if expect is None else _expected(expect)
+    root, expected = (None, None) if expect is None else _expected(expect)
     report = asyncio.run(rebuilding.replay(log, list(foldings()), url, expected, resume=resume))
+    if root not in {None, report.root}:
+        raise Rejected(
+            f"{expect} is of the log with root {root}, this one has {report.root}; take the copy that it is of"
+        )
     rows = [_row(each, None if output is Format.JSON else _DIGITS) for each in report.tables]
     if output is Format.JSON:
         left_out = [each._asdict() for each in report.left_out]
@@ -174,10 +178,14 @@ def replay(
         raise typer.Exit(1)
 
 
-def _expected(file: Path) -> dict[tuple[str, str], rebuilding.Digest]:
+def _expected(file: Path) -> tuple[str, dict[tuple[str, str], rebuilding.Digest]]:
+    """Return the root of the log that was replayed, and the digests that its tables had."""
     try:
-        tables = json.loads(file.read_text())["tables"]
-        return {(row["service"], row["table"]): rebuilding.Digest(row["rows"], row["rebuilt"]) for row in tables}
+        said = json.loads(file.read_text())
+        rows = {
+            (row["service"], row["table"]): rebuilding.Digest(row["rows"], row["rebuilt"]) for row in said["tables"]
+        }
+        return str(said["root"]), rows
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise Rejected(
             f"{file} is not what `mainstem audit replay -o json` prints: {fault!r}; give its output"

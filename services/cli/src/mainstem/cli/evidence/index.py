@@ -1,8 +1,10 @@
-"""Where things stand in a copy of the log: found once in one pass, and kept beside the copy under its root.
+"""Where things stand in a copy of the log: found once in one pass, and kept outside of the copy under its root.
 
-index/<root>/                      may be thrown away; it is made anew
-index/<root>/set-<id>/             the records of a feature set (`columns`)
-index/<root>/key-<source>-<column> the leaves of the accepted records of a source by what a column holds
+Whoever handed over the copy did not make it: it is no part of what is verified, and is believed.
+
+<copy>.index/<root>/                      may be thrown away; it is made anew
+<copy>.index/<root>/set-<id>/             the records of a feature set (`columns`)
+<copy>.index/<root>/key-<source>-<column> the leaves of the accepted records of a source by what a column holds
 """
 
 import json
@@ -31,8 +33,8 @@ from mainstem.ledger_service.domain import Placed, id_key
 
 Hashes = NDArray[np.uint64]
 
-#: Below the copy.
-FOLDER: Final = "index"
+#: Changes with what an index holds, so that one of another release is not read.
+_FORM: Final = 1
 
 _BATCH: Final = 10_000
 _DIGITS: Final = 16
@@ -40,12 +42,26 @@ _KEY_BYTES: Final = 8
 _LAST: Final = 2**64 - 1
 
 
+def beside(log: Log) -> Path:
+    """Return the folder in which what was made of a copy is kept.
+
+    Raises Rejected where it cannot be made.
+    """
+    folder = log.folder.resolve()
+    kept = folder.with_name(f"{folder.name}.index") / f"{log.checkpoint.root.hex()[:_DIGITS]}.{_FORM}"
+    try:
+        kept.parent.mkdir(exist_ok=True)
+    except OSError as fault:
+        raise Rejected(f"{kept.parent} cannot be made: {fault}; copy the log to where you may write") from fault
+    return kept
+
+
 class Index:
     """Finds the entries of a copy by event id and by place. Made when it is not there yet."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._folder = log.folder / FOLDER / log.checkpoint.root.hex()[:_DIGITS]
+        self._folder = beside(log)
         if not self._folder.exists():
             _whole(self._folder, self._build)
         self._ids: Hashes = np.load(self._folder / "ids.npy", mmap_mode="r")
