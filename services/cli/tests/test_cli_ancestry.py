@@ -69,6 +69,12 @@ async def test_what_a_record_went_into_is_followed_to_rows(copy: Path, history: 
     assert found["windows_not_followed"] == {}
 
 
+async def test_an_entry_is_named_by_its_leaf_too(copy: Path, history: list[Entry]) -> None:
+    leaf = leaf_of(history, "mainstem.registry.version_promoted.v1")
+    _, found = await ask(copy, "impact", leaf)
+    assert found["kinds"]["deployment"]["count"] == 1
+
+
 async def test_what_a_version_was_made_of_goes_back_to_dataset_run_and_definition(copy: Path) -> None:
     _, found = await ask(copy, "origins", "wear/1")
     assert {"run", "dataset", "definition", "artifact"} <= found["kinds"].keys()
@@ -125,4 +131,4 @@ async def test_lineage_is_written_for_other_programs(copy: Path, tmp_path: Path)
 async def test_what_nothing_speaks_of_is_refused_with_what_may_be_named(copy: Path) -> None:
     result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "impact", "wear/9", "--log", str(copy)])
     assert result.exit_code == 1
-    assert "speaks of 'wear/9'; name a place" in " ".join(result.output.split())
+    assert "speaks of 'wear/9'; name a leaf, a place" in " ".join(result.output.split())

@@ -1,5 +1,7 @@
 """What can be asked of a graph. Every question is of what was known at its size: ask `graph.as_of(size)` for earlier.
 
+Nodes are given by name, or by their rows.
+
 Answers hold rows; `graph.named(row)` says what stands there, and at which leaf.
 """
 
@@ -56,12 +58,12 @@ class Difference(NamedTuple):
     after: InForce
 
 
-def backward(graph: Graph, nodes: Iterable[Node], relations: Collection[Relation] | None = None) -> Closure:
+def backward(graph: Graph, nodes: Iterable[Node | int], relations: Collection[Relation] | None = None) -> Closure:
     """Return what some nodes are made of; raise KeyError for a node that no entry read speaks of."""
     return closure(graph, _rows(graph, nodes), "back", relations)
 
 
-def forward(graph: Graph, nodes: Iterable[Node], relations: Collection[Relation] | None = None) -> Closure:
+def forward(graph: Graph, nodes: Iterable[Node | int], relations: Collection[Relation] | None = None) -> Closure:
     """Return what some nodes went into; raise KeyError for a node that no entry read speaks of."""
     return closure(graph, _rows(graph, nodes), "forward", relations)
 
@@ -72,7 +74,7 @@ def impact(graph: Graph, keys: bytes) -> Closure:
     return closure(graph, rows[rows >= 0], "forward")
 
 
-def absence(graph: Graph, nodes: Iterable[Node], sought: Sought) -> Absence:
+def absence(graph: Graph, nodes: Iterable[Node | int], sought: Sought) -> Absence:
     """Return whether nothing of what is sought is behind some nodes; they themselves count as behind them.
 
     Raises KeyError for one of the nodes that no entry read speaks of, and ValueError when nothing is sought.
@@ -121,8 +123,8 @@ def state(graph: Graph, at_us: int | None = None) -> InForce:
     return in_force(graph.changes, graph.size, at_us)
 
 
-def _rows(graph: Graph, nodes: Iterable[Node]) -> Longs:
-    return np.array([graph.row(one) for one in nodes], np.int64)
+def _rows(graph: Graph, nodes: Iterable[Node | int]) -> Longs:
+    return np.array([one if isinstance(one, int) else graph.row(one) for one in nodes], np.int64)
 
 
 def _matches(graph: Graph, rows: Longs, sought: Sought) -> Flags:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
+from mainstem.audit.entries import printable
 from mainstem.audit.log import Log
 from mainstem.cli.copies import ARTIFACTS, NAME_NONE
 from mainstem.cli.evidence.index import Index, beside
@@ -162,10 +163,10 @@ def _with_datasets(graph: Graph, told: Told, artifacts: Artifacts) -> Ancestry:
     return Ancestry(extended(graph, edges) if edges else graph, told, closed)
 
 
-def counted(ancestry: Ancestry, copy: Path, nodes: Sequence[Node]) -> Ancestry:
+def counted(ancestry: Ancestry, copy: Path, rows: Sequence[int]) -> Ancestry:
     """Add the edges from some records to the rows that count them, in the windows that they lie in."""
     graph, index = ancestry.graph, Index(Log(copy))
-    found, edges, unfollowed = [row for node in nodes for row in _accepted(graph, node)], [], dict[str, str]()
+    found, edges, unfollowed = [row for asked in rows for row in _accepted(graph, asked)], [], dict[str, str]()
     for identity, spec in ancestry.told.sets.items():
         compiled = load(spec)
         asked = [(row, stream) for row in found if (stream := _stream(graph, row)) in compiled.streams]
@@ -182,12 +183,11 @@ def counted(ancestry: Ancestry, copy: Path, nodes: Sequence[Node]) -> Ancestry:
     return replace(ancestry, graph=extended(graph, edges) if edges else graph, unfollowed=unfollowed)
 
 
-def _accepted(graph: Graph, node: Node) -> list[int]:
+def _accepted(graph: Graph, row: int) -> list[int]:
     """Return the rows of the accepted records that a node is, or led to."""
-    row = graph.row(node)
     if graph.kinds[row] == Kind.ACCEPTED:
         return [row]
-    reached = questions.forward(graph, [node], _ACCEPTING).rows
+    reached = questions.forward(graph, [row], _ACCEPTING).rows
     return [each for each in reached.tolist() if graph.kinds[each] == Kind.ACCEPTED]
 
 
@@ -196,12 +196,17 @@ def _stream(graph: Graph, row: int) -> str:
     return topic.removeprefix(ACCEPTED_TOPICS)
 
 
-def find(graph: Graph, name: str) -> Node:
-    """Return what is called so.
+def find(graph: Graph, name: str) -> int:
+    """Return the row of what is called so.
 
-    That is `topic/partition/offset`, `model/version`, a content address, or an id of an event, run, alert or
-    quarantined record. Raises Rejected, saying what may be named, when there is no such thing.
+    That is the leaf of an entry, a place of a source's topic, `model/version`, a content address, or an id of an event,
+    run, alert or quarantined record. Raises Rejected, saying what may be named, when there is no such thing.
     """
+    if _NUMBER.fullmatch(name):
+        established = np.flatnonzero(graph.leaves == int(name))
+        known = established[graph.known[established] < graph.size].tolist()
+        if known:
+            return int(known[0])
     candidates = [Node(kind, name) for kind in _BY_ID]
     topic, _, rest = name.partition("/")
     if name.startswith("sha256:"):
@@ -211,11 +216,13 @@ def find(graph: Graph, name: str) -> Node:
     elif _NUMBER.fullmatch(rest):
         candidates = [version(topic, int(rest))]
     for node in candidates:
-        if graph.rows(node.key)[0] >= 0:
-            return node
+        row = int(graph.rows(node.key)[0])
+        if row >= 0:
+            return row
     raise Rejected(
-        f"no entry among the first {graph.size} speaks of {name!r}; name a place (src.orders/0/17), a version "
-        "(storm/3), a content address, or the whole id of an event, run, alert or quarantined record"
+        f"no entry among the first {graph.size} speaks of {printable(name[:80])!r}; name a leaf, a place of a source "
+        "(src.orders/0/17), a version (storm/3), a content address, or the whole id of an event, run, alert or "
+        "quarantined record"
     )
 
 

@@ -24,7 +24,8 @@ Store = Annotated[
 Size = Annotated[int | None, typer.Option("--size", min=0, help="By what the first so many leaves say.")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 Names = Annotated[
-    list[str], typer.Argument(help="Places (topic/partition/offset), versions (model/3), content addresses, or ids.")
+    list[str],
+    typer.Argument(help="Leaves, places (topic/partition/offset), versions (model/3), content addresses, or ids."),
 ]
 
 _SHOWN = 8
@@ -45,10 +46,10 @@ def impact(
     Records are followed into every row that counts them in a window, if `--log` names a copy; else into their own.
     """
     known = _read(log, artifacts, size)
-    nodes = [ancestry.find(known.graph, name) for name in names]
+    rows = [ancestry.find(known.graph, name) for name in names]
     if log is not None:
-        known = ancestry.counted(known, log, nodes)
-    _tell(ancestry.reached(known, questions.forward(known.graph, nodes)), output)
+        known = ancestry.counted(known, log, rows)
+    _tell(ancestry.reached(known, questions.forward(known.graph, rows)), output)
 
 
 def origins(
@@ -56,8 +57,8 @@ def origins(
 ) -> None:
     """List what these were made of, back to the records of sources."""
     known = _read(log, artifacts, size)
-    nodes = [ancestry.find(known.graph, name) for name in names]
-    _tell(ancestry.reached(known, questions.backward(known.graph, nodes)), output)
+    rows = [ancestry.find(known.graph, name) for name in names]
+    _tell(ancestry.reached(known, questions.backward(known.graph, rows)), output)
 
 
 def absent(
