@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mainstem.cli import ancestry
 from mainstem.cli.connection import setting
 from mainstem.cli.copies import ARTIFACTS
+from mainstem.cli.evidence import ancestry
+from mainstem.cli.evidence.following import followed
 from mainstem.cli.output import Format
 from mainstem.events.errors import Rejected
 from mainstem.lineage import openlineage, prov, questions
+from mainstem.storage.artifacts import Artifacts
 
 Log = Annotated[Path | None, typer.Option("--log", help="A copy of the log; without it the platform's own archive.")]
 Store = Annotated[
@@ -43,12 +45,12 @@ def impact(
 ) -> None:
     """List what these went into: rows, datasets, versions, decisions, predictions, alerts.
 
-    Records are followed into every row that counts them in a window, if `--log` names a copy; else into their own.
+    Records of a copy (`--log`) are followed into every row that counts them, and to what they are labels of.
     """
     known = _read(log, artifacts, size)
     rows = [ancestry.find(known.graph, name) for name in names]
     if log is not None:
-        known = ancestry.counted(known, log, rows)
+        known = followed(known, log, Artifacts(_store(log, artifacts)), rows)
     _tell(ancestry.reached(known, questions.forward(known.graph, rows)), output)
 
 
@@ -121,14 +123,18 @@ def lineage(
 
 
 def _read(log: Path | None, artifacts: Path | None, size: int | None) -> ancestry.Ancestry:
-    store = artifacts or Path(setting("MAINSTEM_ARTIFACTS") if log is None else log / ARTIFACTS)
-    known = asyncio.run(ancestry.read(log, store))
+    known = asyncio.run(ancestry.read(log, _store(log, artifacts)))
     if size is None:
         return known
     try:
         return replace(known, graph=known.graph.as_of(size))
     except ValueError as fault:
         raise Rejected(str(fault)) from fault
+
+
+def _store(log: Path | None, artifacts: Path | None) -> Path:
+    """Return the folder of artifacts that was given, or else that of the copy, or of the platform."""
+    return artifacts or (Path(setting("MAINSTEM_ARTIFACTS")) if log is None else log / ARTIFACTS)
 
 
 def _tell(found: Mapping[str, Any], output: Format) -> None:

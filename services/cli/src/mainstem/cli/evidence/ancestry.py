@@ -3,19 +3,20 @@
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mainstem.audit.entries import printable
 from mainstem.audit.log import Log
-from mainstem.cli.copies import ARTIFACTS, NAME_NONE
-from mainstem.cli.evidence.index import Index, beside
-from mainstem.cli.evidence.influence import Influence
+from mainstem.cli.copies import NAME_NONE
+from mainstem.cli.evidence.index import beside
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import History, open_history
 from mainstem.events.catalogue import decode
@@ -26,9 +27,9 @@ from mainstem.events.registry import ProjectApplied
 from mainstem.events.training import DatasetBuilt
 from mainstem.feature_engine import load
 from mainstem.ledger_service.domain import Placed
-from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Relation, Sought, Step, questions
+from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Sought, Step, questions
 from mainstem.lineage.facts import ACCEPTED_TOPICS
-from mainstem.lineage.given import counted_in, extended, rows_in
+from mainstem.lineage.given import extended, rows_in
 from mainstem.lineage.nodes import place, version
 from mainstem.project import ProjectDefinition
 from mainstem.project import parse as parse_project
@@ -37,7 +38,6 @@ from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifac
 Facts = dict[str, Any]
 
 _TOLD: Final = (DatasetBuilt.TOPIC, ProjectApplied.TOPIC)
-_ACCEPTING: Final = (Relation.ACCEPTED_AS, Relation.QUARANTINED_AS, Relation.CORRECTED_AS)
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PLACE: Final = re.compile(r"\d{1,9}/\d{1,18}", re.ASCII)
 #: Kinds that are looked for by an id that may be of any of them.
@@ -46,15 +46,26 @@ _BY_ID: Final = (Kind.EVENT, Kind.RUN, Kind.ALERT, Kind.QUARANTINED)
 _MOST_NAMED: Final = 20
 
 
+class Dataset(msgspec.Struct, array_like=True):
+    """What was built of what: the address of its table, the identity of its feature set, its model and its cut."""
+
+    table: str
+    feature_set: str
+    model: str
+    cut: str
+
+
 class Told(msgspec.Struct):
     """What entries say that the graph does not hold."""
 
-    #: Address of the table, and identity of the feature set, by dataset.
-    datasets: dict[str, tuple[str, str]] = {}
+    #: By dataset.
+    datasets: dict[str, "Dataset"] = {}
     #: The feature sets that were ever declared, by identity.
     sets: dict[str, dict[str, Any]] = {}
     #: Sources of the labels of models that read a set, by its identity.
     labels: dict[str, list[str]] = {}
+    #: How labels are joined, as it was declared last, by model.
+    models: dict[str, dict[str, Any]] = {}
 
     def sources(self, feature_set: str) -> list[str]:
         """Return the sources that rows of a set, and what is learnt from them, may rest on."""
@@ -70,7 +81,7 @@ class Told(msgspec.Struct):
                 except Undecodable:
                     continue  # the graph counts it as unread
                 if isinstance(fact, DatasetBuilt):
-                    self.datasets[fact.dataset] = (fact.table, fact.feature_set)
+                    self.datasets[fact.dataset] = Dataset(fact.table, fact.feature_set, fact.model, fact.cut)
                 elif isinstance(fact, ProjectApplied):
                     self._declare(parse_project(fact.definition))
 
@@ -79,6 +90,7 @@ class Told(msgspec.Struct):
             self.sets[part.id] = dict(part.spec)
             judged = {model.label.source for model in definition.models.values() if model.feature_set == label}
             self.labels[part.id] = sorted({*self.labels.get(part.id, ()), *judged})
+        self.models |= {name: model.label.model_dump(mode="json") for name, model in definition.models.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Ancestry:
 async def read(copy: Path | None, artifacts: Path) -> Ancestry:
     """Build the graph of a copy, or without one of the platform's archive; one that is kept beside the copy is taken.
 
-    `artifacts` is the store with the tables of datasets; a copy that has artifacts is its own.
+    `artifacts` is the store with the tables of datasets.
     """
     kept = None if copy is None else beside(Log(copy)).with_suffix(".lineage.npz")
     found = None if kept is None or not kept.exists() else _load(kept)
@@ -107,8 +119,7 @@ async def read(copy: Path | None, artifacts: Path) -> Ancestry:
             found = await _build(history)
         if kept is not None:
             _keep(kept, *found)
-    own = None if copy is None else copy / ARTIFACTS
-    return _with_datasets(*found, Artifacts(own if own is not None and own.is_dir() else artifacts))
+    return _with_datasets(*found, Artifacts(artifacts))
 
 
 async def entries(copy: Path | None, *, many: bool) -> list[tuple[int, Entry]]:
@@ -133,10 +144,14 @@ async def _build(history: History) -> tuple[Graph, Told]:
     return builder.graph(history.size), told
 
 
-def _load(kept: Path) -> tuple[Graph, Told]:
-    with np.load(kept) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    return Graph.from_arrays(found), msgspec.json.decode(found["told_besides"].tobytes(), type=Told)
+def _load(kept: Path) -> tuple[Graph, Told] | None:
+    """Return what was kept; None when it cannot be read: it is made anew then."""
+    try:
+        with np.load(kept) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        return Graph.from_arrays(found), msgspec.json.decode(found["told_besides"].tobytes(), type=Told)
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def _keep(kept: Path, graph: Graph, told: Told) -> None:
@@ -150,50 +165,24 @@ def _keep(kept: Path, graph: Graph, told: Told) -> None:
 def _with_datasets(graph: Graph, told: Told, artifacts: Artifacts) -> Ancestry:
     """Add the edges from rows to datasets, which their tables know."""
     edges, closed = [], list[str]()
-    for dataset, (address, feature_set) in told.datasets.items():
-        try:
-            table = pq.read_table(io.BytesIO(artifacts.get(address)), columns=["spine_id"])
-        except (ArtifactMissing, ArtifactCorrupt):
+    for dataset, built in told.datasets.items():
+        table = table_of(artifacts, built, ["spine_id"])
+        if table is None:
             closed.append(dataset)
             continue
-        held = rows_in(graph, dataset, feature_set, table.column("spine_id").to_pylist())
+        held = rows_in(graph, dataset, built.feature_set, table.column("spine_id").to_pylist())
         edges.append(held.edges)
         if held.missing:
             closed.append(f"{dataset} (the log lacks {len(held.missing)} of its rows, that of {held.missing[0]} first)")
     return Ancestry(extended(graph, edges) if edges else graph, told, closed)
 
 
-def counted(ancestry: Ancestry, copy: Path, rows: Sequence[int]) -> Ancestry:
-    """Add the edges from some records to the rows that count them, in the windows that they lie in."""
-    graph, index = ancestry.graph, Index(Log(copy))
-    found, edges, unfollowed = [row for asked in rows for row in _accepted(graph, asked)], [], dict[str, str]()
-    for identity, spec in ancestry.told.sets.items():
-        compiled = load(spec)
-        asked = [(row, stream) for row in found if (stream := _stream(graph, row)) in compiled.streams]
-        if not asked or graph.rows(Node(Kind.DEFINITION, identity).key)[0] < 0:
-            continue
-        try:
-            influence = Influence(compiled, index.columns(compiled))
-        except Rejected as fault:
-            unfollowed[identity] = str(fault)
-            continue
-        for row, stream in asked:
-            leaves = influence.leaves(stream, int(graph.leaves[row]))
-            edges.append(counted_in(graph, row, identity, leaves))
-    return replace(ancestry, graph=extended(graph, edges) if edges else graph, unfollowed=unfollowed)
-
-
-def _accepted(graph: Graph, row: int) -> list[int]:
-    """Return the rows of the accepted records that a node is, or led to."""
-    if graph.kinds[row] == Kind.ACCEPTED:
-        return [row]
-    reached = questions.forward(graph, [row], _ACCEPTING).rows
-    return [each for each in reached.tolist() if graph.kinds[each] == Kind.ACCEPTED]
-
-
-def _stream(graph: Graph, row: int) -> str:
-    topic: str = graph.topic_names[graph.topics[row]]
-    return topic.removeprefix(ACCEPTED_TOPICS)
+def table_of(artifacts: Artifacts, built: Dataset, columns: list[str]) -> pa.Table | None:
+    """Return columns of the table of a dataset; None when it is not there, or not the one that was built."""
+    try:
+        return pq.read_table(io.BytesIO(artifacts.get(built.table)), columns=columns)
+    except (ArtifactMissing, ArtifactCorrupt):
+        return None
 
 
 def find(graph: Graph, name: str) -> int:
