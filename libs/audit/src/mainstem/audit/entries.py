@@ -84,7 +84,11 @@ class Reading:
             self.faults.append(Fault(named(leaf, entry), f"it comes after offset {last} of its partition"))
         self._offsets[topic, partition] = offset
         if why := self._why_unread(leaf, entry):
-            self._unread.setdefault((topic, why), Unread(topic, why, leaf)).count += 1
+            self.pass_over(topic, why, leaf)
+
+    def pass_over(self, topic: str, why: str, leaf: int) -> None:
+        """Count an entry as unread."""
+        self._unread.setdefault((topic, why), Unread(topic, why, leaf)).count += 1
 
     def _why_unread(self, leaf: int, entry: Entry) -> str | None:
         kind = header(entry, "ce_type")

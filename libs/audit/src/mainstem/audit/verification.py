@@ -11,6 +11,7 @@ from typing import NamedTuple
 from mainstem.audit.entries import Fault, Reading, Unread, name_of
 from mainstem.audit.log import CHECKPOINT, Log, frame_of
 from mainstem.events.frames import Damaged
+from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import HASH_BYTES, Tree, leaf_hash, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.entry import stands_for
@@ -138,22 +139,19 @@ class Verification:
         return [Attested(_KEPT, kept.size, kept.root)]
 
     def _claims(self) -> Iterable[Attested]:
-        """Yield what the checkpoints among the entries attest; one that the log did not sign is a fault."""
+        """Yield what the checkpoints among the entries attest; what the log did not sign attests nothing."""
         for leaf, fact in self._reading.claims:
-            where = f"the checkpoint that leaf {leaf} tells of"
-            if fact.note is None:
-                continue
             try:
-                note = Note.parse(fact.note.encode())
+                note = Note.parse((fact.note or "").encode())
                 note.signed_by([self._keys.log])
                 said = Checkpoint.parse(note.text)
-            except NoteError as fault:
-                self._fault(f"leaf {leaf}", f"it tells of a checkpoint that is not the log's: {fault}")
+            except NoteError:
+                self._reading.pass_over(CheckpointPublished.TOPIC, "no checkpoint that the log signed", leaf)
                 continue
             if said.size > leaf or (said.size, said.root.hex()) != (fact.size, fact.root):
-                self._fault(f"leaf {leaf}", f"it says size {fact.size}, root {fact.root}; its note does not")
+                self._reading.pass_over(CheckpointPublished.TOPIC, "another checkpoint than its note", leaf)
             else:
-                yield Attested(where, said.size, said.root)
+                yield Attested(f"the checkpoint that leaf {leaf} tells of", said.size, said.root)
 
     # -- leaves --
 
