@@ -100,7 +100,7 @@ class Run:
     killer: Killer | None = None
     kills: int = 0
 
-    async def play(self) -> None:
+    async def play(self, until: int = DAYS) -> None:
         """Learn from ten days, train, approve, predict the rest; with a killer, something dies all the time."""
         definition, env = fortnight(), self.platform.env
         partitions = {name: contract.partitions for name, contract in definition.sources.items()}
@@ -119,13 +119,16 @@ class Run:
             await self._insist(lambda: people.approve(MODEL, 1, now_us))
             await self._strike(2)
             await watcher.wait_for("version 1 to answer", lambda event: isinstance(event.fact, DeploymentActivated))
-            await self._days(player, LEARNT_DAYS, DAYS)
-            # The last marker is a microsecond short of midnight, and labels are waited for a day.
-            last = FIRST_DAY_US + (DAYS - 2) * DAY_US
-            await watcher.wait_for(
-                "the last verdict",
-                lambda event: isinstance(event.fact, WindowJudged) and parse(event.fact.end) == last,
-            )
+            await self._days(player, LEARNT_DAYS, until)
+            await _last_verdict(watcher, until)
+
+    async def go_on(self, since: int) -> None:
+        """Play the days from one on, on a platform that has those before."""
+        partitions = {name: contract.partitions for name, contract in fortnight().sources.items()}
+        kafka = self.platform.env["MAINSTEM_KAFKA"]
+        async with KafkaBus(kafka, "player") as bus, Watcher(kafka, lambda _: None) as watcher:
+            await self._days(Player(bus.publisher, self.events, partitions), since, DAYS)
+            await _last_verdict(watcher, DAYS)
 
     async def _days(self, player: Player, first: int, last: int) -> None:
         for day in range(first, last):
@@ -194,6 +197,18 @@ class Run:
                 for record in records:
                     found[record.topic].add((header(record, "ce_id") or b"").decode())
         return {topic: frozenset(ids) for topic, ids in found.items()}
+
+
+async def _last_verdict(watcher: Watcher, until: int) -> None:
+    """Wait for the last one that so many days lead to.
+
+    The last marker is a microsecond short of midnight, and labels are waited for a day.
+    """
+    last = FIRST_DAY_US + (until - 2) * DAY_US
+    await watcher.wait_for(
+        "the last verdict",
+        lambda event: isinstance(event.fact, WindowJudged) and parse(event.fact.end) == last,
+    )
 
 
 def _by_content(line: str, contents: Mapping[str, str]) -> str:

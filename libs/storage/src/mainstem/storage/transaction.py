@@ -7,7 +7,7 @@ from typing import LiteralString
 
 import asyncpg
 
-from mainstem.events.catalogue import BY_TYPE, Record, encode
+from mainstem.events.catalogue import BY_TYPE, Record, encode, header
 from mainstem.events.envelope import Event, Message, read_envelope
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence, Position
@@ -15,6 +15,9 @@ from mainstem.storage.queries import load
 
 #: No event has more: a topic of ours takes twice as much, headers and compression aside.
 MAX_EVENT_BYTES = 1 << 20
+
+#: The relay's header: the log keeps an event without it.
+_ORIGIN = "ce_origin"
 
 SQL = load("mainstem.storage", "sql/platform.sql")
 
@@ -56,6 +59,20 @@ class Transaction:
                 message.value,
             )
             self._appended = True
+
+    async def recall(self, published: Record) -> None:
+        """Take a record for an event that was appended here and published; those of one stream come in their order."""
+        headers = [[name, (value or b"").decode()] for name, value in published.headers if name != _ORIGIN]
+        key = published.key or b""
+        await self.connection.execute(
+            SQL["recall_event"],
+            (header(published, "ce_id") or b"").decode(),
+            f"{published.topic}:{key.decode()}",
+            published.topic,
+            key,
+            headers,
+            published.value or b"",
+        )
 
     async def find(self, event_id: str) -> Event | None:
         """Return the event of this id if it was appended here, else None."""

@@ -274,6 +274,18 @@ async def rebuild(
         advance(history.size - done)
 
 
+async def fold_all(history: History, services: Sequence[Folding], targets: Mapping[str, Database]) -> Report:
+    """Fold a log into the tables of each service, which are empty."""
+    report, notes = Report(history.size, history.root), next(iter(targets.values()))
+    await _begin(notes, history, resume=False)
+    await rebuild(history, services, targets, report)
+    for service in services:
+        await _left_out(targets[service.service], service.service, report)
+    async with notes.transaction() as tx:
+        await tx.execute("drop schema replay cascade")
+    return report
+
+
 class _Readers(dict[str, list[Folding]]):
     """The services whose tables depend on a topic, by the topic."""
 

@@ -188,6 +188,11 @@ class Fold:
         """Apply first, in that very order, what was journalled by a process before and not stored."""
         self._ahead.extend(entry for entry in entries if entry.number >= self.journal.number)
 
+    @property
+    def follows(self) -> bool:
+        """Tell whether there are entries of a journal that it follows and has not applied."""
+        return bool(self._ahead)
+
     def advance(self) -> Stretch:
         """Apply what nothing can precede any more; while it follows a journal, its next entry once that was read."""
         if self._ahead:

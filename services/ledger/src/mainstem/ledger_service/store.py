@@ -95,6 +95,12 @@ class PostgresStore:
             await tx.append([_told(fact, scope, recorded_us) for fact in facts])
             await _save_state(tx, replace(state, unpublished=state.unpublished - news.entries))
 
+    async def recall(self, checkpoints: Sequence[Row]) -> None:
+        """Keep checkpoints that were published before the archive was filled from a copy."""
+        async with self._database.transaction() as tx:
+            for row in checkpoints:
+                await tx.fetch(SQL["save_checkpoint"], row.size, row.root, row.note)
+
     async def positions(self) -> Mapping[Partition, int]:
         """Return the next offset of each partition."""
         checkpoint = await load_checkpoint(self._database)

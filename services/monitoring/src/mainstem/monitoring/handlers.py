@@ -100,7 +100,11 @@ class Bench:
         """Record alerts first and the verdict last: whoever sees the verdict may count on the alerts.
 
         Promotions that became known later than the window closed have no part in it, but they close its alerts.
+        A window that was judged stays judged: a fold without its state reads again what led to it.
         """
+        first = closing.judged[0].version if closing.judged else None
+        if await self.book.has_judged(self._verdict_id(closing, first)):
+            return
         promotions = await self.book.promotions(self.model)
         before = [promotion for promotion in promotions if promotion.envelope.recorded_us <= closing.instant_us]
         later = [promotion for promotion in promotions if promotion not in before]
@@ -112,7 +116,7 @@ class Bench:
         for of_version in closing.judged or (None,):
             fact = _verdict(self.model, closing, of_version)
             cause = self._cause(closing, fact.version)
-            await self._record(closing, fact, child_id(cause, fact.TYPE), causation=cause, story=cause)
+            await self._record(closing, fact, self._verdict_id(closing, fact.version), causation=cause, story=cause)
 
     async def _respond(self, closing: Closing, judged: Judged) -> None:
         """Open alerts on the version in production, and ask for what the project asks for."""
@@ -123,7 +127,7 @@ class Bench:
         }
         last_us = await self.book.last_request_us(self.model)
         found = judged.verdict.alerts if judged.verdict else ()
-        verdict_id = child_id(self._cause(closing, judged.version), WindowJudged.TYPE)
+        verdict_id = self._verdict_id(closing, judged.version)
         for given in answer(found, standing, self.monitoring, last_us, closing.instant_us):
             alert = given.standing.alert if given.standing else child_id(verdict_id, given.alert.kind)[:16]
             opened_id = child_id(alert, AlertOpened.TYPE)
@@ -141,6 +145,9 @@ class Bench:
     async def _record(self, closing: Closing, fact: Fact, event_id: str, *, causation: str, story: str) -> None:
         event = happened(fact, event_id, (closing.end_us, closing.instant_us), causation=causation, story=story)
         await self.book.record(event)
+
+    def _verdict_id(self, closing: Closing, version: int | None) -> str:
+        return child_id(self._cause(closing, version), WindowJudged.TYPE)
 
     def _cause(self, closing: Closing, version: int | None) -> str:
         """Return what verdicts are derived from: the end of a window of a version."""

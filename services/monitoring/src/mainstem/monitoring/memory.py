@@ -53,6 +53,10 @@ class MemoryBook:
             fact = type(event.fact).model_validate_json(event.fact.model_dump_json())
             self._store.events.append(Event(event.envelope, fact))
 
+    async def has_judged(self, verdict: str) -> bool:
+        """Look for the event."""
+        return any(event.envelope.id == verdict for event in self._store.events)
+
     async def profile(self, model: str, version: int) -> str | None:
         """Return the profile of a version that was promoted."""
         facts = [event.fact for event in self._store.events]

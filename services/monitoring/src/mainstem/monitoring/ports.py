@@ -54,6 +54,9 @@ class Book(Protocol):
     async def record(self, event: Event) -> None:
         """Append an event and fold it; an event that is there already changes nothing."""
 
+    async def has_judged(self, verdict: str) -> bool:
+        """Tell whether a verdict of this event id was recorded."""
+
     async def profile(self, model: str, version: int) -> str | None:
         """Return the address of a version's profile; None until both its registration and a promotion are known."""
 

@@ -19,6 +19,9 @@ insert into activation values ($1, $2, $3, $4) on conflict do nothing;
 -- name: add_window
 insert into judged_window values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9) on conflict do nothing;
 
+-- name: judged
+select from judged_window where event_id = $1;
+
 -- name: add_alert
 insert into alert values ($1, $2, $3::jsonb, $4, $5) on conflict do nothing;
 

@@ -119,6 +119,10 @@ class PostgresBook:
         await self._tx.append([published])
         await apply(self._tx, published)
 
+    async def has_judged(self, verdict: str) -> bool:
+        """Read `judged_window`."""
+        return bool(await self._tx.fetch(SQL["judged"], verdict))
+
     async def profile(self, model: str, version: int) -> str | None:
         """Read `version` where `promotion` knows it."""
         rows = await self._tx.fetch(SQL["profile"], model, version)

@@ -24,6 +24,8 @@ SQL = load("mainstem.registry")
 PROJECTIONS = ("project", "definition", "version", "approval", "refusal", "deployment", "dataset", "receipt")
 #: The topics whose facts they fold.
 TOPICS = ("evt.registry.project", "evt.registry.model", "state.deployment", "evt.training.run", ReceiptIssued.TOPIC)
+#: Those whose events are answered, each once however often it is read.
+ANSWERED = ("evt.training.run",)
 
 
 class PostgresStore:

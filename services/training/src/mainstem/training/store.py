@@ -29,6 +29,8 @@ SQL = load("mainstem.training")
 PROJECTIONS = ("project", "definition", "run", "step", "version", "production", "dataset", "dataset_request")
 #: The topics whose facts they fold.
 TOPICS = ("evt.registry.project", "evt.registry.model", "evt.training.run")
+#: A topic whose events are answered, each once however often it is read.
+ANSWERED = ("evt.monitoring.alert",)
 
 
 class PostgresStore:

@@ -23,6 +23,11 @@ with appended as (
 )
 insert into outbox select seq from appended;
 
+-- name: recall_event
+insert into event_log(event_id, stream, version, topic, key, headers, payload)
+select $1, $2, coalesce((select max(version) from event_log where stream = $2), 0) + 1, $3, $4, $5::jsonb, $6
+on conflict (event_id) do nothing;
+
 -- name: has_event
 select exists(select from event_log where event_id = $1);
 

@@ -11,7 +11,7 @@ import typer
 
 from mainstem.audit.copying import Choice
 from mainstem.audit.verification import Keys, Report
-from mainstem.cli import audit, copies
+from mainstem.cli import audit, copies, restoring
 from mainstem.cli import replay as rebuilding
 from mainstem.cli.commands import asking
 from mainstem.cli.connection import setting
@@ -138,6 +138,18 @@ def _page(report: Report) -> Iterator[str]:
 def _document(report: Report) -> dict[str, object]:
     faults = [fault._asdict() for fault in report.faults]
     return {**asdict(report), "faults": faults, "holds": report.holds}
+
+
+@app.command()
+def restore(
+    copy: Annotated[Path, typer.Argument(help="A copy of the whole log, with its artifacts.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring the platform back from a copy alone: into an empty broker and database, while no service runs.
+
+    Start the servers with `mainstem up --servers-only` before, and everything with `mainstem up` afterwards.
+    """
+    _tell(asdict(asyncio.run(restoring.restore(copy))), output)
 
 
 @app.command()

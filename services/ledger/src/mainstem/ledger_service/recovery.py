@@ -1,0 +1,61 @@
+"""The archive from a copy of the log (ADR 17)."""
+
+from collections.abc import AsyncIterator, Container, Sequence
+
+from mainstem.events.catalogue import Record, decode
+from mainstem.events.errors import Undecodable
+from mainstem.events.ledger import CheckpointPublished
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.keys import LogKey
+from mainstem.ledger.note import Note, NoteError
+from mainstem.ledger_service.domain import Partition, Row
+from mainstem.ledger_service.store import PostgresStore
+
+#: Entries archived in one transaction, at most.
+_BATCH = 5_000
+
+
+async def told_checkpoints(entries: AsyncIterator[Sequence[Record]], key: LogKey) -> list[Row]:
+    """Return the checkpoints that a log tells of and signed; what else stands on their topic is no checkpoint."""
+    found: dict[int, Row] = {}
+    async for some in entries:
+        found |= {row.size: row for row in (_checkpoint(entry, key) for entry in some) if row is not None}
+    return list(found.values())
+
+
+async def refill(
+    store: PostgresStore, entries: AsyncIterator[Sequence[Record]], sizes: Container[int]
+) -> AsyncIterator[int]:
+    """Archive entries, which come in the order of the leaves, in that order; yield after each batch how many it had.
+
+    Blocks end where they ended under a checkpoint: at these `sizes`. The archive puts the entries of one partition in
+    a batch together, so none may come back after another.
+    """
+    batch: list[Record] = []
+    over, place, size = set[Partition](), None, 0
+    async for some in entries:
+        for entry in some:
+            if (entry.topic, entry.partition) != place:
+                over |= set() if place is None else {place}
+                place = entry.topic, entry.partition
+            if place in over or len(batch) >= _BATCH or size in sizes:
+                await store.archive(batch)
+                yield len(batch)
+                batch, over = [], set()
+            batch.append(entry)
+            size += 1
+    await store.archive(batch)
+    yield len(batch)
+
+
+def _checkpoint(record: Record, key: LogKey) -> Row | None:
+    try:
+        fact = decode(record).fact
+        if not isinstance(fact, CheckpointPublished) or fact.note is None:
+            return None
+        note = Note.parse(fact.note.encode())
+        note.signed_by([key])
+        checkpoint = Checkpoint.parse(note.text)
+    except (Undecodable, NoteError):
+        return None
+    return Row(checkpoint.size, checkpoint.root, fact.note)
