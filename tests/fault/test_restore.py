@@ -5,56 +5,176 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from projects.flights.data import Events
 from tests.fault.scenario import CHECKOUT, Outcome, Run
 
+from mainstem.audit.copying import Choice, Copy
+from mainstem.audit.log import Log
+from mainstem.cli.archive import open_schema
 from mainstem.cli.local.home import Home
 from mainstem.cli.local.platform import Platform
+from mainstem.events.frames import Entry, unframe
+from mainstem.events.serving import DeploymentActivated
+from mainstem.ledger import Frontier
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.keys import Secret
+from mainstem.ledger.note import Note
+from mainstem.ledger_service.domain import frames_of
+from mainstem.ledger_service.store import PostgresStore
 
 pytestmark = [pytest.mark.real, pytest.mark.fault]
 
 CACHE = CHECKOUT / ".mainstem" / "cache"
 #: After so many of the days everything is lost.
 LOST_AFTER = 13
+SHARES = (0.1, 0.7)
 
 
-async def mainstem(platform: Platform, *arguments: object) -> str:
+@dataclass(frozen=True)
+class Lost:
+    """What is left of a platform: copies of its log, and its keys; and what it had."""
+
+    outcome: Outcome
+    keys: Path
+    copy: Path
+    #: Those that end while the days after the promotion were worked off, by the share that was done.
+    earlier: Mapping[float, Path]
+
+
+async def mainstem(platform: Platform, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "mainstem"), *map(str, arguments)]
-    env = {**os.environ, **platform.env}
-    done = await asyncio.to_thread(
+    env = {**os.environ, **platform.env, "COLUMNS": "400"}
+    return await asyncio.to_thread(
         subprocess.run, command, env=env, capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
-async def test_the_platform_comes_back_from_a_copy_alone_and_goes_on(
-    undisturbed: Outcome, flights: Mapping[str, Events], tmp_path: Path
-) -> None:
-    lost, restored, copy = tmp_path / "lost", tmp_path / "restored", tmp_path / "copy"
-    async with Platform(lost, fast=True, cache=CACHE) as platform:
+async def done(platform: Platform, *arguments: object) -> None:
+    found = await mainstem(platform, *arguments)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.fixture(scope="module")
+async def lost(flights: Mapping[str, Events], tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    folder = tmp_path_factory.mktemp("lost")
+    copy, root = folder / "copy", folder / "platform"
+    earlier = {share: folder / f"earlier-{share}" for share in SHARES}
+    async with Platform(root, fast=True, cache=CACHE) as platform:
         run = Run(platform, flights)
         await run.play(LOST_AFTER)
-        before = await run.settled()
-        await mainstem(platform, "audit", "export", copy, "--artifacts")
-    shutil.copytree(Home.at(lost).keys, Home.at(restored).keys)
-    shutil.rmtree(lost)
-    async with Platform(restored, fast=True, cache=CACHE, services=()) as platform:
-        await mainstem(platform, "audit", "restore", copy)
-    async with Platform(restored, fast=True, cache=CACHE) as platform:
+        outcome = await run.settled()
+        await done(platform, "audit", "export", copy, "--artifacts")
+        for share, of_share in earlier.items():
+            await _copy_in_mid_flight(platform, share, of_share)
+            shutil.copytree(copy / "artifact", of_share / "artifact")
+    shutil.copytree(Home.at(root).keys, folder / "keys")
+    shutil.rmtree(root)
+    return Lost(outcome, folder / "keys", copy, earlier)
+
+
+async def _copy_in_mid_flight(platform: Platform, share: float, folder: Path) -> None:
+    """Copy the log as it was when such a share of what followed the promotion was archived."""
+    url = platform.env["MAINSTEM_DATABASE_URL"]
+    opened = open_schema(url, "ledger", "mainstem.ledger_service")
+    async with opened as database, PostgresStore(database).snapshot() as archive:
+        blocks = [block async for block in archive.blocks()]
+        (begin,) = [block.first_leaf for block in blocks if block.topic == DeploymentActivated.TOPIC]
+        end = (await archive.state()).frontier.size
+        cut = min((block.first_leaf for block in blocks), key=lambda leaf: abs(leaf - begin - share * (end - begin)))
+    blocks = [block for block in blocks if block.first_leaf < cut]
+    tree = Frontier().append(b"".join(block.hashes for block in blocks))
+    log, witness = (Secret.parse((platform.home.keys / f"{role}.secret").read_text()) for role in ("log", "witness"))
+    text = Checkpoint(log.name, tree.size, tree.root()).text()
+    copy = Copy(folder, Note(text, (log.sign(text), witness.cosign(text, 1_700_000_000))), Choice(range(cut)))
+    for block in blocks:
+        copy.take(block.topic, frames_of(block), block.hashes)
+    copy.finish()
+
+
+@asynccontextmanager
+async def come_back(root: Path, keys: Path, copy: Path) -> AsyncIterator[Platform]:
+    """Lend a platform that came back from a copy."""
+    shutil.copytree(keys, Home.at(root).keys)
+    async with Platform(root, fast=True, cache=CACHE, services=()) as platform:
+        await done(platform, "audit", "restore", copy)
+    async with Platform(root, fast=True, cache=CACHE) as platform:
+        yield platform
+
+
+async def test_what_comes_back_is_what_was_lost_and_goes_on_as_if_nothing_had_been(
+    undisturbed: Outcome, lost: Lost, flights: Mapping[str, Events], tmp_path: Path
+) -> None:
+    async with come_back(tmp_path, lost.keys, lost.copy) as platform:
         run = Run(platform, flights)
-        after = await run.settled(before)
-        assert after.tables == before.tables
-        assert after.entries == before.entries
-        assert after.ids == before.ids
-        await mainstem(platform, "audit", "verify")
-        await mainstem(platform, "audit", "replay")
+        after = await run.settled(lost.outcome)
+        assert after == lost.outcome
+        await done(platform, "audit", "verify")
+        await done(platform, "audit", "replay")
         await run.go_on(LOST_AFTER)
         found = await run.settled(undisturbed)
-    assert found.tables == undisturbed.tables
-    assert found.entries == undisturbed.entries
-    assert found.ids == undisturbed.ids
+    assert found == undisturbed
+
+
+@pytest.mark.parametrize("share", SHARES)
+async def test_what_was_in_flight_is_done_when_its_sources_send_on(
+    lost: Lost, flights: Mapping[str, Events], share: float, tmp_path: Path
+) -> None:
+    async with come_back(tmp_path, lost.keys, lost.earlier[share]) as platform:
+        sent = await _send_on(platform, lost)
+        assert sent > 1_000 or share > SHARES[0]
+        run = Run(platform, flights)
+        found = await run.settled(lost.outcome)
+        await done(platform, "audit", "verify")
+        await done(platform, "audit", "replay")
+    assert found.tables == lost.outcome.tables
+    ours = {topic for topic in lost.outcome.entries if not topic.startswith("src.")}
+    assert {topic: found.entries[topic] for topic in ours} == {topic: lost.outcome.entries[topic] for topic in ours}
+    assert {topic: found.ids[topic] for topic in ours} == {topic: lost.outcome.ids[topic] for topic in ours}
+
+
+async def _send_on(platform: Platform, lost: Lost) -> int:
+    """Send what the topics of the sources do not have, and return how many records that were."""
+    kafka, sent = platform.env["MAINSTEM_KAFKA"], 0
+    records = list(_of_sources(lost.copy))
+    places = {TopicPartition(record.topic, record.partition) for record in records}
+    async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer, AIOKafkaProducer(bootstrap_servers=kafka) as out:
+        ends = await consumer.end_offsets(list(places))
+        for record in records:
+            if record.offset >= ends[TopicPartition(record.topic, record.partition)]:
+                await out.send(record.topic, record.value, record.key, record.partition, headers=list(record.headers))
+                sent += 1
+    return sent
+
+
+def _of_sources(copy: Path) -> Iterator[Entry]:
+    log = Log(copy)
+    for _, entry in log.entries():
+        record = unframe(log.frame(entry))
+        if record.topic.startswith("src."):
+            yield record
+
+
+async def test_what_cannot_be_put_back_is_refused_and_nothing_is_written(lost: Lost, tmp_path: Path) -> None:
+    bare, foreign = tmp_path / "bare", tmp_path / "foreign"
+    shutil.copytree(lost.copy, bare, ignore=shutil.ignore_patterns("artifact"))
+    async with Platform(foreign, fast=True, cache=CACHE, services=()) as platform:
+        found = await mainstem(platform, "audit", "restore", lost.copy)
+        assert (found.returncode, "was not signed by the key of this platform" in found.stderr) == (1, True)
+    shutil.rmtree(Home.at(foreign).keys)
+    shutil.copytree(lost.keys, Home.at(foreign).keys)
+    async with Platform(foreign, fast=True, cache=CACHE, services=()) as platform:
+        found = await mainstem(platform, "audit", "restore", bare)
+        assert (found.returncode, "take a copy with `mainstem audit export --artifacts`" in found.stderr) == (1, True)
+        await done(platform, "audit", "restore", lost.copy)
+        found = await mainstem(platform, "audit", "restore", lost.copy)
+        assert (found.returncode, "already; restore into an empty broker and an empty database" in found.stderr) == (
+            1,
+            True,
+        )

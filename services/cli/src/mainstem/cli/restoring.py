@@ -53,15 +53,18 @@ class Restored:
 
 
 class _Refilled:
-    """The archive that was filled, as what services come back from."""
+    """The archive that was filled, as what something is put back from; with a bar that says what."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, what: str) -> None:
         self._snapshot = snapshot
+        self._what = what
 
     async def records(self, topics: Sequence[str]) -> AsyncIterator[Sequence[Record]]:
         """Yield a block at a time."""
-        async for block in self._snapshot.blocks(topics):
-            yield entries_of(block)
+        with bar(self._what, await self._snapshot.count(topics)) as advance:
+            async for block in self._snapshot.blocks(topics):
+                yield entries_of(block)
+                advance(block.count)
 
 
 async def restore(folder: Path) -> Restored:
@@ -154,29 +157,24 @@ async def _restore_from_archive(
 ) -> int:
     """Put back what follows from the archive; return how many topics."""
     async with store.snapshot() as snapshot, Restoring(kafka) as broker:
-        log, ends = _Refilled(snapshot), await load_checkpoint(databases["ledger"])
-        topics = await _topics(log, ends.positions)
+        tree, ends = (await snapshot.state()).frontier, await load_checkpoint(databases["ledger"])
+        topics = await _topics(_Refilled(snapshot, "definitions"), ends.positions)
         await broker.create(topics)
-        size = (await snapshot.state()).frontier.size
-        with bar("putting records back", size) as advance:
-            async for batch in _batches(log.records(["*"])):
-                await broker.write(batch)
-                advance(len(batch))
-        root = (await snapshot.state()).frontier.root().hex()
-        await fold_all(
-            Archive(snapshot, size, root), services, {each.service: databases[each.service] for each in services}
-        )
+        async for batch in _batches(_Refilled(snapshot, "records").records(["*"])):
+            await broker.write(batch)
+        live = {service.service: databases[service.service] for service in services}
+        await fold_all(Archive(snapshot, tree.size, tree.root().hex()), services, live)
         for name, database in databases.items():
-            await _recall_sent(log, name, database)
+            await _recall_sent(_Refilled(snapshot, f"events of {name}"), name, database)
         for service in services:
-            database, answered = databases[service.service], getattr(service.store, "ANSWERED", ())
+            answered = getattr(service.store, "ANSWERED", ())
             behind = {
-                place: at for place, at in ends.positions.items() if place[0] in _FIXED and place[0] not in answered
+                at: position for at, position in ends.positions.items() if at[0] in _FIXED and at[0] not in answered
             }
-            async with database.transaction() as tx:
+            async with live[service.service].transaction() as tx:
                 await tx.save_positions(behind)
-            await _recover(service, database, log)
-        for place, position in (await load_checkpoint(databases["ingestion"])).positions.items():
+            await _recover(service, live[service.service], _Refilled(snapshot, f"state of {service.service}"))
+        for place, position in (await load_checkpoint(live["ingestion"])).positions.items():
             if place[0] not in _FIXED:
                 await broker.pad(place, position.next_offset)
         await broker.finish()

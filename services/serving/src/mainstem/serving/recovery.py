@@ -62,7 +62,10 @@ async def recover(database: Database, log: LoggedRecords) -> None:
         answered.take(records)
     ends = answered.positions(await store.feature_topics())
     fence, reached = await _read_up_to(log, ends)
-    again = await _given_again(log, answered, ends)
+    # Of rows that were answered and are not in the log the service will hear again.
+    again = await _given_again(
+        log, answered, {place: fence.positions.get(place, Position()).next_offset for place in ends}
+    )
     async with database.transaction() as tx:
         await add_tallies(tx, again)
         positions = {**fence.positions, **{place: Position(number) for place, number in answered.spools.items()}}
