@@ -159,6 +159,13 @@ STEPS: Final = {
     "mainstem audit as-of --at 2013-01-30T00:00:00Z --log log-copy": Step(said("production\n +arrival_delay +1\n")),
     "mainstem audit diff 100000 120000 --log log-copy": Step(said("nodes\n", "accepted +", "edges\n")),
     "mainstem audit lineage openlineage lineage.ndjson --log log-copy": Step(lambda out: out == ""),
+    "rm": Step(lambda out: out == ""),
+    "mainstem up --servers-only": Step(said("kafka +ready", "postgres +ready")),
+    "mainstem audit restore log-copy": Step(
+        said(r"size +\d{6}\n", r"topics +\d+\n", r"tables +38\n", r"artifacts +\d+\n")
+    ),
+    "mainstem down && mainstem up": Step(said("ingestion +ready", "serving +ready", "ledger +ready")),
+    "mainstem audit replay log-copy": Step(all_equal, eventually=True),
 }
 
 
