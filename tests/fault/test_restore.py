@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from projects.flights.data import Events
@@ -42,6 +43,7 @@ class Lost:
     """What is left of a platform: copies of its log, and its keys; and what it had."""
 
     outcome: Outcome
+    standing: list[str]
     keys: Path
     copy: Path
     #: Those that end while the days after the promotion were worked off, by the share that was done.
@@ -61,6 +63,17 @@ async def done(platform: Platform, *arguments: object) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+async def standing(platform: Platform) -> list[str]:
+    """Return how far sources and feature topics were read, and what is remembered of each partition."""
+    connection = await asyncpg.connect(platform.env["MAINSTEM_DATABASE_URL"])
+    rows = [
+        *await connection.fetch("select p::text from ingestion.position p where state is not null"),
+        *await connection.fetch("select p::text from serving.position p where state is not null"),
+    ]
+    await connection.close()
+    return sorted(row[0] for row in rows)
+
+
 @pytest.fixture(scope="module")
 async def lost(flights: Mapping[str, Events], tmp_path_factory: pytest.TempPathFactory) -> Lost:
     folder = tmp_path_factory.mktemp("lost")
@@ -69,14 +82,14 @@ async def lost(flights: Mapping[str, Events], tmp_path_factory: pytest.TempPathF
     async with Platform(root, fast=True, cache=CACHE) as platform:
         run = Run(platform, flights)
         await run.play(LOST_AFTER)
-        outcome = await run.settled()
+        outcome, stood = await run.settled(), await standing(platform)
         await done(platform, "audit", "export", copy, "--artifacts")
         for share, of_share in earlier.items():
             await _copy_in_mid_flight(platform, share, of_share)
             shutil.copytree(copy / "artifact", of_share / "artifact")
     shutil.copytree(Home.at(root).keys, folder / "keys")
     shutil.rmtree(root)
-    return Lost(outcome, folder / "keys", copy, earlier)
+    return Lost(outcome, stood, folder / "keys", copy, earlier)
 
 
 async def _copy_in_mid_flight(platform: Platform, share: float, folder: Path) -> None:
@@ -173,6 +186,7 @@ async def test_what_cannot_be_put_back_is_refused_and_nothing_is_written(lost: L
         found = await mainstem(platform, "audit", "restore", bare)
         assert (found.returncode, "take a copy with `mainstem audit export --artifacts`" in found.stderr) == (1, True)
         await done(platform, "audit", "restore", lost.copy)
+        assert await standing(platform) == lost.standing
         found = await mainstem(platform, "audit", "restore", lost.copy)
         assert (found.returncode, "already; restore into an empty broker and an empty database" in found.stderr) == (
             1,

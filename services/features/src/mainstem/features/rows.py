@@ -30,6 +30,11 @@ _FIXED = (
 )
 
 
+def writer_of(definition: str) -> str:
+    """Return under which name a feature set of this identity publishes: its streams of origins begin with it."""
+    return f"features@{definition[7:19]}"
+
+
 class RowWriter:
     """Writes what is published of one feature set."""
 
@@ -38,7 +43,7 @@ class RowWriter:
         self._tracer = tracer
         self._topic = RowComputed.topic_of(self.label)
         self._name = f"{RowComputed.TYPE}:{self.id}"
-        self._origin = f"features@{self.id[7:19]}"
+        self._origin = writer_of(self.id)
 
     def payloads(self, spine: Sequence[Item], values: npt.NDArray[np.float64]) -> list[bytes]:
         """Return the payload of each row."""

@@ -1,105 +1,183 @@
 """What ingestion remembers, from what it published (ADR 17)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from mainstem.events.catalogue import Record
-from mainstem.events.data import ProgressReached, RecordAccepted, RecordQuarantined
+from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import named
 from mainstem.events.fence import Position, read_origin
 from mainstem.events.ids import fingerprint
 from mainstem.events.instants import parse_all
 from mainstem.ingestion.domain import Block, PartitionState
-from mainstem.ingestion.ports import Partition
-from mainstem.ingestion.store import PostgresStore
+from mainstem.ingestion.ports import Partition, Tally
+from mainstem.ingestion.store import PostgresStore, add_tallies
 from mainstem.project.contract import BLOCK, SourceContract
 from mainstem.runtime.recovery import LoggedRecords
 from mainstem.storage import Database
 
 _ACCEPTED, _QUARANTINED = RecordAccepted.TYPE.encode(), RecordQuarantined.TYPE.encode()
-_JUDGED = (_ACCEPTED, _QUARANTINED, ProgressReached.TYPE.encode())
+_PROGRESS, _REDRIVEN, _BLOCK = (kind.TYPE.encode() for kind in (ProgressReached, RecordRedriven, BatchJudged))
+#: Tallies add up modulo this.
+_CIRCLE = 2**63
 
 
 class _Payload(msgspec.Struct):
-    record: dict[str, object]
+    record: dict[str, object] = {}
+    replaces: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
 
 
+class _Verdict(NamedTuple):
+    """An event that a record of a source led to."""
+
+    kind: bytes
+    place: Partition
+    #: Offset of the record; of a verdict on a block its number.
+    number: int
+    recorded_us: int
+    known_by: bytes
+    payload: bytes
+
+
 @dataclass(slots=True)
-class _Judged:
-    """What is known of one partition of a source."""
+class _Told:
+    """Which records of a partition of a source led to what."""
+
+    judged: array[int] = field(default_factory=lambda: array("q"))
+    passed_on: array[int] = field(default_factory=lambda: array("q"))
+    corrections: set[int] = field(default_factory=set)
+    redriven: set[int] = field(default_factory=set)
+    blocks: set[int] = field(default_factory=set)
+
+    def take(self, verdict: _Verdict) -> None:
+        """Take notice of a verdict."""
+        match verdict.kind:
+            case kind if kind == _PROGRESS:
+                self.passed_on.append(verdict.number)
+            case kind if kind == _REDRIVEN:
+                self.redriven.add(verdict.number)
+            case kind if kind == _BLOCK:
+                self.blocks.add(verdict.number)
+            case kind:
+                self.judged.append(verdict.number)
+                if kind == _ACCEPTED and b'"replaces":"' in verdict.payload and _decode(verdict.payload).replaces:
+                    self.corrections.add(verdict.number)
+
+    def next_offset(self, sent: Sequence[int]) -> int:
+        """Return the first offset whose record did not lead to all that it leads to; `sent` are the records there are.
+
+        The log takes its topics one after another, so what a batch led to may be in it in part.
+        """
+        judged = np.unique(np.array(self.judged, np.int64))
+        told = np.union1d(judged, np.array(self.passed_on, np.int64))
+        untold = np.setdiff1d(np.array(sent, np.int64), told)[:1].tolist()
+        blocks = judged // BLOCK
+        closing = (np.flatnonzero(np.diff(blocks)) + 1).tolist()
+        unclosed = [int(judged[at]) for at in closing if int(blocks[at - 1]) not in self.blocks][:1]
+        return min([*untold, *unclosed, *(self.corrections - self.redriven), *(told[-1:] + 1).tolist()], default=0)
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What is remembered of a partition up to an offset, and the tally of what was judged behind it."""
 
     contract: SourceContract
     state: PartitionState
-    next_offset: int = 0
+    next_offset: int
+    behind: Tally = field(default_factory=Tally)
 
-    def enter(self, offset: int) -> Block | None:
-        """Return the block of an offset if it is the last one that was judged."""
-        number, block = offset // BLOCK, self.state.block
-        if block is None or number > block.number:
-            block = self.state.block = Block(number)
-        return block if number == block.number else None
-
-    def accept(self, offset: int, known_by: bytes, recorded_us: int, payload: bytes) -> None:
-        """Take notice of a record that was accepted."""
-        self.state.seen.admit(fingerprint(known_by), recorded_us)
-        block = self.enter(offset)
+    def take(self, verdict: _Verdict) -> None:
+        """Take notice of a verdict on a record."""
+        accepted = verdict.kind == _ACCEPTED
+        if verdict.number >= self.next_offset:
+            if accepted:
+                self.behind.count_accepted(fingerprint(verdict.known_by))
+            else:
+                self.behind.quarantined += 1
+            return
+        if accepted:
+            self.state.seen.admit(fingerprint(verdict.known_by), verdict.recorded_us)
+        block = self._enter(verdict.number // BLOCK)
         if block is not None:
             block.records += 1
-            record = _decode(payload).record if self.contract.batch.max_null else {}
-            for column in self.contract.batch.max_null:
-                block.nulls[column] = block.nulls.get(column, 0) + (record.get(column) is None)
+            block.quarantined += not accepted
+            record = _decode(verdict.payload).record if accepted and self.contract.batch.max_null else None
+            for column in self.contract.batch.max_null if record is not None else ():
+                block.nulls[column] = block.nulls.get(column, 0) + ((record or {}).get(column) is None)
 
-    def quarantine(self, offset: int) -> None:
-        """Take notice of a record that was refused."""
-        block = self.enter(offset)
-        if block is not None:
-            block.records += 1
-            block.quarantined += 1
+    def _enter(self, number: int) -> Block | None:
+        """Return a block if it is the last one."""
+        if self.state.block is None or number > self.state.block.number:
+            self.state.block = Block(number)
+        return self.state.block if number == self.state.block.number else None
 
 
 async def recover(database: Database, log: LoggedRecords) -> None:
-    """Store the positions and states of every partition of a source in force, as its verdicts in the log imply them.
+    """Store positions, states and tallies as they were before the first record whose verdicts are not all in the log.
 
-    The tables must be folded already.
+    What is behind is judged again by the service, and counted then. The tables must be folded already.
     """
     definitions = await PostgresStore(database).definitions()
-    contracts = {name: contract for each in definitions for name, contract in each.sources.items()}
-    found: dict[Partition, _Judged] = {}
-    async for records in log.records(["evt.data.*"]):
-        _take(records, contracts, found)
-    async with database.transaction() as tx:
-        await tx.save_positions(
-            {place: Position(judged.next_offset) for place, judged in found.items()},
-            {place: judged.state.dump() for place, judged in found.items()},
+    contracts = {f"src.{name}": contract for each in definitions for name, contract in each.sources.items()}
+    told: defaultdict[Partition, _Told] = defaultdict(_Told)
+    async for verdict in _verdicts(log, contracts):
+        told[verdict.place].take(verdict)
+    sent: defaultdict[Partition, array[int]] = defaultdict(lambda: array("q"))
+    async for records in log.records(sorted(contracts)):
+        for record in records:
+            sent[record.topic, record.partition].append(record.offset)
+    found = {
+        place: _Remembered(
+            contracts[place[0]],
+            PartitionState.load(contracts[place[0]].unique_within, None),
+            of_place.next_offset(sent[place]),
         )
+        for place, of_place in told.items()
+    }
+    async for verdict in _verdicts(log, contracts):
+        if verdict.kind in (_ACCEPTED, _QUARANTINED):
+            found[verdict.place].take(verdict)
+    async with database.transaction() as tx:
+        await add_tallies(
+            tx, {(place[0].removeprefix("src."), place[1]): _less(of.behind) for place, of in found.items()}
+        )
+        positions = {place: Position(of.next_offset) for place, of in found.items()}
+        await tx.save_positions(positions, {place: of.state.dump() for place, of in found.items()})
 
 
-def _take(records: Sequence[Record], contracts: Mapping[str, SourceContract], found: dict[Partition, _Judged]) -> None:
-    headers = [named(record.headers) for record in records]
-    recorded = parse_all([each.get("ce_recordedtime", b"") for each in headers]).tolist()
-    for record, about, recorded_us in zip(records, headers, recorded, strict=True):
-        origin = read_origin(about.get("ce_origin", b"")) if about.get("ce_type") in _JUDGED else None
-        place = None if origin is None else _source(origin[0])
-        contract = None if place is None else contracts.get(place[0].removeprefix("src."))
-        if origin is None or place is None or contract is None:
-            continue
-        offset = origin[1]
-        if place not in found:
-            found[place] = _Judged(contract, PartitionState.load(contract.unique_within, None))
-        judged = found[place]
-        judged.next_offset = max(judged.next_offset, offset + 1)
-        if about["ce_type"] == _ACCEPTED:
-            judged.accept(offset, about.get("ce_causationid", b""), recorded_us, record.value or b"")
-        elif about["ce_type"] == _QUARANTINED:
-            judged.quarantine(offset)
+def _less(tally: Tally) -> Tally:
+    return Tally(-tally.accepted, -tally.quarantined, -tally.fingerprint % _CIRCLE)
 
 
-def _source(stream: str) -> Partition | None:
-    """Return the partition of a source that a stream of origins is of; None for another stream."""
-    topic, _, part = stream.rpartition("/")
-    return (topic, int(part)) if topic.startswith("src.") and part.isdecimal() else None
+async def _verdicts(log: LoggedRecords, contracts: Mapping[str, SourceContract]) -> AsyncIterator[_Verdict]:
+    """Yield what the records of the sources in force led to."""
+    async for records in log.records(["evt.data.*"]):
+        headers = [named(record.headers) for record in records]
+        recorded = parse_all([each.get("ce_recordedtime", b"") for each in headers]).tolist()
+        for record, about, recorded_us in zip(records, headers, recorded, strict=True):
+            verdict = _verdict(record, about, recorded_us)
+            if verdict is not None and verdict.place[0] in contracts:
+                yield verdict
+
+
+def _verdict(record: Record, about: Mapping[str, bytes], recorded_us: int) -> _Verdict | None:
+    """Return what a record says; None when it was not ingestion that wrote it."""
+    origin = read_origin(about.get("ce_origin", b""))
+    if origin is None:
+        return None
+    topic, _, part = origin[0].partition("#")[0].rpartition("/")
+    if not (topic.startswith("src.") and part.isdecimal()):
+        return None
+    known_by = about.get("ce_causationid", b"")
+    return _Verdict(
+        about.get("ce_type", b""), (topic, int(part)), origin[1], recorded_us, known_by, record.value or b""
+    )
