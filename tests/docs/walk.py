@@ -159,6 +159,10 @@ STEPS: Final = {
     "mainstem audit as-of --at 2013-01-30T00:00:00Z --log log-copy": Step(said("production\n +arrival_delay +1\n")),
     "mainstem audit diff 100000 120000 --log log-copy": Step(said("nodes\n", "accepted +", "edges\n")),
     "mainstem audit lineage openlineage lineage.ndjson --log log-copy": Step(lambda out: out == ""),
+    "mainstem audit seal --before 2100-01-01": Step(
+        said("first_leaf +0\n", r"end_leaf +\d{6}\n", r"segments +\d\n", r"bytes +\d{7}")
+    ),
+    "mainstem audit verify -o json": Step(said('"holds": true')),
     "rm": Step(lambda out: out == ""),
     "mainstem up --servers-only": Step(said("kafka +ready", "postgres +ready")),
     "mainstem audit restore log-copy": Step(

@@ -54,6 +54,7 @@ SAYS = {
     "monitoring.feature_set_alert_closed.v1": "event: alert told_in",
     "ledger.checkpoint_published.v1": "event:",
     "ledger.receipt_issued.v1": "event: event told_in",
+    "ledger.range_sealed.v1": "event: artifact told_in",
 }
 
 

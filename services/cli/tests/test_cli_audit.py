@@ -96,7 +96,7 @@ async def test_a_byte_changed_behind_the_ledgers_back_is_told_with_its_entry(
 ) -> None:
     await PostgresStore(archive).archive(log)
     async with archive.connection() as connection:
-        await connection.execute("alter table block disable trigger append_only")
+        await connection.execute("alter table block disable trigger user")
         await connection.execute(
             "update block set hashes = set_byte(hashes, 32 * 7, get_byte(hashes, 32 * 7) # 1) where count > 7"
         )

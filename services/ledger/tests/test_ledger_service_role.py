@@ -38,11 +38,13 @@ async def test_it_archives_publishes_and_relays(
     assert ((await audited(store)).holds, (await audited(store)).size) == (True, 20)
 
 
-TABLES = ("block", "checkpoint")
+TABLES = ("block", "checkpoint", "sealed")
 REFUSED = sorted(
     [
         "update block set frames = frames",
         "update checkpoint set note = note",
+        "update sealed set address = address",
+        "insert into sealed values (0, 1, 'sha256:')",
         *(f"delete from {table}" for table in TABLES),
         *(f"truncate {table}" for table in TABLES),
         *(f"alter table {table} disable trigger append_only" for table in TABLES),

@@ -44,6 +44,7 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     monitoring.AlertClosed,
     monitoring.FeatureSetAlertClosed,
     ledger.CheckpointPublished,
+    ledger.RangeSealed,
     ledger.ReceiptIssued,
 )
 

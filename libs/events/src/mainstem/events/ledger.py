@@ -22,6 +22,21 @@ class CheckpointPublished(Fact):
     )
 
 
+class RangeSealed(Fact):
+    """Entries that a checkpoint covers stand in a file from now on, and no more in the database."""
+
+    TYPE: ClassVar[str] = "mainstem.ledger.range_sealed.v1"
+    TOPIC: ClassVar[str] = "evt.ledger.checkpoint"
+    KEY: ClassVar[str] = "ledger"
+
+    ledger: str = Field(description="Origin of the log.")
+    first_leaf: int = Field(description="Place of the first of them.")
+    end_leaf: int = Field(description="Place behind the last of them.")
+    segment: str = Field(description="Content address of the Parquet file, a row an entry.")
+    closing_size: int = Field(description="Number of entries under the checkpoint that closes them.")
+    closing_root: str = Field(description="Root of that checkpoint, hexadecimal.")
+
+
 class ReceiptIssued(Fact):
     """An event is in the tree, and this proves it: to be checked with the public keys of log and witness."""
 

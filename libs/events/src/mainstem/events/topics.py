@@ -201,8 +201,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="ledger",
         writer="ledger",
         readers=("ledger",),
-        facts=(ledger.CheckpointPublished,),
-        about="Signed and cosigned checkpoints: size and root of the tree over all entries.",
+        facts=(ledger.CheckpointPublished, ledger.RangeSealed),
+        about="Signed and cosigned checkpoints: size and root of the tree over all entries; and what was sealed.",
     ),
     Topic(
         "evt.ledger.receipt",

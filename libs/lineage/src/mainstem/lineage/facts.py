@@ -361,6 +361,11 @@ def _checkpoint(_: ledger.CheckpointPublished, envelope: Envelope, __: Known) ->
     return Said(happening(envelope.id), [])
 
 
+@says(ledger.RangeSealed)
+def _sealed(fact: ledger.RangeSealed, envelope: Envelope, _: Known) -> Said:
+    return _to(happening(envelope.id), (Node(Kind.ARTIFACT, fact.segment), Relation.TOLD_IN))
+
+
 @says(ledger.ReceiptIssued)
 def _receipt(fact: ledger.ReceiptIssued, envelope: Envelope, _: Known) -> Said:
     return _to(happening(envelope.id), (happening(fact.event_id), Relation.TOLD_IN))

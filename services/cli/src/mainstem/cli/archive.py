@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from mainstem.cli.connection import setting
+from mainstem.cli.local.errors import LocalError
 from mainstem.ledger_service.store import PostgresStore
-from mainstem.storage import Database, open_database
+from mainstem.storage import Artifacts, Database, open_database
 
 _WAIT_S = 3.0
 
@@ -24,4 +26,12 @@ async def open_schema(url: str, schema: str, package: str) -> AsyncIterator[Data
 async def open_archive() -> AsyncIterator[PostgresStore]:
     """Lend the archive of the platform. Raises NotRunning without a platform, Unavailable without its PostgreSQL."""
     async with open_schema(setting("MAINSTEM_DATABASE_URL"), "ledger", "mainstem.ledger_service") as database:
-        yield PostgresStore(database)
+        yield PostgresStore(database, _artifacts())
+
+
+def _artifacts() -> Artifacts | None:
+    """Return the artifacts of the platform; None where a database alone is given."""
+    try:
+        return Artifacts(Path(setting("MAINSTEM_ARTIFACTS")))
+    except LocalError:
+        return None

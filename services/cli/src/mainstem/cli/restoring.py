@@ -164,8 +164,7 @@ async def _restore_from_archive(
             await broker.write(batch)
         live = {service.service: databases[service.service] for service in services}
         await fold_all(Archive(snapshot, tree.size, tree.root().hex()), services, live)
-        for name, database in databases.items():
-            await _recall_sent(_Refilled(snapshot, f"events of {name}"), name, database)
+        await _recall_sent(_Refilled(snapshot, "sent events"), databases)
         for service in services:
             answered = getattr(service.store, "ANSWERED", ())
             behind = {
@@ -215,14 +214,18 @@ async def _batches(parts: AsyncIterator[Sequence[Record]]) -> AsyncIterator[list
     yield batch
 
 
-async def _recall_sent(log: _Refilled, name: str, database: Database) -> None:
-    """Let a service know the events that its relay published."""
-    async with database.transaction() as tx:
-        async for records in log.records(_FIXED):
-            for record in records:
-                origin = read_origin(header(record, "ce_origin") or b"")
-                if origin is not None and origin[0].startswith(f"{name}@"):
-                    await tx.recall(record)
+async def _recall_sent(log: _Refilled, databases: Mapping[str, Database]) -> None:
+    """Let each service know the events that its relay published."""
+    sent: dict[str, list[Record]] = {name: [] for name in databases}
+    async for records in log.records(_FIXED):
+        for record in records:
+            origin = read_origin(header(record, "ce_origin") or b"")
+            if origin is not None:
+                sent.get(origin[0].partition("@")[0], []).append(record)
+    for name, database in databases.items():
+        async with database.transaction() as tx:
+            for record in sent[name]:
+                await tx.recall(record)
 
 
 async def _recover(service: Folding, database: Database, log: _Refilled) -> None:

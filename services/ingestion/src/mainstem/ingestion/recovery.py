@@ -52,8 +52,8 @@ class _Verdict(NamedTuple):
 class _Told:
     """Which records of a partition of a source led to what."""
 
-    judged: array[int] = field(default_factory=lambda: array("q"))
-    passed_on: array[int] = field(default_factory=lambda: array("q"))
+    judged: "array[int]" = field(default_factory=lambda: array("q"))
+    passed_on: "array[int]" = field(default_factory=lambda: array("q"))
     corrections: set[int] = field(default_factory=set)
     redriven: set[int] = field(default_factory=set)
     blocks: set[int] = field(default_factory=set)

@@ -25,7 +25,7 @@ async def main() -> None:
     witness = Witness(settings.witness_url)
     opened = open_resources("ledger", "mainstem.ledger_service", settings, role=ROLE)
     async with opened as resources, aclosing(witness):
-        store = PostgresStore(resources.database)
+        store = PostgresStore(resources.database, resources.artifacts)
         key = read_witness_key(settings.witness_vkey.read_text())
         folder = Folder(settings.log, secret.log_key)
         publisher = Publisher(folder, secret, key, witness.ask)

@@ -8,7 +8,7 @@ A block holds neighbouring entries of one partition:
     offsets  i64 little-endian, one an entry
     ids      16 bytes an entry, see `id_key`
     hashes   32 bytes an entry: the leaf hashes
-    frames   Zstandard of the frames, each behind its length (u32)
+    frames   Zstandard of the frames, each behind its length (u32); empty once they are sealed (ADR 18)
 """
 
 from collections import Counter
@@ -112,7 +112,6 @@ def cut(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: int)
 
 def _block(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: int) -> Block:
     frames = [frame(record) for record in records]
-    prefixed = [part for item in frames for part in (_LENGTH.pack(len(item)), item)]
     count = len(records)
     return Block(
         first_leaf=first_leaf,
@@ -124,12 +123,20 @@ def _block(records: Sequence[Record], ids: Sequence[bytes | None], first_leaf: i
         offsets=pack(f"<{count}q", *[record.offset for record in records]),
         ids=b"".join(map(id_key, ids)),
         hashes=leaf_hashes([entry_of(item) for item in frames]),
-        frames=bytes(cramjam.zstd.compress(b"".join(prefixed), level=_LEVEL)),
+        frames=pack_frames(frames),
     )
+
+
+def pack_frames(frames: Sequence[bytes]) -> bytes:
+    """Return frames as a block holds them."""
+    prefixed = [part for item in frames for part in (_LENGTH.pack(len(item)), item)]
+    return bytes(cramjam.zstd.compress(b"".join(prefixed), level=_LEVEL))
 
 
 def frames_of(block: Block) -> list[bytes]:
     """Return the frames of a block; raise Damaged, naming the block, when they cannot be read."""
+    if not block.frames:
+        raise Damaged(f"{block.name}: its entries are sealed, and there is no such file; bring the artifacts back")
     try:
         frames = list(parts(bytes(cramjam.zstd.decompress(block.frames))))
     except (cramjam.DecompressionError, ValueError, error) as fault:

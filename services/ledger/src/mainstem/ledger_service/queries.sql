@@ -27,6 +27,22 @@ select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, 
  where topic = any($1::text[]) or exists (select from unnest($2::text[]) as prefix where starts_with(topic, prefix))
  order by first_leaf;
 
+-- name: sealed_at
+select first_leaf, end_leaf, address from sealed where first_leaf <= $1 and end_leaf > $1;
+
+-- name: sealed_end
+select coalesce(max(end_leaf), 0) as leaf from sealed;
+
+-- name: seal
+insert into sealed values ($1, $2, $3);
+
+-- name: take_out
+update block set frames = '' where first_leaf >= $1 and first_leaf < $2;
+
+-- name: blocks_behind
+select first_leaf, count, topic, part, first_offset, last_offset, offsets, ids, hashes, frames from block
+ where first_leaf >= $1 order by first_leaf;
+
 -- name: first_offsets
 select first_offset from block where topic = $1 and part = $2 order by first_offset;
 

@@ -1,5 +1,6 @@
 """The ledger's store on PostgreSQL."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,8 +14,9 @@ import asyncpg
 from mainstem.events.catalogue import Record, header
 from mainstem.events.envelope import Event, Fact, begin
 from mainstem.events.fence import Fence, Position
+from mainstem.events.frames import Damaged
 from mainstem.events.instants import parse
-from mainstem.events.ledger import ReceiptIssued
+from mainstem.events.ledger import RangeSealed, ReceiptIssued
 from mainstem.ledger import HASH_BYTES, Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note
@@ -33,11 +35,21 @@ from mainstem.ledger_service.domain import (
     id_places,
     last_recorded,
     offsets_of,
+    pack_frames,
     placed,
     second_copies,
 )
 from mainstem.ledger_service.ports import Archived, News
-from mainstem.storage import Database, Transaction, load, load_checkpoint
+from mainstem.ledger_service.segment import read_segment
+from mainstem.storage import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    Artifacts,
+    Database,
+    Transaction,
+    load,
+    load_checkpoint,
+)
 
 SQL = load("mainstem.ledger_service")
 
@@ -51,10 +63,11 @@ _BLOCKS_AHEAD: Final = 50
 
 
 class PostgresStore:
-    """Keeps `Store`'s promises in one schema."""
+    """Keeps `Store`'s promises in one schema. What is sealed is read from the artifacts, if there are any."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, artifacts: Artifacts | None = None) -> None:
         self._database = database
+        self._sealed = Sealed(artifacts)
 
     async def archive(self, records: Sequence[Record]) -> Archived:
         """Append what is new among the records; see `Store.archive`."""
@@ -79,7 +92,8 @@ class PostgresStore:
             if not state.unpublished or state.recorded is None:
                 return None
             rows = await tx.fetch(SQL["hashes_from"], size)
-            decided = [Block(*row) for row in await tx.fetch(SQL["without_receipts"], list(WITH_RECEIPTS))]
+            rows_decided = await tx.fetch(SQL["without_receipts"], list(WITH_RECEIPTS))
+            decided = [await self._sealed.fill(tx, Block(*row)) for row in rows_decided]
         hashes = b"".join(row["hashes"] for row in rows)
         skipped = (size - rows[0]["first_leaf"]) * HASH_BYTES if rows else 0
         return News(hashes[skipped:], state.frontier, state.unpublished, list(chain.from_iterable(map(_all, decided))))
@@ -101,6 +115,19 @@ class PostgresStore:
             for row in checkpoints:
                 await tx.fetch(SQL["save_checkpoint"], row.size, row.root, row.note)
 
+    async def sealed_end(self) -> int:
+        """Return the leaf behind the last that is sealed."""
+        async with self._database.transaction() as tx:
+            return int((await tx.fetch(SQL["sealed_end"]))[0]["leaf"])
+
+    async def seal(self, fact: RangeSealed) -> None:
+        """Take sealed entries out of their rows, and append the fact that tells of it. Only the owner may."""
+        async with self._database.transaction() as tx:
+            state = _state(await tx.fetch(SQL["lock_tree"]))
+            await tx.execute(SQL["seal"], fact.first_leaf, fact.end_leaf, fact.segment)
+            await tx.execute(SQL["take_out"], fact.first_leaf, fact.end_leaf)
+            await tx.append([_told(fact, fact.segment, parse(state.recorded or ""))])
+
     async def positions(self) -> Mapping[Partition, int]:
         """Return the next offset of each partition."""
         checkpoint = await load_checkpoint(self._database)
@@ -121,7 +148,7 @@ class PostgresStore:
         """Lend the archive as it is now, whatever is added meanwhile."""
         async with self._database.transaction() as tx:
             await tx.execute("set transaction isolation level repeatable read, read only")
-            yield Snapshot(tx)
+            yield Snapshot(tx, self._sealed)
 
     async def with_id(self, event_id: str) -> list[Placed]:
         """Return the entries with this event id, the first first."""
@@ -139,13 +166,15 @@ class PostgresStore:
     async def _holding(self, key: bytes, family: str) -> list[Placed]:
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["with_id"], key, family)
-        return [placed(block, place) for block in (Block(*row) for row in rows) for place in id_places(block, key)]
+            blocks = [await self._sealed.fill(tx, Block(*row)) for row in rows]
+        return [placed(block, place) for block in blocks for place in id_places(block, key)]
 
     async def at(self, topic: str, part: int, offset: int) -> Placed | None:
         """Return the entry at a position of the log; None when the archive has none there."""
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["with_offset"], topic, part, offset)
-        for block in (Block(*row) for row in rows):
+            blocks = [await self._sealed.fill(tx, Block(*row)) for row in rows]
+        for block in blocks:
             if offset in (offsets := offsets_of(block)):
                 return placed(block, offsets.index(offset))
         return None
@@ -154,7 +183,8 @@ class PostgresStore:
         """Return the frames of these leaves; see `Store.frames`."""
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["with_leaves"], first - BLOCK_ENTRIES, end)
-        blocks = [block for block in (Block(*row) for row in rows) if block.first_leaf + block.count > first]
+            wanted = [block for block in (Block(*row) for row in rows) if block.first_leaf + block.count > first]
+            blocks = [await self._sealed.fill(tx, block) for block in wanted]
         found = list(chain.from_iterable(map(frames_of, blocks)))
         return found[first - blocks[0].first_leaf :][: end - first]
 
@@ -163,7 +193,7 @@ class PostgresStore:
         found: list[Placed] = []
         async with self._database.transaction() as tx:
             async for row in tx.connection.cursor(SQL["newest"], topic, prefetch=2):
-                block = Block(*row)
+                block = await self._sealed.fill(tx, Block(*row))
                 found += _all(block)[::-1]
                 if len(found) >= limit:
                     break
@@ -173,8 +203,9 @@ class PostgresStore:
 class Snapshot:
     """The archive at one moment, for reading all of it; made by `PostgresStore.snapshot`."""
 
-    def __init__(self, tx: Transaction) -> None:
+    def __init__(self, tx: Transaction, sealed: "Sealed") -> None:
         self._tx = tx
+        self._sealed = sealed
 
     async def state(self) -> State:
         """Return the tree."""
@@ -188,7 +219,12 @@ class Snapshot:
     async def blocks(self, topics: Sequence[str] = ("*",)) -> AsyncIterator[Block]:
         """Yield the blocks of `topics` (`prefix*` stands for a family) in leaf order, fetched as they are asked for."""
         async for row in self._tx.connection.cursor(SQL["blocks"], *_chosen(topics), prefetch=_BLOCKS_AHEAD):
-            yield Block(*row)
+            yield await self._sealed.fill(self._tx, Block(*row))
+
+    async def blocks_behind(self, leaf: int) -> AsyncIterator[Block]:
+        """Yield the blocks from a leaf on."""
+        async for row in self._tx.connection.cursor(SQL["blocks_behind"], leaf, prefetch=_BLOCKS_AHEAD):
+            yield await self._sealed.fill(self._tx, Block(*row))
 
     async def checkpoints(self) -> list[Row]:
         """Return the checkpoints that were published, by size."""
@@ -201,7 +237,7 @@ class Snapshot:
     async def blocks_from(self, topic: str, part: int, offset: int) -> AsyncIterator[Block]:
         """Yield the blocks of a partition that begin at an offset or behind it, in order."""
         async for row in self._tx.connection.cursor(SQL["blocks_from"], topic, part, offset, prefetch=_BLOCKS_AHEAD):
-            yield Block(*row)
+            yield await self._sealed.fill(self._tx, Block(*row))
 
     async def count(self, topics: Sequence[str]) -> int:
         """Return the number of entries of `topics`, chosen as for `blocks`."""
@@ -213,6 +249,33 @@ class Snapshot:
         async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
             tree = tree.append(row["hashes"])
         return tree
+
+
+class Sealed:
+    """Gives blocks the entries that were sealed; keeps the segment read last."""
+
+    def __init__(self, artifacts: Artifacts | None) -> None:
+        self._artifacts = artifacts
+        self._first = 0
+        self._frames: list[bytes] = []
+
+    async def fill(self, tx: Transaction, block: Block) -> Block:
+        """Return a block with its entries; one whose entries cannot be had is returned without."""
+        if block.frames:
+            return block
+        if not self._first <= block.first_leaf < self._first + len(self._frames):
+            rows = await tx.fetch(SQL["sealed_at"], block.first_leaf)
+            try:
+                self._first, self._frames = await asyncio.to_thread(self._read, rows[0]["address"])
+            except (IndexError, ArtifactMissing, ArtifactCorrupt, Damaged):
+                return block
+        at = block.first_leaf - self._first
+        return replace(block, frames=pack_frames(self._frames[at : at + block.count]))
+
+    def _read(self, address: str) -> tuple[int, list[bytes]]:
+        if self._artifacts is None:
+            raise ArtifactMissing(f"no artifacts are known here, so none is {address}")
+        return read_segment(self._artifacts.get(address))
 
 
 def _all(block: Block) -> list[Placed]:

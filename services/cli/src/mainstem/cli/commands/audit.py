@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from mainstem.audit.copying import Choice
 from mainstem.audit.verification import Keys, Report
-from mainstem.cli import audit, copies, restoring
+from mainstem.cli import audit, copies, restoring, sealing
 from mainstem.cli import replay as rebuilding
 from mainstem.cli.commands import asking
 from mainstem.cli.connection import setting
@@ -138,6 +139,19 @@ def _page(report: Report) -> Iterator[str]:
 def _document(report: Report) -> dict[str, object]:
     faults = [fault._asdict() for fault in report.faults]
     return {**asdict(report), "faults": faults, "holds": report.holds}
+
+
+@app.command()
+def seal(
+    before: Annotated[datetime, typer.Option(help="Seal what the broker took before this moment (UTC).")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Write closed ranges of the archive to Parquet files, verify these, and take the entries out of the database.
+
+    The files are artifacts, and what reads the archive reads them there. It runs as the database's owner; services may
+    run meanwhile.
+    """
+    _tell(asdict(asyncio.run(sealing.seal(before.replace(tzinfo=UTC)))), output)
 
 
 @app.command()
