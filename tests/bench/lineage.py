@@ -56,12 +56,12 @@ def _take(builder: Builder, leaf: int, batch: list[Entry]) -> float:
 
 def _questions(graph: Graph) -> Iterator[Outcome]:
     """Time questions that half of the log, or all of it, is the answer to."""
-    half = b"".join(node(Kind.RECORD, f"src.s/0/{number}") for number in range(0, RECORDS, 2))
+    half = graph.rows(b"".join(node(Kind.RECORD, f"src.s/0/{number}") for number in range(0, RECORDS, 2)))
     behind = [Node(Kind.PREDICTION, _id("prediction", number)) for number in range(0, RECORDS, 1_000)]
     sought = Sought(prefix="src.other")
     works: dict[str, Callable[[], object]] = {
-        "impact of half of the records": lambda: questions.impact(graph, half),
-        "impact as of half of the log": lambda: questions.impact(graph.as_of(2 * RECORDS), half),
+        "impact of half of the records": lambda: questions.forward(graph, half),
+        "impact as of half of the log": lambda: questions.forward(graph.as_of(2 * RECORDS), half),
         "what a definition defined": lambda: questions.forward(graph, [Node(Kind.DEFINITION, _DEFINITION)]),
         "absence behind one prediction": lambda: questions.absence(graph, behind[:1], sought),
         f"absence behind {len(behind)} predictions": lambda: questions.absence(graph, behind, sought),

@@ -290,6 +290,17 @@ def test_another_program_does_not_accept_it_either(folder: Path, kind: str) -> N
     assert not accepts(folder, *VKEYS)
 
 
+@pytest.mark.parametrize(("entry", "tile", "hash_of"), [(100, 2, 562), (570, 2, 562), (562, 0, 3), (999, 1, 300)])
+def test_an_entry_and_the_hash_of_another_are_each_told_for_what_they_are(
+    folder: Path, entry: int, tile: int, hash_of: int
+) -> None:
+    edit(entry, flipped)(folder)
+    flip(Tile(0, tile).path, 32 * (hash_of - 256 * tile))(folder)
+    told = {fault.where.split(" (")[0]: fault.what for fault in check(folder).faults}
+    assert told[f"leaf {entry}"] == "its bytes are not the ones that were archived"
+    assert told[f"leaf {hash_of}"].startswith("its hash in the tile is another")
+
+
 def test_a_checkpoint_among_the_entries_that_the_log_did_not_sign_attests_nothing(folder: Path) -> None:
     forged_claim(folder)
     report = check(folder)

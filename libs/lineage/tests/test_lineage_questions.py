@@ -12,7 +12,6 @@ from mainstem.lineage import Graph, Kind, Node, Relation, Sought, Unread, questi
 from mainstem.lineage.assembly import Collected, assemble
 from mainstem.lineage.columns import EdgeColumns, NodeColumns, Words
 from mainstem.lineage.matching import Matching
-from mainstem.lineage.nodes import KEY_BYTES
 
 NODES, LEAVES = 8, 8
 TOPICS = ["src.a", "src.b"]
@@ -135,7 +134,8 @@ def test_a_closure_is_all_that_edges_known_then_lead_to_with_shortest_paths(
 def test_impact_is_the_union_of_what_each_node_went_into(world: World, size: int, starts: list[int]) -> None:
     graph = build(world).as_of(size)
     arrows = {arrow for arrow in plain(world) if arrow[3] < size}
-    found = questions.impact(graph, b"".join(name(number).key for number in starts))
+    rows = graph.rows(b"".join(name(number).key for number in starts))
+    found = questions.forward(graph, rows[rows >= 0])
     expected = {end for one in starts for end in distances(arrows, {one}, back=False)}
     assert numbers(graph, found.rows) == expected
     kinds = [name(number).kind for number in expected]
@@ -209,7 +209,7 @@ def test_a_path_to_what_is_not_reached_is_refused() -> None:
 
 def test_a_graph_of_nothing_answers_nothing() -> None:
     graph = build(World([], {}))
-    assert (graph.nodes, graph.edges, len(questions.impact(graph, bytes(KEY_BYTES)))) == (0, 0, 0)
+    assert (graph.nodes, graph.edges, len(questions.forward(graph, []))) == (0, 0, 0)
     assert questions.difference(graph, 0, LEAVES).nodes == {}
     assert graph.unread.below(LEAVES) == 0
 

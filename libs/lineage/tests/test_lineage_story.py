@@ -200,11 +200,9 @@ def test_what_is_no_graph_is_told() -> None:
         Graph.from_arrays({})
 
 
-def test_impact_takes_many_keys_at_once_and_passes_over_those_that_nothing_speaks_of() -> None:
-    keys = [node(Kind.RECORD, f"src.reading/0/{offset}") for offset in range(6)] + [
-        node(Kind.RECORD, "src.reading/0/99")
-    ]
-    affected = questions.impact(GRAPH, b"".join(keys)).by_kind()
+def test_what_many_nodes_went_into_is_asked_at_once() -> None:
+    rows = GRAPH.rows(b"".join(node(Kind.RECORD, f"src.reading/0/{offset}") for offset in range(6)))
+    affected = questions.forward(GRAPH, rows[rows >= 0]).by_kind()
     assert {kind: affected[kind] for kind in (Kind.ACCEPTED, Kind.ROW, Kind.PREDICTION, Kind.ALERT)} == {
         Kind.ACCEPTED: 5,
         Kind.ROW: 4,

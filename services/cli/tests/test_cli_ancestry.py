@@ -132,3 +132,15 @@ async def test_what_nothing_speaks_of_is_refused_with_what_may_be_named(copy: Pa
     result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "impact", "wear/9", "--log", str(copy)])
     assert result.exit_code == 1
     assert "speaks of 'wear/9'; name a leaf, a place" in " ".join(result.output.split())
+
+
+async def test_lineage_is_written_of_what_is_asked_for_alone(copy: Path, tmp_path: Path) -> None:
+    for name, chosen in (("all", ()), ("some", ("--of", "wear/1")), ("both", ("--of", "wear/1", "--of", "wear/2"))):
+        code, said = await command("audit", "lineage", "prov", tmp_path / name, *chosen, "--log", copy)
+        assert code == 0, said
+    found = {name: json.loads((tmp_path / name).read_text()) for name in ("all", "some", "both")}
+    versions = {name: {one for one in each["entity"] if "version/" in one} for name, each in found.items()}
+    assert versions["some"] == {"mainstem:version/wear/1"}
+    assert versions["both"] == versions["all"] == {"mainstem:version/wear/1", "mainstem:version/wear/2"}
+    assert len(found["some"]["entity"]) < len(found["all"]["entity"])
+    assert ProvDocument.deserialize(tmp_path / "some", format="json").get_records()

@@ -5,8 +5,9 @@ Nothing stops at the first fault: each is told with the leaf, the file or the si
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mainstem.audit.entries import Fault, Reading, Unread, name_of
 from mainstem.audit.log import CHECKPOINT, Log, frame_of
@@ -19,7 +20,9 @@ from mainstem.ledger.keys import LogKey, WitnessKey
 from mainstem.ledger.note import Note, NoteError
 from mainstem.ledger.tiles import WIDTH, Edge, Tile, bundle
 
-_KEPT = "the checkpoint kept from before"
+#: Of so many leaves of a bundle each may have a wrong hash or a wrong entry; of more all have the one or the other.
+_MOST_TRIED: Final = 8
+_KEPT: Final = "the checkpoint kept from before"
 
 #: Told how many leaves were just checked.
 Advance = Callable[[int], None]
@@ -273,21 +276,52 @@ class Verification:
         stored = Tree(bytes(self._hashes))
         if stored.size < signed.size:
             return  # said already: most of it is not there
-        tree, what = stored, "its bytes are not the ones that were archived"
+        claims, changed = [*attested, signed], frozenset(self._differing)
         if stored.root() != signed.root and self._differing:
-            found = self._found()
-            if _agreement([*attested, signed], found) >= _agreement([*attested, signed], stored):
-                tree, what = found, "its hash in the tile is another than that of its bytes, which were archived"
+            found, by_bundle = self._with(changed), self._with(wrong := self._wrong_hashes())
+            best = max(_agreement(claims, tree) for tree in (found, by_bundle, stored))
+            if _agreement(claims, found) == best:
+                stored, changed = found, frozenset[int]()
+            elif _agreement(claims, by_bundle) == best:
+                stored, changed = by_bundle, changed - wrong
         for leaf, (entry, _) in self._differing.items():
+            hash_only = "its hash in the tile is another than that of its bytes, which were archived"
+            what = "its bytes are not the ones that were archived" if leaf in changed else hash_only
             self._fault(name_of(leaf, entry), what)
-        self._narrow(tree, sorted([*attested, signed], key=lambda one: one.size))
+        self._narrow(stored, sorted(claims, key=lambda one: one.size))
 
-    def _found(self) -> Tree:
-        """Return the tree over the hashes that the entries have."""
+    def _with(self, leaves: Iterable[int]) -> Tree:
+        """Return the tree with the hashes that the entries of some leaves have, in the place of those in the tiles."""
         hashes = bytearray(self._hashes)
-        for leaf, (_, found) in self._differing.items():
-            hashes[leaf * HASH_BYTES : (leaf + 1) * HASH_BYTES] = found
+        for leaf in leaves:
+            hashes[leaf * HASH_BYTES : (leaf + 1) * HASH_BYTES] = self._differing[leaf][1]
         return Tree(bytes(hashes))
+
+    def _wrong_hashes(self) -> frozenset[int]:
+        """Return the leaves whose entry has the hash that the tile above wants, bundle by bundle."""
+        wrong: set[int] = set()
+        for index, leaves in groupby(sorted(self._differing), key=lambda leaf: leaf // WIDTH):
+            above, there = self._above(index), list(leaves)
+            sizes = range(1 if len(there) <= _MOST_TRIED else len(there), len(there) + 1)
+            tries = chain.from_iterable(combinations(there, size) for size in sizes)
+            wrong.update(next((tried for tried in tries if self._bundle_root(index, tried) == above), ()))
+        return frozenset(wrong)
+
+    def _above(self, index: int) -> bytes | None:
+        """Return the root of a bundle as the tile above has it; None where there is none."""
+        at = index % WIDTH * HASH_BYTES
+        try:
+            return self._log.tile(Tile.within(1, index // WIDTH, self._log.size))[at : at + HASH_BYTES]
+        except (OSError, ValueError):
+            return None
+
+    def _bundle_root(self, index: int, leaves: Iterable[int]) -> bytes:
+        """Return the root of a bundle with the hashes that the entries of some of its leaves have."""
+        first = index * WIDTH
+        hashes = bytearray(self._hashes[first * HASH_BYTES : (first + WIDTH) * HASH_BYTES])
+        for leaf in leaves:
+            hashes[(leaf - first) * HASH_BYTES : (leaf - first + 1) * HASH_BYTES] = self._differing[leaf][1]
+        return Tree(bytes(hashes)).root()
 
     def _narrow(self, tree: Tree, attested: Sequence[Attested]) -> None:
         """Tell between which sizes the log stops being the one that was signed."""

@@ -58,20 +58,18 @@ class Difference(NamedTuple):
     after: InForce
 
 
-def backward(graph: Graph, nodes: Iterable[Node | int], relations: Collection[Relation] | None = None) -> Closure:
+#: Nodes, or rows of a graph.
+Nodes = Iterable[Node | int] | Longs
+
+
+def backward(graph: Graph, nodes: Nodes, relations: Collection[Relation] | None = None) -> Closure:
     """Return what some nodes are made of; raise KeyError for a node that no entry read speaks of."""
     return closure(graph, _rows(graph, nodes), "back", relations)
 
 
-def forward(graph: Graph, nodes: Iterable[Node | int], relations: Collection[Relation] | None = None) -> Closure:
+def forward(graph: Graph, nodes: Nodes, relations: Collection[Relation] | None = None) -> Closure:
     """Return what some nodes went into; raise KeyError for a node that no entry read speaks of."""
     return closure(graph, _rows(graph, nodes), "forward", relations)
-
-
-def impact(graph: Graph, keys: bytes) -> Closure:
-    """Return what many nodes went into, given their keys, 16 bytes each; keys that nothing speaks of affect nothing."""
-    rows = graph.rows(keys)
-    return closure(graph, rows[rows >= 0], "forward")
 
 
 def absence(graph: Graph, nodes: Iterable[Node | int], sought: Sought) -> Absence:
@@ -123,7 +121,9 @@ def state(graph: Graph, at_us: int | None = None) -> InForce:
     return in_force(graph.changes, graph.size, at_us)
 
 
-def _rows(graph: Graph, nodes: Iterable[Node | int]) -> Longs:
+def _rows(graph: Graph, nodes: Nodes) -> Longs:
+    if isinstance(nodes, np.ndarray):
+        return nodes
     return np.array([one if isinstance(one, int) else graph.row(one) for one in nodes], np.int64)
 
 

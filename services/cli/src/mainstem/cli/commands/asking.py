@@ -108,9 +108,17 @@ def lineage(
     vocabulary: Annotated[Vocabulary, typer.Argument(help="In whose words.")],
     file: Annotated[Path, typer.Argument(help="Where to write it.")],
     log: Log = None,
+    artifacts: Store = None,
+    of: Annotated[
+        list[str] | None, typer.Option("--of", help="Only of this, of what it was made of, and of what it went into.")
+    ] = None,
 ) -> None:
-    """Write lineage for other programs: OpenLineage events, a line each, or a PROV-JSON document."""
-    placed = asyncio.run(ancestry.entries(log, many=vocabulary is Vocabulary.PROV))
+    """Write lineage for other programs: OpenLineage events, a line each, or a PROV-JSON document.
+
+    A PROV document is made in memory, some eight kilobytes an entry: of a long log ask for a part with `--of`.
+    """
+    leaves = ancestry.around(_read(log, artifacts, None).graph, of) if of else None
+    placed = asyncio.run(ancestry.entries(log, leaves, many=vocabulary is Vocabulary.PROV))
     if vocabulary is Vocabulary.PROV:
         text = json.dumps(prov.write(placed).document)
     else:

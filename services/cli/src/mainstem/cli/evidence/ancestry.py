@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -122,14 +122,17 @@ async def read(copy: Path | None, artifacts: Path) -> Ancestry:
     return _with_datasets(*found, Artifacts(artifacts))
 
 
-async def entries(copy: Path | None, *, many: bool) -> list[tuple[int, Entry]]:
-    """Return entries with their leaves; but for `many` only those of topics that do not grow with every record."""
+async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> list[tuple[int, Entry]]:
+    """Return entries with their leaves: those of some, or all.
+
+    But for `many` only those of topics that do not grow with every record.
+    """
     async with open_history(copy) as history:
         return [
             placed
             async for some in history.entries(["*"], 0)
             for placed in some
-            if many or not placed.entry.topic.startswith(NAME_NONE)
+            if (leaves is None or placed.leaf in leaves) and (many or not placed.entry.topic.startswith(NAME_NONE))
         ]
 
 
@@ -226,6 +229,13 @@ def reached(ancestry: Ancestry, closure: Closure) -> Facts:
         "windows_not_followed": ancestry.unfollowed,
         **_gaps(ancestry),
     }
+
+
+def around(graph: Graph, names: Sequence[str]) -> Set[int]:
+    """Return the leaves of what is called so, of what that was made of, and of what it went into."""
+    rows = [find(graph, name) for name in names]
+    both = [questions.backward(graph, rows).rows, questions.forward(graph, rows).rows, np.array(rows, np.int64)]
+    return set(graph.leaves[np.concatenate(both)].tolist())
 
 
 def _some(graph: Graph, rows: Sequence[int]) -> Facts:
