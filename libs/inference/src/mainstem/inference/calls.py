@@ -1,0 +1,52 @@
+"""A request and its answer, whatever transport carries them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mainstem.inference.errors import BadRequest
+from mainstem.inference.tensors import Signature, Tensor
+
+Parameters = Mapping[str, bool | int | float | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output that is asked for, and whether as raw bytes."""
+
+    name: str
+    raw: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a model."""
+
+    inputs: Sequence[Tensor]
+    id: str | None = None
+    parameters: Parameters = field(default_factory=dict)
+    #: None for all outputs, each as `raw` says.
+    outputs: Sequence[Wanted] | None = None
+    raw: bool = False
+
+    def wanted(self, signature: Signature) -> Sequence[Wanted]:
+        """Return the outputs to give, in the order they were asked for; raise BadRequest for one that there is not."""
+        names = [spec.name for spec in signature.outputs]
+        if self.outputs is None:
+            return [Wanted(name, self.raw) for name in names]
+        for output in self.outputs:
+            if output.name not in names:
+                raise BadRequest(f"there is no output {output.name!r}; the model gives {names}")
+        if len({output.name for output in self.outputs}) != len(self.outputs):
+            raise BadRequest(f"an output is asked for twice: {[output.name for output in self.outputs]}")
+        return self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model says: its outputs as they were asked for."""
+
+    model: str
+    version: str
+    id: str
+    outputs: Sequence[tuple[Tensor, bool]]  #: each with whether it is given as raw bytes
+    parameters: Parameters = field(default_factory=dict)

@@ -1,0 +1,198 @@
+"""The protocol on HTTP: JSON, and JSON with raw tensors behind it (the extension `binary_tensor_data`).
+
+A header of the request says how many bytes of the body are JSON; the raw tensors follow in the order of the inputs.
+JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import orjson
+
+from mainstem.inference.calls import Answer, Parameters, Request, Wanted
+from mainstem.inference.errors import BadRequest, Unsupported
+from mainstem.inference.tensors import BYTES, NUMBERS, Signature, Tensor, Values, cells, from_bytes, texts, to_bytes
+
+#: Name of the header, both ways.
+JSON_LENGTH: Final = "inference-header-content-length"
+JSON_TYPE, RAW_TYPE = "application/json", "application/octet-stream"
+
+#: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
+_NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+_FLOATS: Final = ("FP32", "FP64")
+
+_Parameters = dict[str, bool | int | float | str]
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: _Parameters = {}
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: _Parameters = {}
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: _Parameters = {}
+    outputs: list[_Output] | None = None
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+#: By datatype what reads a flat list of its cells.
+_FLAT: Final[Mapping[str, Any]] = {
+    **{name: msgspec.json.Decoder(list[int]).decode for name, dtype in NUMBERS.items() if dtype.kind in "iu"},
+    **{name: msgspec.json.Decoder(list[float | None]).decode for name in _FLOATS},
+    "BOOL": msgspec.json.Decoder(list[bool]).decode,
+    BYTES: msgspec.json.Decoder(list[str]).decode,
+}
+
+
+def read(body: bytes, json_length: str | None, signature: Signature) -> Request:
+    """Return the request in a body; `json_length` is the header, if there was one. Raises BadRequest.
+
+    A header of 0 says that the body is the one input of the model and nothing else.
+    """
+    split = _split_at(body, json_length)
+    if split == 0:
+        return Request([_raw_body(body, signature)], raw=True)
+    try:
+        asked = _decode(body if split == len(body) else body[:split])
+    except _NO_JSON as fault:
+        raise BadRequest(f"the request is no inference request: {fault}") from fault
+    inputs = list(_inputs(asked.inputs, memoryview(body)[split:]))
+    raw = _flag(asked.parameters, "binary_data_output", False)
+    outputs = None
+    if asked.outputs is not None:
+        outputs = [Wanted(output.name, _flag(output.parameters, "binary_data", raw)) for output in asked.outputs]
+    return Request(inputs, asked.id, asked.parameters, outputs or None, raw)
+
+
+def write(answer: Answer) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of an answer."""
+    tail: list[bytes] = []
+    outputs = [_output(tensor, tail, raw=raw) for tensor, raw in answer.outputs]
+    document = {"model_name": answer.model, "model_version": answer.version, "id": answer.id}
+    if answer.parameters:
+        document["parameters"] = answer.parameters  # type: ignore[assignment]
+    head = orjson.dumps({**document, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not any(raw for _, raw in answer.outputs):
+        return head, {"content-type": JSON_TYPE}
+    return b"".join((head, *tail)), {"content-type": RAW_TYPE, JSON_LENGTH: str(len(head))}
+
+
+def _split_at(body: bytes, json_length: str | None) -> int:
+    """Return how many bytes of the body are JSON."""
+    if json_length is None:
+        return len(body)
+    if not (json_length.isascii() and json_length.isdecimal()) or int(json_length) > len(body):
+        raise BadRequest(f"header {JSON_LENGTH} is {json_length[:40]!r}, the body has {len(body)} bytes")
+    return int(json_length)
+
+
+def _raw_body(body: bytes, signature: Signature) -> Tensor:
+    """Return the one input of a model from a body that is nothing else."""
+    if len(signature.inputs) != 1 or signature.inputs[0].shape.count(-1) > 1:
+        raise Unsupported(
+            f"a body without JSON is taken for one input with one variable dimension at most; header {JSON_LENGTH} is 0"
+        )
+    (spec,) = signature.inputs
+    known = [size for size in spec.shape if size != -1]
+    if spec.datatype == BYTES:
+        raise Unsupported(f"input {spec.name!r} is {BYTES}: its elements must be counted, send JSON before them")
+    row = int(np.prod(known)) * NUMBERS[spec.datatype].itemsize
+    if -1 in spec.shape and (row == 0 or len(body) % row):
+        raise BadRequest(f"the body has {len(body)} bytes, which is no whole number of rows of {row} bytes")
+    shape = [len(body) // row if size == -1 else size for size in spec.shape]
+    return from_bytes(spec.name, spec.datatype, shape, body)
+
+
+def _flag(parameters: Parameters, name: str, default: bool) -> bool:
+    found = parameters.get(name, default)
+    if not isinstance(found, bool):
+        raise BadRequest(f"parameter {name!r} is {found!r}; send true or false")
+    return found
+
+
+def _inputs(tensors: Sequence[_Input], tail: memoryview) -> Iterator[Tensor]:
+    for tensor in tensors:
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            yield Tensor(tensor.name, _from_json(tensor))
+            continue
+        if tensor.data:
+            raise BadRequest(f"input {tensor.name!r} has both `data` and `binary_data_size`; send one of them")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail):
+            raise BadRequest(f"input {tensor.name!r} has a `binary_data_size` of {size}, {len(tail)} bytes are left")
+        yield from_bytes(tensor.name, tensor.datatype, tensor.shape, tail[:size])
+        tail = tail[size:]
+    if tail:
+        raise BadRequest(f"{len(tail)} bytes follow the JSON that no input's `binary_data_size` counts")
+
+
+def _from_json(tensor: _Input) -> Values:
+    """Return JSON data, nested or flat."""
+    count = cells(tensor.name, tensor.datatype, tensor.shape)
+    if not tensor.data:
+        raise BadRequest(f"input {tensor.name!r} has neither `data` nor `binary_data_size`")
+    if tensor.datatype not in _FLAT:
+        raise Unsupported(f"input {tensor.name!r} is {tensor.datatype}, which JSON cannot carry; send it as raw bytes")
+    try:
+        nested = bytes(memoryview(tensor.data)[1:65]).lstrip().startswith(b"[") and len(tensor.shape) > 1
+        listed = _flattened(tensor) if nested else _FLAT[tensor.datatype](tensor.data)
+        values = _array(tensor.datatype, listed)
+    except (*_NO_JSON, TypeError, ArithmeticError) as fault:
+        what = f"the data of input {tensor.name!r} is no list of {tensor.datatype}"
+        raise BadRequest(f"{what}: {str(fault)[:200]}") from fault
+    if len(values) != count:
+        raise BadRequest(f"input {tensor.name!r} has {len(values)} values, its shape {tensor.shape} has {count}")
+    return values.reshape(tensor.shape)
+
+
+def _flattened(tensor: _Input) -> list[Any]:
+    """Return the cells of nested lists; raise ValueError when they are not nested as the shape says."""
+    kinds: Any = {"BOOL": bool, BYTES: str, **dict.fromkeys(_FLOATS, float | None)}.get(tensor.datatype, int)
+    for _ in tensor.shape:
+        kinds = list[kinds]
+    found: list[Any] = [msgspec.json.decode(tensor.data, type=kinds)]
+    for size in tensor.shape:
+        if any(len(part) != size for part in found):
+            raise ValueError(f"it is not nested as the shape {tensor.shape} says")
+        found = list(chain.from_iterable(found))
+    return found
+
+
+def _array(datatype: str, listed: Sequence[Any]) -> Values:
+    if datatype == BYTES:
+        return texts([text.encode() for text in listed])
+    if datatype != "FP32":
+        return np.array(listed, NUMBERS[datatype])
+    with np.errstate(over="raise"):
+        return np.array(listed, np.float64).astype(NUMBERS[datatype])
+
+
+def _output(tensor: Tensor, tail: list[bytes], *, raw: bool) -> dict[str, object]:
+    """Return what the JSON says of an output; what is raw goes to the tail."""
+    values, datatype = tensor.values, tensor.datatype
+    said: dict[str, object] = {"name": tensor.name, "datatype": datatype, "shape": list(values.shape)}
+    if raw:
+        tail.append(to_bytes(values))
+        return {**said, "parameters": {"binary_data_size": len(tail[-1])}}
+    if datatype == "FP16":
+        raise Unsupported(f"output {tensor.name!r} is {datatype}, which JSON cannot carry; ask for it as raw bytes")
+    flat = np.ascontiguousarray(values).ravel()
+    if datatype == BYTES:
+        try:
+            return {**said, "data": [cell.decode() for cell in flat]}
+        except UnicodeDecodeError as fault:
+            raise Unsupported(f"output {tensor.name!r} is no text; ask for it as raw bytes") from fault
+    return {**said, "data": flat}
