@@ -12,12 +12,16 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from mainstem.inference import Answer, Request, Signature, Spec, Tensor, Wanted
 from mainstem.inference.errors import BadRequest, TooLarge, Unsupported
-from mainstem.inference.rest import JSON_LENGTH, JSON_TYPE, RAW_TYPE, read, write
+from mainstem.inference.rest import JSON_LENGTH, JSON_TYPE, RAW_TYPE, Reader, write
 from mainstem.inference.tensors import BYTES, NUMBERS, Values, texts
 
 SIGNATURE = Signature((Spec("features", "FP64", (-1, 3)),), (Spec("probabilities", "FP64", (-1, 2)),))
 JSON_NUMBERS = sorted(set(NUMBERS) - {"FP16"})
 DATATYPES = sorted([*NUMBERS, BYTES])
+
+
+def read(body: bytes, length: str | None, signature: Signature = SIGNATURE) -> Request:
+    return Reader(signature).read(body, length)
 
 
 def arrays(datatype: str) -> st.SearchStrategy[Values]:
@@ -114,6 +118,29 @@ def test_an_answer_in_json_has_the_cells_in_a_row(datatype: str) -> None:
     assert output["data"] == (["a", "é"] if datatype == BYTES else [0, 1])
 
 
+@settings(max_examples=300)
+@given(
+    rows=st.lists(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3)),
+    more=st.fixed_dictionaries(
+        {}, optional={"id": st.text(), "parameters": st.just({"entity": "N1"}), "outputs": st.just([{"name": "y"}])}
+    ),
+)
+def test_most_requests_are_read_at_once_and_just_like_all_others(
+    rows: list[list[float | None]], more: dict[str, object]
+) -> None:
+    flat = [cell for row in rows for cell in row]
+    body = json.dumps({**one(shape=[len(rows), 3], data=flat), **more}).encode()
+    found, general = read(body, None), read(body, None, Signature((), ()))
+    (mine,), (other,) = found.inputs, general.inputs
+    assert same(mine.values, other.values)
+    assert (found.id, found.parameters, found.outputs, found.raw) == (
+        general.id,
+        general.parameters,
+        general.outputs,
+        general.raw,
+    )
+
+
 def test_null_is_no_number_both_ways() -> None:
     (found,) = asked(one(data=[None, 1.5, None])).inputs
     assert np.isnan(found.values).tolist() == [[True, False, True]]
@@ -183,7 +210,10 @@ REFUSED = {
     "a fraction for an integer": (one(datatype="INT32", data=[0.5, 0, 0]), "is no list of INT32"),
     "null for an integer": (one(datatype="INT32", data=[None, 0, 0]), "is no list of INT32"),
     "a number for a boolean": (one(datatype="BOOL", data=[1, 0, 0]), "is no list of BOOL"),
-    "half a surrogate": (b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}', "is no inference request"),
+    "half a surrogate": (
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}',
+        "is no inference request",
+    ),
     "FP16": (one(datatype="FP16"), "JSON cannot carry; send it as raw bytes"),
     "BF16": (one(datatype="BF16"), "is of datatype 'BF16'; there are"),
     "a variable dimension": (one(shape=[-1, 3]), "every dimension must be known"),

@@ -1,7 +1,8 @@
 """A request and its answer, whatever transport carries them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mainstem.inference.errors import BadRequest
 from mainstem.inference.tensors import Signature, Tensor
@@ -9,21 +10,19 @@ from mainstem.inference.tensors import Signature, Tensor
 Parameters = Mapping[str, bool | int | float | str]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """An output that is asked for, and whether as raw bytes."""
 
     name: str
     raw: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What is asked of a model."""
 
     inputs: Sequence[Tensor]
     id: str | None = None
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}
     #: None for all outputs, each as `raw` says.
     outputs: Sequence[Wanted] | None = None
     raw: bool = False
@@ -41,12 +40,11 @@ class Request:
         return self.outputs
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a model says: its outputs as they were asked for."""
 
     model: str
     version: str
     id: str
     outputs: Sequence[tuple[Tensor, bool]]  #: each with whether it is given as raw bytes
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}

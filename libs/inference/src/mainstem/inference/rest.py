@@ -4,7 +4,7 @@ A header of the request says how many bytes of the body are JSON; the raw tensor
 JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -40,6 +40,21 @@ class _Output(msgspec.Struct):
     parameters: _Parameters = {}
 
 
+class _PlainInput(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float | None]
+    parameters: _Parameters | None = None
+
+
+class _Plain(msgspec.Struct):
+    inputs: list[_PlainInput]
+    id: str | None = None
+    parameters: _Parameters = {}
+    outputs: list[_Output] | None = None
+
+
 class _Request(msgspec.Struct):
     inputs: list[_Input]
     id: str | None = None
@@ -57,24 +72,54 @@ _FLAT: Final[Mapping[str, Any]] = {
 }
 
 
-def read(body: bytes, json_length: str | None, signature: Signature) -> Request:
-    """Return the request in a body; `json_length` is the header, if there was one. Raises BadRequest.
+class Reader:
+    """Reads requests to one model: flat JSON of its one input at once, everything else part by part."""
 
-    A header of 0 says that the body is the one input of the model and nothing else.
-    """
-    split = _split_at(body, json_length)
-    if split == 0:
-        return Request([_raw_body(body, signature)], raw=True)
-    try:
-        asked = _decode(body if split == len(body) else body[:split])
-    except _NO_JSON as fault:
-        raise BadRequest(f"the request is no inference request: {fault}") from fault
-    inputs = list(_inputs(asked.inputs, memoryview(body)[split:]))
-    raw = _flag(asked.parameters, "binary_data_output", False)
-    outputs = None
-    if asked.outputs is not None:
-        outputs = [Wanted(output.name, _flag(output.parameters, "binary_data", raw)) for output in asked.outputs]
-    return Request(inputs, asked.id, asked.parameters, outputs or None, raw)
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._plain: Callable[[bytes], _Plain] | None = None
+        if len(signature.inputs) == 1 and signature.inputs[0].datatype == "FP64":
+            (self._spec,) = signature.inputs
+            self._plain = msgspec.json.Decoder(_Plain).decode
+
+    def read(self, body: bytes, json_length: str | None = None) -> Request:
+        """Return the request in a body; `json_length` is the header, if there was one. Raises BadRequest.
+
+        A header of 0 says that the body is the one input of the model and nothing else. The inputs are what they say,
+        and need not be what the model takes.
+        """
+        if self._plain is not None and json_length is None:
+            found = self._read_plain(self._plain, body)
+            if found is not None:
+                return found
+        split = _split_at(body, json_length)
+        if split == 0:
+            return Request([_raw_body(body, self._signature)], raw=True)
+        try:
+            asked = _decode(body if split == len(body) else body[:split])
+        except _NO_JSON as fault:
+            raise BadRequest(f"the request is no inference request: {fault}") from fault
+        inputs = list(_inputs(asked.inputs, memoryview(body)[split:]))
+        raw = _flag(asked.parameters, "binary_data_output", False)
+        outputs = None
+        if asked.outputs is not None:
+            outputs = [Wanted(output.name, _flag(output.parameters, "binary_data", raw)) for output in asked.outputs]
+        return Request(inputs, asked.id, asked.parameters, outputs or None, raw)
+
+    def _read_plain(self, decode: Callable[[bytes], _Plain], body: bytes) -> Request | None:
+        """Return what most requests are; None for another form, which may be right all the same."""
+        try:
+            asked = decode(body)
+            (one,) = asked.inputs
+        except _NO_JSON:
+            return None
+        spec, shape = self._spec, one.shape
+        fits = one.name == spec.name and one.datatype == spec.datatype and one.parameters is None
+        if not fits or asked.outputs is not None or len(shape) != 2 or shape[0] * shape[1] != len(one.data):
+            return None
+        if shape[0] < 0 or "binary_data_output" in asked.parameters:
+            return None
+        return Request([Tensor(one.name, np.array(one.data, np.float64).reshape(shape))], asked.id, asked.parameters)
 
 
 def write(answer: Answer) -> tuple[bytes, dict[str, str]]:

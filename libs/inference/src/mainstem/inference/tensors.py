@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -45,12 +46,12 @@ class Spec:
     datatype: str
     shape: tuple[int, ...]
 
-    def accept(self, shape: Sequence[int]) -> None:
-        """Raise BadRequest unless a tensor of this shape fits."""
-        fits = len(shape) == len(self.shape) and all(
-            wanted in (-1, given) for given, wanted in zip(shape, self.shape, strict=True)
-        )
-        if not fits:
+    def accept(self, tensor: "Tensor") -> None:
+        """Raise BadRequest unless a tensor is one."""
+        if tensor.datatype != self.datatype:
+            raise BadRequest(f"input {self.name!r} is {tensor.datatype}, the model takes {self.datatype}")
+        shape = tensor.values.shape
+        if len(shape) != len(self.shape) or any(map(_differ, shape, self.shape)):
             raise BadRequest(f"input {self.name!r} has shape {list(shape)}, the model takes {list(self.shape)}")
 
 
@@ -63,19 +64,18 @@ class Signature:
 
     def accept(self, tensors: Sequence["Tensor"]) -> None:
         """Raise BadRequest unless these are the inputs, each once, in whatever order."""
+        if len(tensors) == len(self.inputs) == 1 and tensors[0].name == self.inputs[0].name:
+            return self.inputs[0].accept(tensors[0])
         given, wanted = [tensor.name for tensor in tensors], [spec.name for spec in self.inputs]
         if sorted(given) != sorted(wanted):
             raise BadRequest(f"the inputs are {given}; send each of {wanted} once")
         specs = {spec.name: spec for spec in self.inputs}
         for tensor in tensors:
-            spec = specs[tensor.name]
-            if tensor.datatype != spec.datatype:
-                raise BadRequest(f"input {tensor.name!r} is {tensor.datatype}, the model takes {spec.datatype}")
-            spec.accept(tensor.values.shape)
+            specs[tensor.name].accept(tensor)
+        return None
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, gc=False):
     """A named array."""
 
     name: str
@@ -85,12 +85,19 @@ class Tensor:
     def datatype(self) -> str:
         """Return the protocol's name of the type of its cells; raise ValueError for a type that it has not."""
         dtype = self.values.dtype
+        known = _NAMES.get(dtype)
+        if known is not None:
+            return known
         if dtype.hasobject:
             return BYTES
         try:
             return _NAMES[dtype.newbyteorder("<")]
         except KeyError as fault:
             raise ValueError(f"tensor {self.name!r} is {dtype}, which the protocol has no name for") from fault
+
+
+def _differ(given: int, wanted: int) -> bool:
+    return wanted not in (-1, given)
 
 
 def cells(name: str, datatype: str, shape: Sequence[int]) -> int:
@@ -136,7 +143,7 @@ def texts(values: Sequence[bytes]) -> Values:
 
 def _texts(name: str, count: int, content: bytes | memoryview) -> Values:
     """Read elements, each behind its length (u32, little-endian)."""
-    data, found, at = bytes(content), [], 0
+    data, found, at = bytes(content), list[bytes](), 0
     while at < len(data) and len(found) < count:
         end = at + 4 + int.from_bytes(data[at : at + 4], "little")
         if at + 4 > len(data) or end > len(data):
