@@ -21,7 +21,7 @@ from mainstem.cli.local import graph
 from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event, begin
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
-from mainstem.serving import open_inference_pb2 as pb
+from mainstem.inference import open_inference_pb2 as pb
 from mainstem.testkit.examples import example
 from mainstem.testkit.projects import applied
 

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from tests.system.spring import DAYS, MODEL, Spring
 from tests.system.world import Sent, World, fact, headers
 
-from mainstem.serving import open_inference_pb2 as pb
+from mainstem.inference import open_inference_pb2 as pb
 
 pytestmark = pytest.mark.real
 

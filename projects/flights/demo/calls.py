@@ -12,7 +12,7 @@ from mainstem.bus import Partition
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
 from mainstem.events.features import RowComputed
-from mainstem.serving import open_inference_pb2 as pb
+from mainstem.inference import open_inference_pb2 as pb
 
 INPUT, OUTPUT = "features", "probabilities"
 TIMEOUT_S = 10.0

@@ -8,9 +8,10 @@ from mainstem.events.catalogue import decode
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.serving import Predicted
+from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving.answers import MAX_ROWS
 from mainstem.serving.domain import Tallies
-from mainstem.serving.ports import BadQuestion, NoAnswer, NotReady, Question, TooLarge, Unknown
+from mainstem.serving.ports import Question
 
 ROWS = np.array([[1.0, np.nan, 3.0], [0.0, 0.5, -1.0]])
 
@@ -104,7 +105,7 @@ async def test_without_room_in_the_spool_there_is_no_answer(service, tmp_path):
 )
 async def test_other_rows_than_the_model_takes_are_refused_and_not_recorded(service, rows):
     await service.deploy()
-    with pytest.raises(BadQuestion):
+    with pytest.raises(BadRequest):
         ask(service, rows)
     assert recorded(service) == []
 

@@ -9,8 +9,8 @@ from onnx import TensorProto
 from mainstem.events.envelope import Event
 from mainstem.events.instants import render
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.inference.errors import NotReady
 from mainstem.serving.engine import BadSignature, Model
-from mainstem.serving.ports import NotReady
 from mainstem.testkit.waiting import running, until
 
 

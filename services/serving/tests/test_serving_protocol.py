@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 
 from mainstem.events.catalogue import decode
+from mainstem.inference import open_inference_pb2 as pb
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
-from mainstem.serving import open_inference_pb2 as pb
 from mainstem.serving.api import Api
 from mainstem.serving.grpc_api import HEALTH, SERVICE, GrpcApi
 from mainstem.testkit.waiting import until

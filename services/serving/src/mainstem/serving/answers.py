@@ -8,9 +8,10 @@ from typing_extensions import override
 
 from mainstem.bus.spool import Spool, SpoolFull
 from mainstem.events.instants import render
+from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving.domain import Activation, LogTime
 from mainstem.serving.engine import Board
-from mainstem.serving.ports import Answer, BadQuestion, NoAnswer, NotReady, Oracle, Question, TooLarge, Unknown
+from mainstem.serving.ports import Answer, Oracle, Question
 from mainstem.telemetry import Tracer, metrics
 
 #: A direct call may ask about this many rows.
@@ -76,13 +77,11 @@ class Answers(Oracle):
 def _check(question: Question, width: int) -> None:
     rows = question.rows
     if rows.ndim != 2 or rows.shape[1] != width:
-        raise BadQuestion(
-            f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]"
-        )
+        raise BadRequest(f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]")
     for what, name in (("id", question.id), ("entity", question.entity or "")):
         if len(name) > MAX_NAME:
             raise TooLarge(f"the {what} of the request has {len(name)} characters, at most {MAX_NAME}")
     if len(rows) > MAX_ROWS:
         raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")
     if np.isinf(rows).any():
-        raise BadQuestion("input 'features' holds an infinity, which no event can carry; send NaN for a missing value")
+        raise BadRequest("input 'features' holds an infinity, which no event can carry; send NaN for a missing value")

@@ -11,13 +11,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mainstem.events.errors import MainstemError
+from mainstem.inference import rest
+from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.runtime import Problem, body_bytes
 from mainstem.runtime.http import MAX_BODY_BYTES
 from mainstem.serving import wire
-from mainstem.serving.ports import BadQuestion, NoAnswer, NotReady, Oracle, Question, TooLarge, Unknown
+from mainstem.serving.ports import Oracle, Question
 from mainstem.telemetry import metrics
 
-_STATUS: dict[type[MainstemError], int] = {TooLarge: 413, BadQuestion: 400, Unknown: 404, NotReady: 503, NoAnswer: 500}
+_STATUS: dict[type[MainstemError], int] = {TooLarge: 413, BadRequest: 400, Unknown: 404, NotReady: 503, NoAnswer: 500}
 #: A smaller answer travels faster than it is compressed.
 _COMPRESS_FROM = 1024
 #: `zlib` takes both of its own forms, with either header.
@@ -78,7 +80,8 @@ class Api:
         body = _decompressed(await body_bytes(request), request.headers.get("content-encoding"))
         with metrics.PREDICT_SECONDS.labels("http").time():
             width = len(self._oracle.about(model, asked_version).features)
-            asked = wire.read(body, request.headers.get(wire.JSON_LENGTH), width)
+            asked = wire.reader(width).read(body, request.headers.get(rest.JSON_LENGTH))
+            rows, wanted = wire.rows(asked, width)
             trace = request.headers.get("traceparent")
             answer = self._oracle.answer(
                 Question(
@@ -86,12 +89,12 @@ class Api:
                     asked_version,
                     asked.id or uuid4().hex,
                     "http",
-                    asked.rows,
-                    asked.entity,
+                    rows,
+                    wire.entity_of(asked.parameters),
                     None if trace is None else trace.encode(),
                 )
             )
-            content, headers = wire.write(answer, raw=asked.raw)
+            content, headers = rest.write(wire.given(answer, wanted))
         return _compressed(content, headers, request.headers.get("accept-encoding", ""))
 
     async def nothing(self, request: Request) -> Response:
@@ -123,12 +126,12 @@ def _decompressed(body: bytes, encoding: str | None) -> bytes:
     if encoding in (None, "", "identity"):
         return body
     if encoding not in ("gzip", "deflate"):
-        raise BadQuestion(f"content encoding {encoding!r} is not taken; send gzip, deflate or none")
+        raise BadRequest(f"content encoding {encoding!r} is not taken; send gzip, deflate or none")
     stream = zlib.decompressobj(_ANY_HEADER)
     try:
         content = stream.decompress(body, MAX_BODY_BYTES)
     except zlib.error as fault:
-        raise BadQuestion(f"the body is not {encoding}: {fault}") from fault
+        raise BadRequest(f"the body is not {encoding}: {fault}") from fault
     if not stream.eof:
         raise TooLarge(f"the body is cut short, or has more than {MAX_BODY_BYTES} bytes when unpacked")
     return content

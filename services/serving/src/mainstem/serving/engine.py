@@ -14,6 +14,7 @@ from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event, Message
 from mainstem.events.errors import Rejected
 from mainstem.events.instants import NEVER
+from mainstem.inference.errors import NotReady, Unknown
 from mainstem.serving.domain import (
     ELSEWHERE,
     NONE,
@@ -27,7 +28,7 @@ from mainstem.serving.domain import (
     route,
     unfinished,
 )
-from mainstem.serving.ports import Floats, NotReady, Parked, Partition, Unknown
+from mainstem.serving.ports import Floats, Parked, Partition
 from mainstem.serving.rows import Form, Row, follow_up, inputs, pass_on, places, read_markers, read_rows, until
 from mainstem.telemetry import Tracer
 

@@ -7,24 +7,14 @@ from typing import Protocol, Self
 from uuid import uuid4
 
 import grpc
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from mainstem.events.errors import MainstemError
-from mainstem.serving import open_inference_pb2 as pb
+from mainstem.inference import messages
+from mainstem.inference import open_inference_pb2 as pb
+from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving import wire
-from mainstem.serving.engine import INPUT, OUTPUT
-from mainstem.serving.ports import (
-    Answer,
-    BadQuestion,
-    Floats,
-    NoAnswer,
-    NotReady,
-    Oracle,
-    Question,
-    TooLarge,
-    Unknown,
-)
+from mainstem.serving.ports import Oracle, Question
 from mainstem.telemetry import metrics
 
 SERVICE = "inference.GRPCInferenceService"
@@ -33,21 +23,11 @@ MAX_MESSAGE_BYTES = 16 << 20
 
 _STATUS: dict[type[MainstemError], grpc.StatusCode] = {
     TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    BadQuestion: grpc.StatusCode.INVALID_ARGUMENT,
+    BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
     Unknown: grpc.StatusCode.NOT_FOUND,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     NoAnswer: grpc.StatusCode.INTERNAL,
 }
-_CONTENTS = (
-    "bool_contents",
-    "int_contents",
-    "int64_contents",
-    "uint_contents",
-    "uint64_contents",
-    "fp32_contents",
-    "fp64_contents",
-    "bytes_contents",
-)
 
 
 class _Message(Protocol):
@@ -130,63 +110,28 @@ class GrpcApi:
         """Answer; raw when asked raw, typed when asked typed."""
         trace = metadata.get("traceparent")
         with metrics.PREDICT_SECONDS.labels("grpc").time():
-            raw = len(request.raw_input_contents) > 0
-            wire.check_outputs([output.name for output in request.outputs])
+            asked = messages.read(request)
+            asked_version = request.model_version or None
+            rows, wanted = wire.rows(asked, len(self._oracle.about(request.model_name, asked_version).features))
             answer = self._oracle.answer(
                 Question(
                     request.model_name,
-                    request.model_version or None,
-                    request.id or uuid4().hex,
+                    asked_version,
+                    asked.id or uuid4().hex,
                     "grpc",
-                    _rows(request),
-                    wire.entity_of({name: _value(given) for name, given in request.parameters.items()}),
+                    rows,
+                    wire.entity_of(asked.parameters),
                     trace.encode() if isinstance(trace, str) else trace,
                 )
             )
-            return _answered(answer, raw=raw)
-
-
-def _rows(request: pb.ModelInferRequest) -> Floats:
-    """Return the one input, raw or typed. Raises BadQuestion."""
-    wire.check_input([(tensor.name, tensor.datatype) for tensor in request.inputs])
-    (tensor,) = request.inputs
-    shape = list(tensor.shape)
-    if any(size < 0 for size in shape):
-        raise BadQuestion(f"input {INPUT!r} has shape {shape}; every dimension must be known")
-    filled = [name for name in _CONTENTS if len(getattr(tensor.contents, name))]
-    if request.raw_input_contents:
-        if filled or len(request.raw_input_contents) != 1:
-            raise BadQuestion("with raw_input_contents there is one entry for each input, and `contents` stays empty")
-        return wire.floats(request.raw_input_contents[0], shape)
-    if filled not in ([], ["fp64_contents"]):
-        raise BadQuestion(f"input {INPUT!r} is {wire.DATATYPE} and has {filled}; send fp64_contents")
-    return wire.shaped(np.array(tensor.contents.fp64_contents, np.float64), shape)
-
-
-def _answered(answer: Answer, *, raw: bool) -> pb.ModelInferResponse:
-    response = pb.ModelInferResponse(model_name=answer.model, model_version=str(answer.version), id=answer.id)
-    for name, given in answer.parameters().items():
-        response.parameters[name].string_param = given
-    tensor = response.outputs.add(name=OUTPUT, datatype=wire.DATATYPE, shape=answer.probabilities.shape)
-    if raw:
-        content = wire.as_bytes(answer.probabilities)
-        tensor.parameters["binary_data_size"].int64_param = len(content)
-        response.raw_output_contents.append(content)
-    else:
-        tensor.contents.fp64_contents.extend(answer.probabilities.ravel().tolist())
-    return response
-
-
-def _value(parameter: pb.InferParameter) -> bool | int | float | str:
-    found: bool | int | float | str = getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
-    return found
+            return messages.write(wire.given(answer, wanted))
 
 
 def _read(kind: type[_Message], content: bytes) -> _Message:
     try:
         return kind.FromString(content)
     except DecodeError as fault:
-        raise BadQuestion(f"the request is no {kind.__name__}: {fault}") from fault
+        raise BadRequest(f"the request is no {kind.__name__}: {fault}") from fault
 
 
 def _service(name: str, methods: Mapping[str, tuple[Method, type[_Message]]]) -> grpc.GenericRpcHandler:

@@ -9,33 +9,12 @@ import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
-from mainstem.events.errors import MainstemError, Rejected
 from mainstem.events.fence import Position
 from mainstem.serving.domain import Activation, Tallies
 
 Partition = tuple[str, int]
 Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
-
-
-class BadQuestion(Rejected):
-    """The tensors of a question are not what the model takes."""
-
-
-class TooLarge(BadQuestion):
-    """The question is larger than one call may be."""
-
-
-class Unknown(MainstemError):
-    """No such model answers here, or not in this version."""
-
-
-class NotReady(MainstemError):
-    """The model is known but cannot answer now, or its answer could not be recorded."""
-
-
-class NoAnswer(MainstemError):
-    """The model gave something that is no probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +55,7 @@ class Oracle(Protocol):
     """Answers direct calls, whatever transport they came by."""
 
     def answer(self, question: Question) -> Answer:
-        """Answer and record. Raises BadQuestion, Unknown, NotReady or NoAnswer; then nothing was recorded."""
+        """Answer and record. Raises BadRequest, Unknown, NotReady or NoAnswer; then nothing was recorded."""
 
     def about(self, model: str, version: str | None) -> Activation:
         """Return what answers for a model. Raises Unknown or NotReady."""
