@@ -17,6 +17,7 @@ from mainstem.bus import Partition, Subscription, relay
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Conflict, Unavailable
 from mainstem.events.topics import fixed
+from mainstem.runtime.direct import Door, Route
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application, listen
 from mainstem.runtime.settings import ServiceSettings
@@ -122,8 +123,13 @@ class Served(Protocol):
         """Return what it needs to be ready."""
 
 
-async def serve(served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = ()) -> None:
-    """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all."""
+async def serve(
+    served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = (), hot: Route | None = None
+) -> None:
+    """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all.
+
+    The paths of `hot` are served without a framework, by `mainstem.runtime.direct`.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,7 +139,9 @@ async def serve(served: Served, tasks: Sequence[Task], routes: Sequence[BaseRout
     settings = served.settings
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task()) for task in (served.health.tick, *tasks)]
-        running.append(group.create_task(listen(app, settings.http_host, settings.http_port)))
+        address = settings.http_host, settings.http_port
+        door = listen(app, *address) if hot is None else Door(hot, app).listen(*address)
+        running.append(group.create_task(door))
         _log.info("started", extra={"action": "started", "service": served.name})
         await stop.wait()
         for task in running:

@@ -1,17 +1,20 @@
 """Direct calls: answered from the board, recorded in the spool."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from typing_extensions import override
 
 from mainstem.bus.spool import Spool, SpoolFull
+from mainstem.events.envelope import Message
+from mainstem.events.errors import MainstemError
 from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving.domain import Activation, LogTime
-from mainstem.serving.engine import Board
-from mainstem.serving.ports import Answer, Oracle, Question
+from mainstem.serving.engine import Board, Model
+from mainstem.serving.ports import Answer, Floats, Oracle, Question
 from mainstem.telemetry import Tracer, metrics
 
 #: A direct call may ask about this many rows.
@@ -46,24 +49,76 @@ class Answers(Oracle):
 
     @override
     def answer(self, question: Question) -> Answer:
-        live = self.about(question.model, question.version)
-        model = self._board.model(live)
-        _check(question, model.width)
-        probabilities = model.probabilities(question.rows)
-        if not np.isfinite(probabilities).all():
-            raise NoAnswer(f"model {live.model} version {live.version} gave no probability for request {question.id}")
+        (found,) = self.answer_all([question])
+        if isinstance(found, MainstemError):
+            raise found
+        return found
+
+    def answer_all(self, questions: Sequence[Question]) -> list[Answer | MainstemError]:
+        """Answer questions, each by itself: one that cannot be answered has the reason in its place.
+
+        Those on one model are one run of it, and what all are answered is recorded at once, before any is given.
+        """
+        found: list[Answer | MainstemError | None] = [None] * len(questions)
+        groups: dict[tuple[str, str | None], list[int]] = {}
+        for at, question in enumerate(questions):
+            groups.setdefault((question.model, question.version), []).append(at)
+        records: list[Message] = []
+        for (name, version), places in groups.items():
+            try:
+                live = self.about(name, version)
+                model = self._board.model(live)
+            except MainstemError as fault:
+                _fill(found, places, fault)
+                continue
+            for at, given in self._group(live, model, [(at, questions[at]) for at in places]):
+                found[at] = given if isinstance(given, MainstemError) else given[0]
+                records += () if isinstance(given, MainstemError) else given[1]
+        try:
+            self._spool.append(records)
+        except SpoolFull as fault:
+            unrecorded = NotReady(f"the answer cannot be recorded, so it is not given: {fault}")
+            _fill(found, [at for at, one in enumerate(found) if isinstance(one, Answer)], unrecorded)
+        _count(questions, found)
+        return [one for one in found if one is not None]
+
+    def _group(
+        self, live: Activation, model: Model, asked: Sequence[tuple[int, Question]]
+    ) -> Iterator[tuple[int, MainstemError | tuple[Answer, Sequence[Message]]]]:
+        """Yield the answer to each question on one version, with its records."""
+        taken: list[tuple[int, Question]] = []
+        for at, question in asked:
+            try:
+                _check(question, model.width)
+            except MainstemError as fault:
+                yield at, fault
+            else:
+                taken.append((at, question))
+        if not taken:
+            return
+        rows = taken[0][1].rows if len(taken) == 1 else np.concatenate([question.rows for _, question in taken])
+        probabilities = model.probabilities(rows)
         reached_us, position = self._log.of(live.topic)
         recorded_us = max(reached_us, live.effective_us)
+        begin = 0
+        for at, question in taken:
+            mine = probabilities[begin : begin + len(question.rows)]
+            begin += len(mine)
+            if np.isfinite(mine).all():
+                yield at, self._answered(live, question, mine, recorded_us, position)
+            else:
+                who = f"model {live.model} version {live.version}"
+                yield at, NoAnswer(f"{who} gave no probability for request {question.id}")
+
+    def _answered(
+        self, live: Activation, question: Question, probabilities: Floats, recorded_us: int, position: str
+    ) -> tuple[Answer, Sequence[Message]]:
+        """Return an answer and its records."""
         trace = self._tracer.step(question.traceparent, f"answer {live.model}", {"request.id": question.id})
         messages = self._board.form(live).from_question(
             replace(question, traceparent=trace), probabilities[:, 1], recorded_us, position
         )
-        try:
-            self._spool.append(messages)
-        except SpoolFull as fault:
-            raise NotReady(f"the answer cannot be recorded, so it is not given: {fault}") from fault
-        metrics.PREDICTIONS.labels(live.model, live.version, question.channel).inc(len(messages))
-        return Answer(
+        answer = Answer(
             live.model,
             live.version,
             question.id,
@@ -72,6 +127,22 @@ class Answers(Oracle):
             render(recorded_us),
             dict(messages[0].headers)["ce_id"].decode() if messages else None,
         )
+        return answer, messages
+
+
+def _fill(found: list[Answer | MainstemError | None], places: Sequence[int], fault: MainstemError) -> None:
+    for at in places:
+        found[at] = fault
+
+
+def _count(questions: Sequence[Question], found: Sequence[Answer | MainstemError | None]) -> None:
+    """Count the predictions that were given."""
+    counts: Counter[tuple[str, int, str]] = Counter()
+    for question, one in zip(questions, found, strict=True):
+        if isinstance(one, Answer):
+            counts[one.model, one.version, question.channel] += len(one.probabilities)
+    for labels, count in counts.items():
+        metrics.PREDICTIONS.labels(*labels).inc(count)
 
 
 def _check(question: Question, width: int) -> None:

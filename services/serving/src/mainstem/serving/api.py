@@ -1,6 +1,5 @@
 """HTTP: the Open Inference Protocol v2."""
 
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from importlib.metadata import version
@@ -10,21 +9,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from mainstem.events.errors import MainstemError
 from mainstem.inference import rest
-from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
+from mainstem.inference.errors import NotReady, Unknown
 from mainstem.runtime import Problem, body_bytes
-from mainstem.runtime.http import MAX_BODY_BYTES
 from mainstem.serving import wire
+from mainstem.serving.bodies import STATUS, packed, refused, unpacked
 from mainstem.serving.ports import Oracle, Question
 from mainstem.telemetry import metrics
-
-_STATUS: dict[type[MainstemError], int] = {TooLarge: 413, BadRequest: 400, Unknown: 404, NotReady: 503, NoAnswer: 500}
-#: A smaller answer travels faster than it is compressed.
-_COMPRESS_FROM = 1024
-#: `zlib` takes both of its own forms, with either header.
-_ANY_HEADER = 47
-_GZIP_HEADER = 31
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -77,7 +68,7 @@ class Api:
     async def infer(self, request: Request) -> Response:
         """Answer."""
         model, asked_version = _asked_model(request)
-        body = _decompressed(await body_bytes(request), request.headers.get("content-encoding"))
+        body = unpacked(await body_bytes(request), request.headers.get("content-encoding"))
         with metrics.PREDICT_SECONDS.labels("http").time():
             width = len(self._oracle.about(model, asked_version).features)
             asked = wire.reader(width).read(body, request.headers.get(rest.JSON_LENGTH))
@@ -95,7 +86,8 @@ class Api:
                 )
             )
             content, headers = rest.write(wire.given(answer, wanted))
-        return _compressed(content, headers, request.headers.get("accept-encoding", ""))
+        content, headers = packed(content, headers, request.headers.get("accept-encoding", ""))
+        return Response(content, headers=headers)
 
     async def nothing(self, request: Request) -> Response:
         """Say that there is nothing at this path, in the protocol's own words."""
@@ -109,9 +101,9 @@ def _spoken(endpoint: Endpoint) -> Endpoint:
     async def spoken(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except tuple(_STATUS) as fault:
-            status = next(status for kind, status in _STATUS.items() if isinstance(fault, kind))
-            return JSONResponse({"error": str(fault)}, status)
+        except tuple(STATUS) as fault:
+            status, content = refused(fault)
+            return Response(content, status, media_type=rest.JSON_TYPE)
         except Problem as fault:
             return JSONResponse({"error": str(fault)}, fault.status)
 
@@ -120,26 +112,3 @@ def _spoken(endpoint: Endpoint) -> Endpoint:
 
 def _asked_model(request: Request) -> tuple[str, str | None]:
     return request.path_params["model"], request.path_params.get("version")
-
-
-def _decompressed(body: bytes, encoding: str | None) -> bytes:
-    if encoding in (None, "", "identity"):
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise BadRequest(f"content encoding {encoding!r} is not taken; send gzip, deflate or none")
-    stream = zlib.decompressobj(_ANY_HEADER)
-    try:
-        content = stream.decompress(body, MAX_BODY_BYTES)
-    except zlib.error as fault:
-        raise BadRequest(f"the body is not {encoding}: {fault}") from fault
-    if not stream.eof:
-        raise TooLarge(f"the body is cut short, or has more than {MAX_BODY_BYTES} bytes when unpacked")
-    return content
-
-
-def _compressed(content: bytes, headers: dict[str, str], accepted: str) -> Response:
-    if ("gzip" not in accepted and "deflate" not in accepted) or len(content) < _COMPRESS_FROM:
-        return Response(content, headers=headers)
-    if "gzip" in accepted:
-        return Response(zlib.compress(content, 1, _GZIP_HEADER), headers={**headers, "content-encoding": "gzip"})
-    return Response(zlib.compress(content, 1), headers={**headers, "content-encoding": "deflate"})

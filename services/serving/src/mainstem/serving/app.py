@@ -12,12 +12,14 @@ from mainstem.events.registry import DeploymentSet, ProjectApplied
 from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
+from mainstem.serving.batching import Batcher
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached, Tallies
 from mainstem.serving.engine import Board
 from mainstem.serving.grpc_api import GrpcApi
 from mainstem.serving.handlers import Stream, forever
 from mainstem.serving.history import Past
+from mainstem.serving.hot_api import HotApi
 from mainstem.serving.loader import Loader
 from mainstem.serving.ports import Progress
 from mainstem.serving.settings import Settings
@@ -76,6 +78,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
             lambda: GrpcApi(answers).listen(resources.settings.http_host, grpc_port),
         ],
         routes=Api(answers).routes(),
+        hot=HotApi(answers, Batcher(answers)).route,
     )
 
 

@@ -1,0 +1,338 @@
+"""HTTP/1.1 for the few paths that must be fast: from the socket to a handler without a task, a scope or a future.
+
+What is no such path goes to an ASGI application on the same port: the whole request is handed over to uvicorn, which
+answers it and closes the connection, so that the next one begins here again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Final, NamedTuple, cast
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_SWEEP_S: Final = 1.0
+#: Requests of one connection that wait for their answer before no more of it is read.
+_MOST_PIPELINED: Final = 64
+_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may cost."""
+
+    #: Of the request line and all headers together.
+    header_bytes: int = 64 << 10
+    body_bytes: int = 16 << 20
+    #: From the first byte of a request to its last.
+    request_s: float = 30.0
+    #: Between requests.
+    idle_s: float = 75.0
+    connections: int = 10_000
+
+
+class Call(NamedTuple):
+    """A request that was read whole; names of headers are in lower case."""
+
+    method: bytes
+    url: bytes
+    headers: Headers
+    body: bytes
+    #: Gives the answer: status, headers and body. To be called once, whenever it is there.
+    answer: Callable[[int, Headers, bytes], None]
+
+
+#: Takes a call on a path that it serves.
+Handler = Callable[[Call], None]
+#: Returns who serves a method and path, its query left out; None for a path that is not served here.
+Route = Callable[[bytes, bytes], Handler | None]
+
+
+class Door:
+    """Makes the connections of one listening socket, and keeps watch over them."""
+
+    def __init__(self, route: Route, app: ASGIApp, limits: Limits = Limits()) -> None:
+        self.route = route
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self._config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        self._config.load()
+        self._state = ServerState()
+
+    def __call__(self) -> "Connection":
+        """Return a protocol for a connection."""
+        return Connection(self)
+
+    def cold(self) -> asyncio.Protocol:
+        """Return a protocol that answers by the application."""
+        made = HttpToolsProtocol(self._config, self._state, {}, asyncio.get_running_loop())
+        return cast("asyncio.Protocol", made)
+
+    async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Serve until cancelled; then take no more, let what was begun be answered for a second, and close."""
+        server = await asyncio.get_running_loop().create_server(
+            self, host, port, backlog=2048, reuse_port=reuse_port or None
+        )
+        try:
+            while True:
+                await asyncio.sleep(_SWEEP_S)
+                self.sweep(asyncio.get_running_loop().time())
+        finally:
+            server.close()
+            await self.drain()
+
+    def sweep(self, now: float) -> None:
+        """Close what is idle, or takes too long to send a request."""
+        for connection in list(self.connections):
+            connection.check(now)
+
+    async def drain(self, within_s: float = 1.0) -> None:
+        """Let every connection answer what it has taken, and close it."""
+        for connection in list(self.connections):
+            connection.finish()
+        try:
+            async with asyncio.timeout(within_s):
+                while self.connections or self._state.connections:  # noqa: ASYNC110  (they know)
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            for connection in list(self.connections):
+                connection.transport.abort()
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of an answer in the order of its connection."""
+
+    keep_alive: bool
+    answer: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Message:
+    """A request as far as it was read."""
+
+    began: float
+    url: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: list[bytes] = field(default_factory=list)
+    header_bytes: int = 0
+    body_bytes: int = 0
+
+
+class Connection(asyncio.Protocol):
+    """One connection: requests in, answers out in their order."""
+
+    def __init__(self, door: Door) -> None:
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._door = door
+        self._parser = httptools.HttpRequestParser(self)
+        self._loop = asyncio.get_running_loop()
+        self._message: _Message | None = None
+        self._waiting: deque[_Slot] = deque()
+        self._heard = self._loop.time()
+        #: Nothing more is taken, and what is done once all that was taken is answered.
+        self._over = False
+        self._then: Callable[[], None] | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        if len(self._door.connections) >= self._door.limits.connections:
+            self.transport.write(_plain(503, "too many connections; try again later", keep_alive=False))
+            self.transport.close()
+            self._over = True
+            return
+        self._door.connections.add(self)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        self._door.connections.discard(self)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._heard = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, "no other protocol is spoken here")
+        except httptools.HttpParserError as fault:
+            self._refuse(400, f"this is no HTTP request: {fault}")
+
+    @override
+    def eof_received(self) -> bool:
+        """Answer what was asked before the other side stopped sending."""
+        self.finish()
+        return True
+
+    @override
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    @override
+    def resume_writing(self) -> None:
+        if not self._over and len(self._waiting) < _MOST_PIPELINED:
+            self.transport.resume_reading()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being read, or waits for its answer."""
+        return self._message is not None or bool(self._waiting)
+
+    def check(self, now: float) -> None:
+        """Close the connection if it is idle for too long, or too slow."""
+        if self._message is not None and now - self._message.began > self._door.limits.request_s:
+            self._refuse(408, f"the request was not sent within {self._door.limits.request_s:.0f} s")
+        elif not self.busy and now - self._heard > self._door.limits.idle_s:
+            self._close()
+
+    def finish(self) -> None:
+        """Take no more requests; close when what was taken is answered."""
+        self._end(self._close)
+
+    # -- what the parser tells --
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._message = _Message(self._loop.time())
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the address."""
+        if self._message is not None:
+            self._message.url += url
+            self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if self._message is not None:
+            self._message.headers.append((name.lower(), value))
+            self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        """Refuse a body that is too large before it is sent; let one come that waits to be asked for."""
+        for name, value in self._message.headers if self._message is not None else ():
+            if name == b"content-length" and int(value) > self._door.limits.body_bytes:
+                self._too_large()
+            elif name == b"expect" and value.lower() == b"100-continue" and not self._over:
+                self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        message = self._message
+        if message is not None:
+            message.body.append(body)
+            message.body_bytes += len(body)
+            if message.body_bytes > self._door.limits.body_bytes:
+                self._too_large()
+
+    def on_message_complete(self) -> None:
+        """Give a request that is whole to who serves it."""
+        message, self._message = self._message, None
+        if message is None or self._over:
+            return None
+        method, path = self._parser.get_method(), message.url.partition(b"?")[0]
+        handler = self._door.route(method, path)
+        body = message.body[0] if len(message.body) == 1 else b"".join(message.body)
+        if handler is None:
+            return self._end(partial(self._hand_over, method, message, body))
+        slot = _Slot(self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1")
+        self._waiting.append(slot)
+        if len(self._waiting) >= _MOST_PIPELINED:
+            self.transport.pause_reading()
+        handler(Call(method, message.url, message.headers, body, partial(self._answer, slot)))
+        return None
+
+    # -- answers --
+
+    def _answer(self, slot: _Slot, status: int, headers: Headers, body: bytes) -> None:
+        slot.answer = rendered(status, headers, body, keep_alive=slot.keep_alive)
+        waiting = self._waiting
+        if slot is waiting[0] and len(waiting) == 1:
+            waiting.popleft()
+            self._write(slot)
+        else:
+            while waiting and waiting[0].answer is not None:
+                self._write(waiting.popleft())
+
+    def _write(self, slot: _Slot) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(slot.answer or b"")
+        if not slot.keep_alive:
+            self._close()
+        elif self._then is not None:
+            self._settle()
+        elif len(self._waiting) == _MOST_PIPELINED - 1:
+            self.transport.resume_reading()
+
+    def _end(self, then: Callable[[], None]) -> None:
+        """Take nothing more, and do this when all that was taken is answered."""
+        self._over, self._then = True, self._then or then
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._then is not None and not self._waiting and not self.transport.is_closing():
+            self._then()
+
+    def _count(self, size: int) -> None:
+        assert self._message is not None  # noqa: S101  (whoever calls has looked)
+        self._message.header_bytes += size
+        if self._message.header_bytes > self._door.limits.header_bytes:
+            self._refuse(431, f"request line and headers have more than {self._door.limits.header_bytes} bytes")
+
+    def _too_large(self) -> None:
+        self._refuse(413, f"the body has more than {self._door.limits.body_bytes} bytes; send it in parts")
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Say why no request can be read any more, behind the answers to those that were; then close."""
+        if self._over:
+            return
+        self._message, self._over = None, True
+        slot = _Slot(keep_alive=False)
+        self._waiting.append(slot)
+        self._answer(slot, status, ((b"content-type", b"application/json"),), _error(why))
+
+    def _close(self) -> None:
+        self._over = True
+        self.transport.close()
+
+    def _hand_over(self, method: bytes, message: _Message, body: bytes) -> None:
+        """Let the application answer."""
+        dropped = (b"content-length", b"transfer-encoding", b"connection", b"expect")
+        kept = [b"%b: %b\r\n" % header for header in message.headers if header[0] not in dropped]
+        about = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self._door.connections.discard(self)
+        cold = self._door.cold()
+        self.transport.set_protocol(cold)
+        cold.connection_made(self.transport)
+        self.transport.resume_reading()
+        cold.data_received(b"".join((method, b" ", message.url, b" HTTP/1.1\r\n", *kept, about, body)))
+
+
+def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
+    """Return a response as bytes."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if not keep_alive:
+        lines.append(b"connection: close\r\n")
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (_LINES[status], b"".join(lines), len(body), body)
+
+
+def _plain(status: int, why: str, *, keep_alive: bool) -> bytes:
+    return rendered(status, ((b"content-type", b"application/json"),), _error(why), keep_alive=keep_alive)
+
+
+def _error(why: str) -> bytes:
+    return b'{"error":"%b"}' % why.replace("\\", "\\\\").replace('"', "'").encode()

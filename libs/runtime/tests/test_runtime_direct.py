@@ -1,0 +1,245 @@
+"""A door for the few fast paths: what clients of all kinds get, and what a connection may cost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from mainstem.runtime.direct import Call, Door, Handler, Limits
+from mainstem.testkit.waiting import until
+
+HOST = "127.0.0.1"
+TEXT = ((b"content-type", b"text/plain"),)
+
+
+class Served:
+    """Echoes at `/echo`, answers `/later` when it is told to; everything else is the application's."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.later: list[Call] = []
+        app = Starlette(routes=[Route("/cold", self.cold, methods=["GET", "POST"])])
+        self.door = Door(self.route, app, limits)
+        self.port = 0
+
+    def route(self, method: bytes, path: bytes) -> Handler | None:
+        hot: dict[tuple[bytes, bytes], Handler] = {
+            (b"POST", b"/echo"): self.echo,
+            (b"GET", b"/later"): self.later.append,
+        }
+        return hot.get((method, path))
+
+    def echo(self, call: Call) -> None:
+        call.answer(200, TEXT, call.body)
+
+    async def cold(self, request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"{request.method} {request.url.query} {(await request.body()).decode()}")
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(header_bytes=2_000, body_bytes=10_000, request_s=0.2, idle_s=0.4, connections=5)
+
+
+@pytest.fixture
+async def served(limits: Limits) -> AsyncIterator[Served]:
+    served = Served(limits)
+    server = await asyncio.get_running_loop().create_server(served.door, HOST, 0)
+    served.port = server.sockets[0].getsockname()[1]
+    yield served
+    server.close()
+    await served.door.drain()
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{served.port}") as client:
+        yield client
+
+
+@asynccontextmanager
+async def raw(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(HOST, served.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def spoken(served: Served, *parts: bytes) -> bytes:
+    """Send bytes and return all that comes back until the other side closes."""
+    async with raw(served) as (reader, writer):
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        async with asyncio.timeout(5):
+            return await reader.read()
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/echo") -> bytes:
+    lines = [b"POST %b HTTP/1.1" % path, b"host: here", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def test_fast_paths_and_the_others_are_answered_on_one_port(client: httpx.AsyncClient) -> None:
+    for number in range(3):
+        assert (await client.post("/echo", content=f"n{number}")).text == f"n{number}"
+        assert (await client.post("/cold?a=1", content=f"n{number}")).text == f"POST a=1 n{number}"
+        assert (await client.get("/echo")).status_code == 404
+    assert (await client.get("/cold")).text == "GET  "
+
+
+async def test_a_body_in_chunks_is_one_body_on_either_path(client: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for part in (b"a", b"bc", b"", b"d"):
+            yield part
+
+    assert (await client.post("/echo", content=chunks())).text == "abcd"
+    assert (await client.post("/cold", content=chunks())).text == "POST  abcd"
+
+
+async def test_answers_leave_in_the_order_of_the_requests(served: Served) -> None:
+    later = b"GET /later HTTP/1.1\r\nhost: here\r\n\r\n"
+    async with raw(served) as (reader, writer):
+        writer.write(later + post(b"second") + later + post(b"fourth"))
+        await until(lambda: len(served.later) == 2)
+        served.later[1].answer(200, TEXT, b"third")
+        served.later[0].answer(200, TEXT, b"first")
+        async with asyncio.timeout(5):
+            found = await reader.readuntil(b"fourth")
+    assert [found.index(word) for word in (b"first", b"second", b"third", b"fourth")] == sorted(
+        found.index(word) for word in (b"first", b"second", b"third", b"fourth")
+    )
+
+
+async def test_a_slow_path_waits_for_the_fast_ones_before_it(served: Served) -> None:
+    async with raw(served) as (reader, writer):
+        writer.write(b"GET /later HTTP/1.1\r\nhost: here\r\n\r\nGET /cold HTTP/1.1\r\nhost: here\r\n\r\n")
+        await until(lambda: len(served.later) == 1)
+        served.later[0].answer(200, TEXT, b"first")
+        async with asyncio.timeout(5):
+            found = await reader.read()
+    assert found.index(b"first") < found.index(b"GET  ")
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+async def test_a_request_may_come_in_pieces(served: Served, size: int) -> None:
+    whole = post(b"in pieces", b"connection: close")
+    found = await spoken(served, *(whole[at : at + size] for at in range(0, len(whole), size)))
+    assert found.endswith(b"\r\n\r\nin pieces")
+    assert b"connection: close" in found
+
+
+async def test_who_asks_to_be_told_is_told_to_go_on(served: Served) -> None:
+    async with raw(served) as (reader, writer):
+        writer.write(b"POST /echo HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"ok")
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_the_end_of_the_other_side_does_not_lose_an_answer(served: Served) -> None:
+    async with raw(served) as (reader, writer):
+        writer.write(b"GET /later HTTP/1.1\r\nhost: here\r\n\r\n")
+        writer.write_eof()
+        await until(lambda: len(served.later) == 1)
+        served.later[0].answer(200, TEXT, b"late")
+        async with asyncio.timeout(5):
+            assert (await reader.read()).endswith(b"late")
+
+
+async def test_an_answer_to_who_is_gone_is_dropped(served: Served) -> None:
+    async with raw(served) as (_, writer):
+        writer.write(b"GET /later HTTP/1.1\r\nhost: here\r\n\r\n")
+        await until(lambda: len(served.later) == 1)
+    served.later[0].answer(200, TEXT, b"nobody")
+    await until(lambda: not served.door.connections)
+
+
+async def test_stopping_answers_what_was_taken(served: Served) -> None:
+    async with raw(served) as (reader, writer), raw(served) as (idle, _):
+        writer.write(b"GET /later HTTP/1.1\r\nhost: here\r\n\r\n")
+        await until(lambda: len(served.later) == 1)
+        stopping = asyncio.create_task(served.door.drain(5))
+        async with asyncio.timeout(5):
+            assert await idle.read() == b""
+            served.later[0].answer(200, TEXT, b"taken")
+            assert (await reader.read()).endswith(b"taken")
+            await stopping
+
+
+REFUSED: dict[str, tuple[bytes, int]] = {
+    "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    "a header without a name": (b"GET / HTTP/1.1\r\n: x\r\n\r\n", 400),
+    "two lengths": (b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400),
+    "a length and chunks": (b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+    "a negative length": (b"POST /echo HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400),
+    "a chunk of no size": (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    "headers without end": (b"GET /echo HTTP/1.1\r\n" + b"a: %b\r\n" % (b"b" * 100) * 30, 431),
+    "an address without end": (b"GET /" + b"a" * 3_000, 431),
+    "a large body": (b"POST /echo HTTP/1.1\r\ncontent-length: 10001\r\n\r\n", 413),
+    "a large body in chunks": (
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1000\r\n%b\r\n" % bytes(4096) * 3,
+        413,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+async def test_what_is_no_request_is_refused_and_the_connection_closed(served: Served, kind: str) -> None:
+    sent, status = REFUSED[kind]
+    found = await spoken(served, sent)
+    assert found.startswith(b"HTTP/1.1 %d " % status), found
+    assert b"connection: close" in found
+    assert b'{"error":"' in found
+
+
+async def test_who_is_slow_is_told_and_closed_and_who_is_idle_is_closed(served: Served, limits: Limits) -> None:
+    loop = asyncio.get_running_loop()
+    async with raw(served) as (slow, writer), raw(served) as (idle, _):
+        writer.write(b"POST /echo HTTP/1.1\r\nconte")
+        await until(
+            lambda: [each.busy for each in served.door.connections].count(True) == 1 < len(served.door.connections)
+        )
+        served.door.sweep(loop.time())
+        assert len(served.door.connections) == 2
+        served.door.sweep(loop.time() + limits.request_s + limits.idle_s)
+        async with asyncio.timeout(5):
+            assert (await slow.read()).startswith(b"HTTP/1.1 408 ")
+            assert await idle.read() == b""
+
+
+async def test_connections_beyond_the_most_are_told_to_come_later(served: Served, limits: Limits) -> None:
+    opened = [await asyncio.open_connection(HOST, served.port) for _ in range(limits.connections)]
+    await until(lambda: len(served.door.connections) == limits.connections)
+    assert (await spoken(served, b"")).startswith(b"HTTP/1.1 503 ")
+    for _, writer in opened:
+        writer.close()
+    await until(lambda: not served.door.connections)
+    assert (await spoken(served, post(b"again", b"connection: close"))).endswith(b"again")
+
+
+async def test_many_requests_at_once_keep_the_memory_of_a_connection_bounded(served: Served) -> None:
+    later = b"GET /later HTTP/1.1\r\nhost: here\r\n\r\n"
+    async with raw(served) as (reader, writer):
+        writer.write(later * 3_000)
+        await until(lambda: len(served.later) >= 64)
+        taken: Callable[[], int] = lambda: len(served.later)  # noqa: E731
+        answered = 0
+        async with asyncio.timeout(10):
+            while answered < 3_000:
+                for call in served.later[answered : taken()]:
+                    call.answer(200, TEXT, b"x")
+                answered = taken()
+                await asyncio.sleep(0)
+            found = b""
+            while found.count(b"HTTP/1.1 200 OK") < 3_000:
+                found += await reader.read(1 << 20)

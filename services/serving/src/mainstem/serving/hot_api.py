@@ -1,0 +1,122 @@
+"""The paths of HTTP that applications call all the time, without a framework around them; see ADR 19."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+from urllib.parse import unquote
+from uuid import uuid4
+
+import orjson
+
+from mainstem.events.errors import MainstemError
+from mainstem.inference import Wanted, rest
+from mainstem.runtime.direct import Call, Handler, Headers
+from mainstem.serving import wire
+from mainstem.serving.batching import Batcher
+from mainstem.serving.bodies import STATUS, packed, refused, unpacked
+from mainstem.serving.ports import Answer, Oracle, Question
+from mainstem.telemetry import metrics
+
+_JSON: Final[Headers] = ((b"content-type", rest.JSON_TYPE.encode()),)
+_JSON_LENGTH: Final = rest.JSON_LENGTH.encode()
+_WITH_VERSION: Final = 6
+#: Paths are kept as they were read, up to so many.
+_MOST_PATHS: Final = 1_000
+_ERRORS: Final = tuple(STATUS)
+
+
+class HotApi:
+    """Serves `infer`, `ready` and the health of the server; every other path is the application's."""
+
+    def __init__(self, oracle: Oracle, batcher: Batcher) -> None:
+        self._oracle = oracle
+        self._batcher = batcher
+        self._seconds = metrics.PREDICT_SECONDS.labels("http")
+        self._paths: dict[tuple[bytes, bytes], Handler | None] = {}
+
+    def route(self, method: bytes, path: bytes) -> Handler | None:
+        """Return who serves a path; None where that is not here."""
+        known = self._paths.get((method, path), _route)
+        if known is not _route:
+            return known
+        found = self._find(method, path)
+        if found is not None and len(self._paths) < _MOST_PATHS:
+            self._paths[method, path] = found
+        return found
+
+    def _find(self, method: bytes, path: bytes) -> Handler | None:
+        parts = path.split(b"/")[1:]
+        if method == b"GET" and path == b"/v2/health/live":
+            return _live
+        if len(parts) not in (4, _WITH_VERSION) or parts[:2] != [b"v2", b"models"]:
+            return None
+        model, *version, last = (unquote(part.decode("latin-1")) for part in parts[2:])
+        if version and version[0] != "versions":
+            return None
+        asked_version = version[1] if version else None
+        if method == b"POST" and last == "infer":
+            return partial(self._infer, model, asked_version)
+        if method == b"GET" and last == "ready":
+            return partial(self._ready, model, asked_version)
+        return None
+
+    def _ready(self, model: str, version: str | None, call: Call) -> None:
+        try:
+            found = {"name": self._oracle.about(model, version).model, "ready": True}
+        except _ERRORS as fault:
+            return _refuse(call, fault)
+        return call.answer(200, _JSON, orjson.dumps(found))
+
+    def _infer(self, model: str, version: str | None, call: Call) -> None:
+        began = time.perf_counter()
+        encoding = length = trace = None
+        accepted = b""
+        for name, value in call.headers:
+            if name == _JSON_LENGTH:
+                length = value.decode("latin-1")
+            elif name == b"content-encoding":
+                encoding = value.decode("latin-1")
+            elif name == b"accept-encoding":
+                accepted = value
+            elif name == b"traceparent":
+                trace = value
+        try:
+            width = len(self._oracle.about(model, version).features)
+            asked = wire.reader(width).read(call.body if encoding is None else unpacked(call.body, encoding), length)
+            rows, wanted = wire.rows(asked, width)
+            entity = wire.entity_of(asked.parameters)
+        except _ERRORS as fault:
+            return _refuse(call, fault)
+        question = Question(model, version, asked.id or uuid4().hex, "http", rows, entity, trace)
+        return self._batcher.put(question, partial(self._give, call.answer, wanted, accepted, began))
+
+    def _give(
+        self,
+        answer: Callable[[int, Headers, bytes], None],
+        wanted: Sequence[Wanted],
+        accepted: bytes,
+        began: float,
+        found: Answer | MainstemError,
+    ) -> None:
+        self._seconds.observe(time.perf_counter() - began)
+        if isinstance(found, MainstemError):
+            status, content = refused(found)
+            return answer(status, _JSON, content)
+        content, headers = rest.write(wire.given(found, wanted))
+        if accepted:
+            content, headers = packed(content, headers, accepted.decode("latin-1"))
+        return answer(200, [(name.encode(), value.encode()) for name, value in headers.items()], content)
+
+
+def _route(_: Call) -> None:
+    """Stand for a path that was not asked for yet."""
+
+
+def _live(call: Call) -> None:
+    call.answer(200, _JSON, b'{"live":true}')
+
+
+def _refuse(call: Call, fault: MainstemError) -> None:
+    status, content = refused(fault)
+    call.answer(status, _JSON, content)
