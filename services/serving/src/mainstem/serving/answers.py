@@ -99,32 +99,32 @@ class Answers(Oracle):
         rows = taken[0][1].rows if len(taken) == 1 else np.concatenate([question.rows for _, question in taken])
         probabilities = model.probabilities(rows)
         reached_us, position = self._log.of(live.topic)
-        recorded_us = max(reached_us, live.effective_us)
+        recorded = render(max(reached_us, live.effective_us))
         begin = 0
         for at, question in taken:
             mine = probabilities[begin : begin + len(question.rows)]
             begin += len(mine)
             if np.isfinite(mine).all():
-                yield at, self._answered(live, question, mine, recorded_us, position)
+                yield at, self._answered(live, question, mine, recorded, position)
             else:
                 who = f"model {live.model} version {live.version}"
                 yield at, NoAnswer(f"{who} gave no probability for request {question.id}")
 
     def _answered(
-        self, live: Activation, question: Question, probabilities: Floats, recorded_us: int, position: str
+        self, live: Activation, question: Question, probabilities: Floats, recorded: str, position: str
     ) -> tuple[Answer, Sequence[Message]]:
         """Return an answer and its records."""
-        trace = self._tracer.step(question.traceparent, f"answer {live.model}", {"request.id": question.id})
-        messages = self._board.form(live).from_question(
-            replace(question, traceparent=trace), probabilities[:, 1], recorded_us, position
-        )
+        if question.traceparent is not None:
+            trace = self._tracer.step(question.traceparent, f"answer {live.model}", {"request.id": question.id})
+            question = replace(question, traceparent=trace)
+        messages = self._board.form(live).from_question(question, probabilities[:, 1], recorded, position)
         answer = Answer(
             live.model,
             live.version,
             question.id,
             probabilities,
             position,
-            render(recorded_us),
+            recorded,
             dict(messages[0].headers)["ce_id"].decode() if messages else None,
         )
         return answer, messages

@@ -141,7 +141,10 @@ class Board:
 
     def form(self, activation: Activation) -> Form:
         """Return how its predictions are written."""
-        return self._forms.setdefault(activation.deployment, Form(activation))
+        known = self._forms.get(activation.deployment)
+        if known is None:
+            known = self._forms[activation.deployment] = Form(activation)
+        return known
 
     def live(self, model: str) -> Activation:
         """Return the activation that answers direct calls: the last one. Raises Unknown."""

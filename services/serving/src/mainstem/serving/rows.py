@@ -210,9 +210,9 @@ class Form:
         )
         return event_id, Message(self.topic, record.key, value, tuple(out), record.partition)
 
-    def from_question(self, question: Question, scores: Floats, recorded_us: int, position: str) -> list[Message]:
+    def from_question(self, question: Question, scores: Floats, recorded: str, position: str) -> list[Message]:
         """Return the messages of a direct answer, one a row, without their origins."""
-        at, entity = render(recorded_us).encode(), question.entity
+        at, entity = recorded.encode(), question.entity
         subject = (entity or position).encode()
         shared = (
             *_FIXED,
