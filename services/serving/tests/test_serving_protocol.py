@@ -89,26 +89,38 @@ KNOWN = {
 }
 
 
+REPOSITORY = {
+    "index": [{"name": "storm", "version": "1", "state": "READY", "reason": ""}],
+    "counted": True,
+    "succeeded": True,
+    "of all": ["storm"],
+}
+
+
 async def test_tritonclient_works_unmodified_over_http(http, make):
     seen = await probed("http", http)
     assert seen["known"] == KNOWN
     _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
     assert {name: status for name, (status, _) in seen["refusals"].items()} == {
-        **dict.fromkeys(("unknown model", "unknown version", "metadata", "repository"), "404"),
-        **dict.fromkeys(("unknown output", "unknown input", "float32", "wide", "flat", "two inputs"), "400"),
+        **dict.fromkeys(("unknown model", "unknown version", "metadata", "load", "statistics"), "404"),
+        **dict.fromkeys(("unknown output", "unknown input", "float32", "wide", "flat", "two inputs", "unload"), "400"),
     }
+    assert 2 in seen["repository"].pop("batches")  # the rows of one call
+    assert seen["repository"] == REPOSITORY
 
 
 async def test_tritonclient_works_unmodified_over_grpc(grpc_door, make):
     seen = await probed("grpc", grpc_door)
     assert seen["known"] == KNOWN
     _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
-    wrong = ("unknown output", "unknown input", "float32", "wide", "flat", "two inputs")
+    wrong = ("unknown output", "unknown input", "float32", "wide", "flat", "two inputs", "unload")
+    gone = ("unknown model", "unknown version", "metadata", "load", "statistics")
     assert {name: status for name, (status, _) in seen["refusals"].items()} == {
-        **dict.fromkeys(("unknown model", "unknown version", "metadata"), "StatusCode.NOT_FOUND"),
+        **dict.fromkeys(gone, "StatusCode.NOT_FOUND"),
         **dict.fromkeys(wrong, "StatusCode.INVALID_ARGUMENT"),
-        "repository": "StatusCode.UNIMPLEMENTED",
     }
+    assert 2 in seen["repository"].pop("batches")  # the rows of one call
+    assert seen["repository"] == REPOSITORY
 
 
 def _check_answers(answers, scores):

@@ -92,11 +92,40 @@ class Probe:
             "flat": self.text(self.infer, inputs=self.inputs(np.zeros(3))),
             "two inputs": self.text(self.infer, inputs=self.inputs() + self.inputs(name="more")),
             "metadata": self.text(self.client.get_model_metadata, "sun"),
-            "repository": self.text(self.client.get_model_repository_index),
+            "unload": self.text(self.client.unload_model, "storm"),
+            "load": self.text(self.client.load_model, "sun"),
+            "statistics": self.text(self.client.get_inference_statistics, "sun"),
+        }
+
+    def repository(self):
+        """What there is, and what was done for it."""
+        as_dict = {} if self.http else {"as_json": True}
+        self.client.load_model("storm")
+        self.scores()
+        index = self.client.get_model_repository_index(**as_dict)
+        (stats,) = self.client.get_inference_statistics("storm", **as_dict)["model_stats"]
+        everything = self.client.get_inference_statistics(**as_dict)["model_stats"]
+        return {
+            "index": [
+                {name: one.get(name, "") for name in ("name", "version", "state", "reason")}
+                for one in (index if self.http else index["models"])
+            ],
+            "counted": int(stats["inference_count"]) >= int(stats["execution_count"]) > 0,
+            "succeeded": int(stats["inference_stats"]["success"]["count"]) > 0,
+            "batches": [int(one["batch_size"]) for one in stats["batch_stats"]],
+            "of all": [one["name"] for one in everything],
         }
 
 
 if __name__ == "__main__":
     _, transport, address = sys.argv
     probe = Probe(transport, address)
-    json.dump({"known": probe.known(), "answers": probe.answers(), "refusals": probe.refusals()}, sys.stdout)
+    json.dump(
+        {
+            "known": probe.known(),
+            "answers": probe.answers(),
+            "refusals": probe.refusals(),
+            "repository": probe.repository(),
+        },
+        sys.stdout,
+    )

@@ -1,5 +1,6 @@
 """Direct calls: answered from the board, recorded in the spool."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving.domain import Activation, LogTime
 from mainstem.serving.engine import Board, Model
-from mainstem.serving.ports import Answer, Floats, Oracle, Question
+from mainstem.serving.ports import Answer, Floats, Indexed, Oracle, Question, Usage
 from mainstem.telemetry import Tracer, metrics
 
 #: A direct call may ask about this many rows.
@@ -34,6 +35,7 @@ class Answers(Oracle):
         self._spool = spool
         self._tracer = tracer
         self._faults = faults
+        self._usage: dict[tuple[str, int], Usage] = {}
 
     @override
     def faults(self) -> Mapping[str, str]:
@@ -46,6 +48,31 @@ class Answers(Oracle):
             raise Unknown(f"model {model!r} answers in version {live.version}, not {version!r}")
         self._board.model(live)
         return live
+
+    @override
+    def index(self) -> list[Indexed]:
+        found: list[Indexed] = []
+        for live in self._board.last():
+            name, fault = (live.model, str(live.version)), self._board.faults.get(live.onnx)
+            try:
+                self._board.model(live)
+            except NotReady:
+                found.append(Indexed(*name, "UNAVAILABLE", fault) if fault else Indexed(*name, "LOADING"))
+            else:
+                found.append(Indexed(*name, "READY"))
+        return found
+
+    @override
+    def usage(self, model: str | None, version: str | None) -> list[Usage]:
+        chosen = self._board.last() if model is None else [self.about(model, version)]
+        return [self._usage_of(live) for live in chosen]
+
+    def _usage_of(self, live: Activation) -> Usage:
+        key = live.model, live.version
+        known = self._usage.get(key)
+        if known is None:
+            known = self._usage[key] = Usage(live.model, str(live.version))
+        return known
 
     @override
     def answer(self, question: Question) -> Answer:
@@ -87,17 +114,21 @@ class Answers(Oracle):
     ) -> Iterator[tuple[int, MainstemError | tuple[Answer, Sequence[Message]]]]:
         """Yield the answer to each question on one version, with its records."""
         taken: list[tuple[int, Question]] = []
+        usage = self._usage_of(live)
         for at, question in asked:
             try:
                 _check(question, model.width)
             except MainstemError as fault:
+                usage.refused += 1
                 yield at, fault
             else:
                 taken.append((at, question))
         if not taken:
             return
         rows = taken[0][1].rows if len(taken) == 1 else np.concatenate([question.rows for _, question in taken])
+        began = time.perf_counter_ns()
         probabilities = model.probabilities(rows)
+        _use(usage, len(rows), len(taken), time.perf_counter_ns() - began)
         reached_us, position = self._log.of(live.topic)
         recorded = render(max(reached_us, live.effective_us))
         begin = 0
@@ -128,6 +159,18 @@ class Answers(Oracle):
             dict(messages[0].headers)["ce_id"].decode() if messages else None,
         )
         return answer, messages
+
+
+def _use(usage: Usage, rows: int, calls: int, spent_ns: int) -> None:
+    """Note a run; without rows the model was not run."""
+    usage.answered += calls
+    usage.last_ms = time.time_ns() // 1_000_000
+    if rows:
+        usage.rows += rows
+        usage.runs += 1
+        usage.run_ns += spent_ns
+        runs, spent = usage.by_rows.get(rows, (0, 0))
+        usage.by_rows[rows] = runs + 1, spent + spent_ns
 
 
 def _fill(found: list[Answer | MainstemError | None], places: Sequence[int], fault: MainstemError) -> None:

@@ -36,7 +36,14 @@ class Api:
         ]
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             served += [(model, self.model, "GET"), (f"{model}/ready", self.model_ready, "GET")]
-            served.append((f"{model}/infer", self.infer, "POST"))
+            served += [(f"{model}/infer", self.infer, "POST"), (f"{model}/stats", self.statistics, "GET")]
+        served += [
+            ("/v2/models/stats", self.statistics, "GET"),
+            ("/v2/repository/index", self.index, "POST"),
+            ("/v2/repository/models/{model}/load", self.load, "POST"),
+            ("/v2/repository/models/{model}/unload", self.unload, "POST"),
+        ]
+        served.sort(key=lambda each: "{" in each[0])
         routes = [Route(path, _spoken(endpoint), methods=[method]) for path, endpoint, method in served]
         return [*routes, Route("/v2/{rest:path}", _spoken(self.nothing), methods=["GET", "POST"])]
 
@@ -88,6 +95,26 @@ class Api:
             content, headers = rest.write(wire.given(answer, wanted))
         content, headers = packed(content, headers, request.headers.get("accept-encoding", ""))
         return Response(content, headers=headers)
+
+    async def index(self, request: Request) -> Response:
+        """List the versions that answer, or are to; only those that can when the body says `ready`."""
+        asked = wire.read_index(await body_bytes(request))
+        rows = [wire.indexed(each) for each in self._oracle.index() if each.state == "READY" or not asked]
+        return JSONResponse(rows)
+
+    async def load(self, request: Request) -> Response:
+        """Tell that a model is loaded, as every version in effect is without being asked."""
+        self._oracle.about(request.path_params["model"], None)
+        return JSONResponse({})
+
+    async def unload(self, request: Request) -> Response:
+        """Refuse: what answers is decided elsewhere."""
+        raise wire.unloading(self._oracle.about(request.path_params["model"], None))
+
+    async def statistics(self, request: Request) -> Response:
+        """Tell what was done for the calls of a model, or of all."""
+        model, version = request.path_params.get("model"), request.path_params.get("version")
+        return JSONResponse({"model_stats": [wire.used(each) for each in self._oracle.usage(model, version)]})
 
     async def nothing(self, request: Request) -> Response:
         """Say that there is nothing at this path, in the protocol's own words."""

@@ -146,6 +146,10 @@ class Board:
             known = self._forms[activation.deployment] = Form(activation)
         return known
 
+    def last(self) -> list[Activation]:
+        """Return for each model the activation that answers direct calls."""
+        return [run[-1] for _, run in sorted(self._activations.items())]
+
     def live(self, model: str) -> Activation:
         """Return the activation that answers direct calls: the last one. Raises Unknown."""
         found = self.of(model)

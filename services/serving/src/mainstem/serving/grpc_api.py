@@ -62,6 +62,10 @@ class GrpcApi:
             "ServerMetadata": (self.server, pb.ServerMetadataRequest),
             "ModelMetadata": (self.model, pb.ModelMetadataRequest),
             "ModelInfer": (self.infer, pb.ModelInferRequest),
+            "ModelStatistics": (self.statistics, pb.ModelStatisticsRequest),
+            "RepositoryIndex": (self.index, pb.RepositoryIndexRequest),
+            "RepositoryModelLoad": (self.load, pb.RepositoryModelLoadRequest),
+            "RepositoryModelUnload": (self.unload, pb.RepositoryModelUnloadRequest),
         }
         server.add_generic_rpc_handlers(
             (_service(SERVICE, methods), _service(HEALTH, {"Check": (self.health, pb.HealthCheckRequest)}))
@@ -100,6 +104,25 @@ class GrpcApi:
     def model(self, request: pb.ModelMetadataRequest, _: Metadata) -> pb.ModelMetadataResponse:
         """Tell inputs and outputs of a model."""
         return pb.ModelMetadataResponse(**wire.metadata(self._oracle.about(request.name, request.version or None)))
+
+    def index(self, request: pb.RepositoryIndexRequest, _: Metadata) -> pb.RepositoryIndexResponse:
+        """List the versions that answer, or are to; only those that can when that is asked for."""
+        rows = [wire.indexed(each) for each in self._oracle.index() if each.state == "READY" or not request.ready]
+        return pb.RepositoryIndexResponse(models=rows)
+
+    def load(self, request: pb.RepositoryModelLoadRequest, _: Metadata) -> pb.RepositoryModelLoadResponse:
+        """Tell that a model is loaded, as every version in effect is without being asked."""
+        self._oracle.about(request.model_name, None)
+        return pb.RepositoryModelLoadResponse()
+
+    def unload(self, request: pb.RepositoryModelUnloadRequest, _: Metadata) -> pb.RepositoryModelUnloadResponse:
+        """Refuse: what answers is decided elsewhere."""
+        raise wire.unloading(self._oracle.about(request.model_name, None))
+
+    def statistics(self, request: pb.ModelStatisticsRequest, _: Metadata) -> pb.ModelStatisticsResponse:
+        """Tell what was done for the calls of a model, or of all."""
+        found = self._oracle.usage(request.name or None, request.version or None)
+        return pb.ModelStatisticsResponse(model_stats=[wire.used(each) for each in found])
 
     def model_ready(self, request: pb.ModelReadyRequest, _: Metadata) -> pb.ModelReadyResponse:
         """Tell whether a model answers."""

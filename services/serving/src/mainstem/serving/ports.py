@@ -1,6 +1,6 @@
 """What serving asks of the world, what it answers, and why it may not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -51,6 +51,33 @@ class Answer:
         return found if self.prediction is None else {**found, "prediction_id": self.prediction}
 
 
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A version that answers direct calls, and whether it can."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was done for the direct calls of one version since the process began; times in ns."""
+
+    name: str
+    version: str
+    rows: int = 0
+    runs: int = 0
+    answered: int = 0
+    refused: int = 0
+    run_ns: int = 0
+    #: Milliseconds since 1970, of the last answer.
+    last_ms: int = 0
+    #: By rows of a run: how many, and their time.
+    by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
 class Oracle(Protocol):
     """Answers direct calls, whatever transport they came by."""
 
@@ -62,6 +89,12 @@ class Oracle(Protocol):
 
     def faults(self) -> Mapping[str, str]:
         """Return what keeps the server from being ready, by check; empty when it is."""
+
+    def index(self) -> Sequence[Indexed]:
+        """Return every version that answers direct calls, or is to."""
+
+    def usage(self, model: str | None, version: str | None) -> Sequence[Usage]:
+        """Return what was done for calls of one model, or of all. Raises Unknown for a model that is not there."""
 
 
 class Past(Protocol):

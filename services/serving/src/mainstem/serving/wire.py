@@ -3,19 +3,27 @@
 from collections.abc import Sequence
 from functools import cache
 
+import msgspec
 import numpy as np
 import orjson
 
 from mainstem.inference import Answer as Given
 from mainstem.inference import Parameters, Request, Signature, Spec, Tensor, Wanted
-from mainstem.inference.errors import BadRequest
+from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.rest import Reader
 from mainstem.serving.domain import Activation
 from mainstem.serving.engine import INPUT, OUTPUT
-from mainstem.serving.ports import Answer, Floats
+from mainstem.serving.ports import Answer, Floats, Indexed, Usage
 
 PLATFORM = "onnx_onnxv1"
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+
+
+class _Index(msgspec.Struct):
+    ready: bool = False
+
+
+_read_index = msgspec.json.Decoder(_Index).decode
 
 
 @cache
@@ -72,6 +80,59 @@ def given(answer: Answer, wanted: Sequence[Wanted]) -> Given:
     """Return an answer as the protocol gives it."""
     outputs = [(Tensor(OUTPUT, answer.probabilities), output.raw) for output in wanted]
     return Given(answer.model, str(answer.version), answer.id, outputs, answer.parameters())
+
+
+def read_index(body: bytes) -> bool:
+    """Return whether only what is ready is to be listed. Raises BadRequest; nothing at all is a question too."""
+    try:
+        return _read_index(body or b"{}").ready
+    except (msgspec.MsgspecError, ValueError) as fault:
+        raise BadRequest(f"the body is no question for the index: {fault}") from fault
+
+
+def indexed(one: Indexed) -> dict[str, str]:
+    """Return how a version stands in the index."""
+    return {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
+
+
+def unloading(live: Activation) -> Unsupported:
+    """Return why a version is not unloaded."""
+    return Unsupported(
+        f"{live.model} version {live.version} answers because it was approved and promoted; promote another version, "
+        "or roll back, with `mainstem model`"
+    )
+
+
+def used(usage: Usage) -> dict[str, object]:
+    """Return what was done for a version, as the extension `statistics` has it."""
+
+    def spent(count: int, ns: int) -> dict[str, int]:
+        return {"count": count, "ns": ns}
+
+    return {
+        "name": usage.name,
+        "version": usage.version,
+        "last_inference": usage.last_ms,
+        "inference_count": usage.rows,
+        "execution_count": usage.runs,
+        "inference_stats": {
+            "success": spent(usage.answered, usage.run_ns),
+            "fail": spent(usage.refused, 0),
+            "queue": spent(usage.answered, 0),
+            "compute_input": spent(usage.answered, 0),
+            "compute_infer": spent(usage.answered, usage.run_ns),
+            "compute_output": spent(usage.answered, 0),
+        },
+        "batch_stats": [
+            {
+                "batch_size": rows,
+                "compute_input": spent(runs, 0),
+                "compute_infer": spent(runs, ns),
+                "compute_output": spent(runs, 0),
+            }
+            for rows, (runs, ns) in sorted(usage.by_rows.items())
+        ],
+    }
 
 
 def _told(spec: Spec) -> dict[str, object]:
