@@ -13,9 +13,9 @@ from mainstem.events.envelope import Message
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
-from mainstem.serving.domain import Activation, LogTime
+from mainstem.serving.domain import Activation, Indexed, LogTime, Usage
 from mainstem.serving.engine import Board, Model
-from mainstem.serving.ports import Answer, Floats, Indexed, Oracle, Question, Usage
+from mainstem.serving.ports import Answer, Floats, Oracle, Question
 from mainstem.telemetry import Tracer, metrics
 
 #: A direct call may ask about this many rows.

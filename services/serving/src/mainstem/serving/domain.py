@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -237,3 +237,30 @@ class Tallies(defaultdict[TallyKey, Tally]):
             mine = self[key]
             mine.n += tally.n
             mine.fingerprint = (mine.fingerprint + tally.fingerprint) % 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A version that answers direct calls, and whether it can."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was done for the direct calls of one version since the process began; times in ns."""
+
+    name: str
+    version: str
+    rows: int = 0
+    runs: int = 0
+    answered: int = 0
+    refused: int = 0
+    run_ns: int = 0
+    #: Milliseconds since 1970, of the last answer.
+    last_ms: int = 0
+    #: By rows of a run: how many, and their time.
+    by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)

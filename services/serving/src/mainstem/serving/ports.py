@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
-from mainstem.serving.domain import Activation, Tallies
+from mainstem.serving.domain import Activation, Indexed, Tallies, Usage
 
 Partition = tuple[str, int]
 Floats = npt.NDArray[np.float64]
@@ -49,33 +49,6 @@ class Answer:
         """Return what the protocol carries beside the tensors."""
         found = {"position": self.position, "recorded_time": self.recorded}
         return found if self.prediction is None else {**found, "prediction_id": self.prediction}
-
-
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """A version that answers direct calls, and whether it can."""
-
-    name: str
-    version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Usage:
-    """What was done for the direct calls of one version since the process began; times in ns."""
-
-    name: str
-    version: str
-    rows: int = 0
-    runs: int = 0
-    answered: int = 0
-    refused: int = 0
-    run_ns: int = 0
-    #: Milliseconds since 1970, of the last answer.
-    last_ms: int = 0
-    #: By rows of a run: how many, and their time.
-    by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Oracle(Protocol):

@@ -11,9 +11,9 @@ from mainstem.inference import Answer as Given
 from mainstem.inference import Parameters, Request, Signature, Spec, Tensor, Wanted
 from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.rest import Reader
-from mainstem.serving.domain import Activation
+from mainstem.serving.domain import Activation, Indexed, Usage
 from mainstem.serving.engine import INPUT, OUTPUT
-from mainstem.serving.ports import Answer, Floats, Indexed, Usage
+from mainstem.serving.ports import Answer, Floats
 
 PLATFORM = "onnx_onnxv1"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
