@@ -1,15 +1,20 @@
 """A door for the few fast paths: what clients of all kinds get, and what a connection may cost."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from typing_extensions import override
 
 from mainstem.runtime.direct import Call, Door, Handler, Limits
 from mainstem.testkit.waiting import until
@@ -243,3 +248,61 @@ async def test_many_requests_at_once_keep_the_memory_of_a_connection_bounded(ser
             found = b""
             while found.count(b"HTTP/1.1 200 OK") < 3_000:
                 found += await reader.read(1 << 20)
+
+
+class Wire(asyncio.Transport):
+    """Takes what a connection writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    @override
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    @override
+    def close(self) -> None:
+        self.closed = True
+
+    @override
+    def is_closing(self) -> bool:
+        return self.closed
+
+    @override
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
+    @override
+    def resume_reading(self) -> None:
+        """Do nothing."""
+
+    @override
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.closed = True  # what the application does with it is not asked here
+
+
+WHOLE = post(b"0123456789", b"connection: keep-alive", b"expect: 100-continue") * 2
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(WHOLE)), st.binary(max_size=4), st.integers(0, 4)), max_size=4),
+    cuts=st.lists(st.integers(0, len(WHOLE)), max_size=5),
+)
+async def test_whatever_comes_is_answered_or_refused(
+    served: Served, changes: list[tuple[int, bytes, int]], cuts: list[int]
+) -> None:
+    data = WHOLE
+    for at, put_in, left_out in changes:
+        data = data[:at] + put_in + data[at + left_out :]
+    connection, wire = served.door(), Wire()
+    connection.connection_made(wire)
+    for begin, end in pairwise(sorted({0, *cuts, len(data)})):
+        connection.data_received(data[begin:end])
+    lines = re.findall(rb"^HTTP/1\.1 (\d+) ", wire.written, re.MULTILINE)
+    assert {int(status) for status in lines} <= {100, 200, 400, 408, 413, 431, 501}
+    connection.check(asyncio.get_running_loop().time() + 1_000)
+    assert wire.closed
+    connection.connection_lost(None)

@@ -119,6 +119,9 @@ async def test_tritonclient_works_unmodified_over_grpc(grpc_door, make):
         **dict.fromkeys(gone, "StatusCode.NOT_FOUND"),
         **dict.fromkeys(wrong, "StatusCode.INVALID_ARGUMENT"),
     }
+    first, wrong_one, last = seen["stream"]
+    assert first == last == ["features", pytest.approx(make.expected(ROWS, bias=0.5).tolist(), abs=1e-15)]
+    assert "send each of ['features'] once" in wrong_one
     assert 2 in seen["repository"].pop("batches")  # the rows of one call
     assert seen["repository"] == REPOSITORY
 

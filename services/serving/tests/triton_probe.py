@@ -5,6 +5,7 @@ A process of its own, because its generated messages and ours have the same name
 
 import importlib
 import json
+import queue
 import sys
 
 import numpy as np
@@ -97,6 +98,19 @@ class Probe:
             "statistics": self.text(self.client.get_inference_statistics, "sun"),
         }
 
+    def stream(self):
+        """What comes back on a stream, in its order; only gRPC has one."""
+        found = queue.Queue()
+        self.client.start_stream(lambda result, error: found.put((result, error)))
+        for name in ("features", "x", "features"):
+            self.client.async_stream_infer("storm", self.inputs(name=name), request_id=name)
+        given = [found.get(timeout=30) for _ in range(3)]
+        self.client.stop_stream()
+        return [
+            error.message() if error else [result.get_response().id, result.as_numpy("probabilities")[:, 1].tolist()]
+            for result, error in given
+        ]
+
     def repository(self):
         """What there is, and what was done for it."""
         as_dict = {} if self.http else {"as_json": True}
@@ -125,6 +139,7 @@ if __name__ == "__main__":
             "known": probe.known(),
             "answers": probe.answers(),
             "refusals": probe.refusals(),
+            "stream": None if probe.http else probe.stream(),
             "repository": probe.repository(),
         },
         sys.stdout,

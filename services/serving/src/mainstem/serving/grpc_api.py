@@ -1,8 +1,9 @@
 """gRPC: the Open Inference Protocol v2, and the health service that probes ask."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Protocol, Self
 from uuid import uuid4
 
@@ -43,6 +44,7 @@ class _Message(Protocol):
 
 Metadata = Mapping[str, str | bytes]
 Method = Callable[[_Message, Metadata], _Message]
+Stream = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[_Message]]
 
 
 class GrpcApi:
@@ -68,7 +70,10 @@ class GrpcApi:
             "RepositoryModelUnload": (self.unload, pb.RepositoryModelUnloadRequest),
         }
         server.add_generic_rpc_handlers(
-            (_service(SERVICE, methods), _service(HEALTH, {"Check": (self.health, pb.HealthCheckRequest)}))
+            (
+                _service(SERVICE, methods, {"ModelStreamInfer": self.stream}),
+                _service(HEALTH, {"Check": (self.health, pb.HealthCheckRequest)}),
+            )
         )
         port = server.add_insecure_port(address)
         await server.start()
@@ -149,6 +154,19 @@ class GrpcApi:
             )
             return messages.write(wire.given(answer, wanted))
 
+    async def stream(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answer each request of a stream in its order; one that cannot be answered has the reason in its place."""
+        metadata = dict(context.invocation_metadata() or ())
+        async for content in requests:
+            try:
+                answer = self.infer(_read(pb.ModelInferRequest, content), metadata)
+            except tuple(_STATUS) as fault:
+                yield pb.ModelStreamInferResponse(error_message=str(fault))
+            else:
+                yield pb.ModelStreamInferResponse(infer_response=answer)
+
 
 def _read(kind: type[_Message], content: bytes) -> _Message:
     try:
@@ -157,17 +175,24 @@ def _read(kind: type[_Message], content: bytes) -> _Message:
         raise BadRequest(f"the request is no {kind.__name__}: {fault}") from fault
 
 
-def _service(name: str, methods: Mapping[str, tuple[Method, type[_Message]]]) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        name,
-        {
-            method: grpc.unary_unary_rpc_method_handler(
-                _spoken(answer, request),
-                response_serializer=lambda response: response.SerializeToString(),
-            )
-            for method, (answer, request) in methods.items()
-        },
-    )
+def _service(
+    name: str,
+    methods: Mapping[str, tuple[Method, type[_Message]]],
+    streams: Mapping[str, Stream] = MappingProxyType({}),
+) -> grpc.GenericRpcHandler:
+    handlers = {
+        method: grpc.unary_unary_rpc_method_handler(_spoken(answer, request), response_serializer=_written)
+        for method, (answer, request) in methods.items()
+    }
+    handlers |= {
+        method: grpc.stream_stream_rpc_method_handler(answer, response_serializer=_written)
+        for method, answer in streams.items()
+    }
+    return grpc.method_handlers_generic_handler(name, handlers)
+
+
+def _written(response: _Message) -> bytes:
+    return response.SerializeToString()
 
 
 def _spoken(
