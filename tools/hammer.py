@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Load on an HTTP server, and how long its answers take. Needs Python alone.
+
+    hammer.py URL [--body FILE] [-c CONNECTIONS] [-s SECONDS] [-r RATE] [--budget p99=20ms --budget errors=0]
+
+Without a rate each connection sends its next request when the last is answered (closed loop): that finds what a server
+can do, and hides what callers wait while it stands still. With one, requests are due at fixed moments, whatever becomes
+of those before (open loop), and each is timed from the moment at which it was due: a pause counts for everybody who
+would have come meanwhile. Exit code 1 when a budget is not kept.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+#: Steps of the histogram, each 1 % longer than the one before, from a microsecond to three minutes.
+STEPS = [1e-6 * 1.01**step for step in range(1_920)]
+
+
+@dataclass
+class Figures:
+    """What was seen."""
+
+    seconds: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(STEPS) + 1))
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    def add(self, status: str, seconds: float) -> None:
+        """Count an answer, or why there was none."""
+        self.statuses[status] += 1
+        self.counts[min(bisect_left(STEPS, seconds), len(STEPS))] += 1
+
+    def quantile(self, share: float) -> float:
+        """Return the time (s) within which such a share of all requests was answered, a hundredth more at most."""
+        wanted, seen = share * sum(self.counts), 0
+        for step, count in enumerate(self.counts):
+            seen += count
+            if count and seen >= wanted:
+                return STEPS[min(step, len(STEPS) - 1)]
+        return 0.0
+
+    def document(self) -> dict[str, float]:
+        """Return all figures by name; times in seconds."""
+        total, good = sum(self.statuses.values()), self.statuses["200"]
+        found = {"requests": total, "errors": total - good, "rate": good / self.seconds if self.seconds else 0.0}
+        return {**found, **{name: self.quantile(share) for name, share in QUANTILES.items()}}
+
+
+class Line:
+    """One connection; it is made anew when the server closes it."""
+
+    def __init__(self, url: str, body: bytes | None, patience_s: float) -> None:
+        parts = urlsplit(url)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        about = b"" if body is None else b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        verb = "GET" if body is None else "POST"
+        head = f"{verb} {path} HTTP/1.1\r\nhost: {parts.netloc}\r\n".encode()
+        self._request = head + about + b"\r\n" + (body or b"")
+        self._address = parts.hostname, parts.port or 80
+        self._patience_s = patience_s
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self) -> str:
+        """Ask once; return the status, or why there is none."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._ask()
+        except TimeoutError:
+            self.close()
+            return "no answer in time"
+        except (OSError, asyncio.IncompleteReadError, ValueError) as fault:
+            self.close()
+            return type(fault).__name__
+
+    async def _ask(self) -> str:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(*self._address)
+        reader, writer = self._streams
+        writer.write(self._request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+        if b"connection: close" in head:
+            self.close()
+        return head.split(b" ", 2)[1].decode()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def hammer(url: str, body: bytes | None, options: argparse.Namespace) -> Figures:
+    """Send load for a while and return what was seen."""
+    figures, clock = Figures(), time.perf_counter
+    lines = [Line(url, body, options.patience) for _ in range(options.connections)]
+    began = clock()
+    end = began + options.seconds
+
+    async def closed(line: Line) -> None:
+        while (at := clock()) < end:
+            figures.add(await line.ask(), clock() - at)
+
+    due: Iterator[float] = iter(())
+    if options.rate:
+        due = (began + number / options.rate for number in range(int(options.rate * options.seconds)))
+
+    async def opened(line: Line) -> None:
+        for at in due:
+            await asyncio.sleep(max(0.0, at - clock()))
+            figures.add(await line.ask(), clock() - at)
+
+    await asyncio.gather(*(map(opened if options.rate else closed, lines)))
+    figures.seconds = clock() - began
+    for line in lines:
+        line.close()
+    return figures
+
+
+def over(figures: Figures, budgets: list[str]) -> list[str]:
+    """Return the budgets that were not kept, each with the figure; raise ValueError for what is none."""
+    found, document = [], figures.document()
+    for budget in budgets:
+        name, _, limit = budget.partition("=")
+        if name not in document or not limit:
+            raise ValueError(f"{budget!r} is no budget; there are {', '.join(document)}, as p99=20ms or errors=0")
+        unit = next((unit for unit in UNITS if limit.endswith(unit) and name in QUANTILES), "")
+        most = float(limit.removesuffix(unit)) * UNITS.get(unit, 1.0)
+        kept = document[name] >= most if name in ("rate", "requests") else document[name] <= most
+        if not kept:
+            found.append(f"{name} is {document[name]:.6g}, the budget {limit}")
+    return found
+
+
+def page(figures: Figures) -> str:
+    """Return the figures for people."""
+    document = figures.document()
+    lines = [
+        f"{document['requests']:.0f} requests in {figures.seconds:.1f} s, {document['rate']:.0f} answered a second"
+    ]
+    lines += [f"  {name:<5} {document[name] * 1e3:10.3f} ms" for name in QUANTILES]
+    lines += [f"  {status}: {count}" for status, count in sorted(figures.statuses.items())]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("url")
+    parser.add_argument("--body", type=Path, help="a file to POST; without it GET")
+    parser.add_argument("-c", "--connections", type=int, default=32)
+    parser.add_argument("-s", "--seconds", type=float, default=10.0)
+    parser.add_argument("-r", "--rate", type=float, help="requests a second, due at fixed moments (open loop)")
+    parser.add_argument("--patience", type=float, default=30.0, help="seconds to wait for one answer")
+    parser.add_argument("--budget", action="append", default=[], help="p99=20ms, errors=0, rate=1000")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    options = parser.parse_args(arguments)
+    figures = asyncio.run(hammer(options.url, options.body.read_bytes() if options.body else None, options))
+    try:
+        broken = over(figures, options.budget)
+    except ValueError as fault:
+        parser.error(str(fault))
+    print(page(figures) if options.output == "table" else json.dumps(figures.document() | dict(figures.statuses)))
+    for one in broken:
+        print(f"over budget: {one}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
