@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.fault.scenario import CHECKOUT, Outcome, Run
 from mainstem.audit.copying import Choice, Copy
 from mainstem.audit.log import Log
 from mainstem.cli.archive import open_schema
+from mainstem.cli.local.errors import CrashLoop
 from mainstem.cli.local.home import Home
 from mainstem.cli.local.platform import Platform
 from mainstem.events.frames import Entry, unframe
@@ -116,7 +117,7 @@ async def come_back(root: Path, keys: Path, copy: Path) -> AsyncIterator[Platfor
     """Lend a platform that came back from a copy."""
     shutil.copytree(keys, Home.at(root).keys)
     async with Platform(root, fast=True, cache=CACHE, services=()) as platform:
-        await done(platform, "audit", "restore", copy)
+        await done(platform, "audit", "restore", copy, "--since", copy / "checkpoint")
     async with Platform(root, fast=True, cache=CACHE) as platform:
         yield platform
 
@@ -174,21 +175,53 @@ def _of_sources(copy: Path) -> Iterator[Entry]:
             yield record
 
 
+async def refused(platform: Platform, why: str, *arguments: object) -> None:
+    found = await mainstem(platform, "audit", "restore", *arguments)
+    assert (found.returncode, why in " ".join(found.stderr.split())) == (1, True), found.stderr
+
+
 async def test_what_cannot_be_put_back_is_refused_and_nothing_is_written(lost: Lost, tmp_path: Path) -> None:
-    bare, foreign = tmp_path / "bare", tmp_path / "foreign"
-    shutil.copytree(lost.copy, bare, ignore=shutil.ignore_patterns("artifact"))
+    foreign, since = tmp_path / "foreign", ("--since", lost.copy / "checkpoint")
+    for name in ("bare", "changed"):
+        shutil.copytree(lost.copy, tmp_path / name)
+    shutil.rmtree(tmp_path / "bare" / "artifact")
+    changed = next((tmp_path / "changed" / "artifact").glob("??/*"))
+    changed.write_bytes(changed.read_bytes()[:-1])
     async with Platform(foreign, fast=True, cache=CACHE, services=()) as platform:
-        found = await mainstem(platform, "audit", "restore", lost.copy)
-        assert (found.returncode, "was not signed by the key of this platform" in found.stderr) == (1, True)
+        await refused(platform, "was not signed by the key of this platform", lost.copy)
     shutil.rmtree(Home.at(foreign).keys)
     shutil.copytree(lost.keys, Home.at(foreign).keys)
     async with Platform(foreign, fast=True, cache=CACHE, services=()) as platform:
-        found = await mainstem(platform, "audit", "restore", bare)
-        assert (found.returncode, "take a copy with `mainstem audit export --artifacts`" in found.stderr) == (1, True)
-        await done(platform, "audit", "restore", lost.copy)
+        await refused(platform, "the witness remembers nothing of this log", lost.copy)
+        await refused(platform, "it would go on as another history", lost.earlier[SHARES[0]], *since)
+        await refused(platform, "has no artifact sha256:", tmp_path / "bare", *since)
+        await refused(platform, "its bytes are not those of its name", tmp_path / "changed", *since)
+        await done(platform, "audit", "restore", lost.copy, *since)
         assert await standing(platform) == lost.standing
-        found = await mainstem(platform, "audit", "restore", lost.copy)
-        assert (found.returncode, "already; restore into an empty broker and an empty database" in found.stderr) == (
-            1,
-            True,
-        )
+        await refused(platform, "already; restore into an empty broker and an empty database", lost.copy, *since)
+
+
+async def test_an_interrupted_restore_is_taken_for_no_platform(lost: Lost, tmp_path: Path) -> None:
+    shutil.copytree(lost.keys, Home.at(tmp_path).keys)
+    since = "--since", str(lost.copy / "checkpoint")
+    async with Platform(tmp_path, fast=True, cache=CACHE, services=()) as platform:
+        command = [str(Path(sys.executable).parent / "mainstem"), "audit", "restore", str(lost.copy), *since]
+        restoring = await asyncio.create_subprocess_exec(*command, env={**os.environ, **platform.env})
+        await _until_archived(platform, 1_000)
+        restoring.kill()
+        await restoring.wait()
+        await refused(platform, "is being restored, or that was interrupted", lost.copy, *since)
+    with pytest.raises(CrashLoop, match="is being restored, or that was interrupted"):
+        async with Platform(tmp_path, fast=True, cache=CACHE):
+            pytest.fail("half a platform was started")
+
+
+async def _until_archived(platform: Platform, entries: int) -> None:
+    async with asyncio.timeout(60):
+        connection = await asyncpg.connect(platform.env["MAINSTEM_DATABASE_URL"])
+        while True:
+            with suppress(asyncpg.UndefinedTableError):
+                if (await connection.fetchval("select sum(count) from ledger.block") or 0) >= entries:
+                    break
+            await asyncio.sleep(0.02)
+        await connection.close()

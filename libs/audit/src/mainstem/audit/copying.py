@@ -1,5 +1,6 @@
 """Copying a log: its entries, proven as they come, into the files that others read and verify (ADR 14)."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -105,7 +106,9 @@ class Copy:
             self._write_bundle(self.size // WIDTH)
         for tile, data in self._edge.partial():
             self._write(tile.path, data)
+        os.sync()  # all of it, before the checkpoint says that it is there
         self._write(CHECKPOINT, self._note.render())
+        os.sync()
         return self.copied
 
     def _add(self, leaf: int, entry: bytes | None) -> None:

@@ -5,6 +5,7 @@ Nothing stops at the first fault: each is told with the leaf, the file or the si
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import chain, combinations, groupby
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -94,6 +95,7 @@ class Verification:
         kept = [] if since is None else self._kept(since)
         self._check_leaves(advance)
         self._check_strays()
+        self._check_artifacts()
         claims = list(self._claims())
         self._check_roots([*kept, *claims])
         return Report(
@@ -257,6 +259,13 @@ class Verification:
                     self._fault(
                         path, f"it is nothing of a tree of {self._log.size} entries: nobody signed what it holds"
                     )
+
+    def _check_artifacts(self) -> None:
+        """Tell of artifacts of the copy whose bytes are not those of their name."""
+        for file in sorted(self._log.folder.glob("artifact/??/*")):
+            if file.is_file() and sha256(file.read_bytes()).hexdigest() != file.name:
+                path = file.relative_to(self._log.folder).as_posix()
+                self._fault(path, "its bytes are not those of its name, the SHA-256 that entries know it by")
 
     def _is_ours(self, path: str) -> bool:
         """Tell whether a tile or a bundle of the tree stands at a path, or a part of a bundle that is not there."""

@@ -26,7 +26,7 @@ class RangeSealed(Fact):
     """Entries that a checkpoint covers stand in a file from now on, and no more in the database."""
 
     TYPE: ClassVar[str] = "mainstem.ledger.range_sealed.v1"
-    TOPIC: ClassVar[str] = "evt.ledger.checkpoint"
+    TOPIC: ClassVar[str] = "evt.ledger.range"
     KEY: ClassVar[str] = "ledger"
 
     ledger: str = Field(description="Origin of the log.")

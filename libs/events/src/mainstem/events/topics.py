@@ -201,8 +201,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="ledger",
         writer="ledger",
         readers=("ledger",),
-        facts=(ledger.CheckpointPublished, ledger.RangeSealed),
-        about="Signed and cosigned checkpoints: size and root of the tree over all entries; and what was sealed.",
+        facts=(ledger.CheckpointPublished,),
+        about="Signed and cosigned checkpoints: size and root of the tree over all entries.",
+    ),
+    Topic(
+        "evt.ledger.range",
+        key="ledger",
+        writer="ledger",
+        readers=("ledger",),
+        facts=(ledger.RangeSealed,),
+        about="Ranges of entries that were sealed, each with its file and the checkpoint that closes it.",
     ),
     Topic(
         "evt.ledger.receipt",

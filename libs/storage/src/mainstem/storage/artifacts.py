@@ -45,6 +45,10 @@ class Artifacts:
             sync_folder(target.parent)
         return address
 
+    def has(self, address: str) -> bool:
+        """Tell whether there is a file at `address`."""
+        return self._path(address).is_file()
+
     def get(self, address: str) -> bytes:
         """Return the bytes at `address`; raise ArtifactMissing, or ArtifactCorrupt when they were changed."""
         try:

@@ -9,12 +9,14 @@ from typing import TypeAlias
 
 import asyncpg
 
-from mainstem.events.errors import Conflict, Unavailable
+from mainstem.events.errors import Conflict, Rejected, Unavailable
 from mainstem.storage.transaction import Transaction
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _PLATFORM = "mainstem.storage"
+#: A schema that there is while the database is being filled.
+_HALF_DONE = "half_restored"
 #: What PostgreSQL and its client raise when the server is away, stopping or starting.
 _AWAY = (
     OSError,
@@ -83,6 +85,17 @@ class Database:
                     await connection.execute(sql)
                     await connection.execute("insert into migration values ($1)", name)
 
+    async def set_half_done(self, half_done: bool) -> None:
+        """Note that the database is being filled, so that nobody opens it; or that this is done."""
+        statement = f"create schema if not exists {_HALF_DONE}" if half_done else f"drop schema {_HALF_DONE}"
+        async with self.connection() as connection:
+            await connection.execute(statement)
+
+    async def is_half_done(self) -> bool:
+        """Tell whether the database was begun to be filled, and is not done."""
+        async with self.connection() as connection:
+            return bool(await connection.fetchval("select to_regnamespace($1) is not null", _HALF_DONE))
+
     async def close(self) -> None:
         """Close all connections."""
         try:
@@ -110,12 +123,19 @@ async def open_database(
     """Connect, create the schema if it is missing, bring it up to date, and return it.
 
     What is returned acts as `role`, which the migrations made; without one as whom the URL names, the owner.
-    Waits up to `wait_s` for a server that is starting; raises Unavailable after that.
+    Waits up to `wait_s` for a server that is starting; raises Unavailable after that. Raises Rejected for a database
+    that was begun to be filled and is not done.
     """
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
             database = Database(await _pool(url, schema), schema)
+            if await database.is_half_done():
+                await database.close()
+                raise Rejected(
+                    "this database is being restored, or that was interrupted: wait until `mainstem audit restore` is "
+                    "done, or begin it anew with an empty broker, an empty database and no published log"
+                )
             await database.migrate(package)
             if role is not None:
                 await database.close()

@@ -121,7 +121,10 @@ class Copied:
     def _check(self, leaf: int, entry: bytes) -> None:
         """Raise Damaged for an entry that is not the one whose hash is in the tree."""
         if leaf % WIDTH == 0 or not self._hashes:
-            self._hashes = self._log.tile(Tile.within(0, leaf // WIDTH, self.size))
+            try:
+                self._hashes = self._log.tile(Tile.within(0, leaf // WIDTH, self.size))
+            except OSError as fault:
+                raise Damaged(f"the hashes of leaf {leaf} cannot be read: {fault}") from fault
         at = leaf % WIDTH * HASH_BYTES
         if leaf_hash(entry) != self._hashes[at : at + HASH_BYTES]:
             raise Damaged(f"leaf {leaf} is not as it was archived; run `mainstem audit verify {self._log.folder}`")

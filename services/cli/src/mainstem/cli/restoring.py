@@ -10,23 +10,28 @@ from pathlib import Path
 from typing import Final
 
 from mainstem.audit.log import CHECKPOINT, Log
+from mainstem.audit.verification import read_note
 from mainstem.bus.admin import topic_names
 from mainstem.bus.restoring import Restoring
 from mainstem.cli.archive import open_schema
 from mainstem.cli.connection import setting
 from mainstem.cli.copies import ARTIFACTS
 from mainstem.cli.folding import Folding, foldings
+from mainstem.cli.local.errors import LocalError
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import Archive, Copied, digest, fold_all
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import read_origin
+from mainstem.events.ids import content_id
 from mainstem.events.ledger import CheckpointPublished
-from mainstem.events.registry import ProjectApplied
+from mainstem.events.registry import ProjectApplied, VersionRegistered
 from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
+from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey, Secret
 from mainstem.ledger.note import NoteError
-from mainstem.ledger_service.domain import entries_of
+from mainstem.ledger.tiles import Edge
+from mainstem.ledger_service.domain import Row, entries_of
 from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.recovery import refill, told_checkpoints
 from mainstem.ledger_service.store import PostgresStore, Snapshot
@@ -67,11 +72,13 @@ class _Refilled:
                 advance(block.count)
 
 
-async def restore(folder: Path) -> Restored:
+async def restore(folder: Path, since: Path | None) -> Restored:
     """Put everything back that follows from a copy of the log with its artifacts.
 
-    Raises Rejected, with nothing written, when the copy lacks something or was signed by another key, or when broker,
-    database or published log are not empty; Damaged when an entry is not as it was archived.
+    `since` is a file with the last checkpoint that is known of; it is needed where the witness remembers none.
+    Raises Rejected, with nothing written, when the copy lacks a model, was signed by another key, or ends before a
+    checkpoint that is known of, or when broker or database are not empty; Damaged when an entry is not as it was
+    archived. From then on until it is done no service takes the database.
     """
     log, kafka, url = Log(folder), setting("MAINSTEM_KAFKA"), setting("MAINSTEM_DATABASE_URL")
     services = list(foldings())
@@ -81,12 +88,16 @@ async def restore(folder: Path) -> Restored:
             name: await opened.enter_async_context(open_schema(url, name, package)) for name, package in schemas.items()
         }
         key = _key(log)
+        _require_newest(log, key, since)
         await _require_empty(kafka, databases, services)
-        artifacts = _restore_artifacts(folder)
+        checkpoints, named = await _read_ahead(Copied(log), key)
+        artifacts = _restore_artifacts(folder, named)
         store = PostgresStore(databases["ledger"])
-        await _restore_archive(store, log, key)
+        await databases["ledger"].set_half_done(True)
+        await _restore_archive(store, log, checkpoints)
         topics = await _restore_from_archive(store, kafka, databases, services)
-    _publish(log)
+        _publish(log)
+        await databases["ledger"].set_half_done(False)
     tables = sum(len(service.tables) for service in services)
     return Restored(log.size, log.checkpoint.root.hex(), topics, tables, artifacts)
 
@@ -107,6 +118,37 @@ def _key(log: Log) -> LogKey:
     return key
 
 
+def _require_newest(log: Log, key: LogKey, since: Path | None) -> None:
+    """Raise Rejected when the log is known to have been longer, or nobody would know."""
+    known = [] if since is None else [(str(since), since)]
+    with suppress(LocalError):  # the witness may be elsewhere
+        state = Path(setting("MAINSTEM_WITNESS_STATE"))
+        known += [("the witness", file) for file in sorted(state.glob("*.checkpoint"))]
+    found = 0
+    for who, file in known:
+        try:
+            note = read_note(file)
+            note.signed_by([key])
+        except (OSError, NoteError) as fault:
+            if file is since:
+                raise Rejected(f"{since} is no checkpoint of this log: {fault}") from fault
+            continue  # of another log
+        found += 1
+        last = Checkpoint.parse(note.text)
+        if last.size > log.size:
+            raise Rejected(
+                f"{who} knows this log up to {last.size} entries, {log.folder} has {log.size}: it would go on as "
+                "another history; take a newer copy"
+            )
+        if Edge.at(last.size, log.tile).frontier().root() != last.root:
+            raise Rejected(f"{who} knows another history of {last.size} entries than {log.folder}: see which is true")
+    if not found:
+        raise Rejected(
+            "the witness remembers nothing of this log, so nobody would notice if it went on from an old copy: bring "
+            "its state back, or give with --since the last checkpoint that you know of, if need be that of the copy"
+        )
+
+
 async def _require_empty(kafka: str, databases: Mapping[str, Database], services: Sequence[Folding]) -> None:
     """Raise Rejected when there is anything that the restored would be mixed with."""
     there = await topic_names(kafka)
@@ -116,32 +158,58 @@ async def _require_empty(kafka: str, databases: Mapping[str, Database], services
         if (await digest(databases[schema], schema, table)).rows:
             found.append(f"table {schema}.{table}")
     if found:
-        raise Rejected(f"there is {found[0]} already; restore into an empty broker and an empty database")
+        raise Rejected(
+            f"there is {found[0]} already; restore into an empty broker and an empty database (what an interrupted "
+            "restore left is removed with all data: the broker's, the database's and the published log)"
+        )
 
 
-def _restore_artifacts(folder: Path) -> int:
-    """Put the artifacts of a copy into the store, and return how many there were."""
-    source, store = folder / ARTIFACTS, Path(setting("MAINSTEM_ARTIFACTS"))
-    files = [file for file in source.glob("??/*") if file.is_file()]
-    if not files and not any(store.glob("??/*")):
-        raise Rejected(f"{folder} has no artifacts: take a copy with `mainstem audit export --artifacts`")
-    target = Artifacts(store)
-    for file in files:
-        target.put(file.read_bytes())
+def _restore_artifacts(folder: Path, named: Mapping[str, str]) -> int:
+    """Put the artifacts of a copy into the store, and return how many there were.
+
+    Raises Rejected for one whose bytes are not what its name says, and when one that is `named`, by address with who
+    names it, is neither there nor in the store.
+    """
+    store = Artifacts(Path(setting("MAINSTEM_ARTIFACTS")))
+    files = {f"sha256:{file.name}": file for file in (folder / ARTIFACTS).glob("??/*") if file.is_file()}
+    for address, file in files.items():
+        if content_id(file.read_bytes()) != address:
+            raise Rejected(f"{file} was changed: its bytes are not those of its name; take another copy")
+    for address, who in named.items():
+        if address not in files and not store.has(address):
+            raise Rejected(
+                f"{folder} has no artifact {address}, which {who} needs: take a copy with `mainstem audit export "
+                "--artifacts` where it is still there"
+            )
+    for file in files.values():
+        store.put(file.read_bytes())
     return len(files)
 
 
-async def _restore_archive(store: PostgresStore, log: Log, key: LogKey) -> None:
+async def _read_ahead(copied: Copied, key: LogKey) -> tuple[list[Row], dict[str, str]]:
+    """Return the checkpoints that the log tells of, and the artifacts that versions need, each with a version."""
+    topics, named = [CheckpointPublished.TOPIC, VersionRegistered.TOPIC], dict[str, str]()
+    entries: list[Record] = []
+    async for some in copied.entries(topics, 0):
+        entries += [placed.entry for placed in some]
+    for record in entries:
+        with suppress(Rejected):
+            fact = decode(record).fact
+            if isinstance(fact, VersionRegistered):
+                named |= dict.fromkeys((fact.onnx, fact.profile), f"{fact.model} version {fact.version}")
+    return told_checkpoints(entries, key), named
+
+
+async def _restore_archive(store: PostgresStore, log: Log, checkpoints: Sequence[Row]) -> None:
     """Archive the entries of a copy in their order; raise Rejected when they are not the ones that were signed."""
     copied = Copied(log)
 
-    async def entries(topic: str) -> AsyncIterator[Sequence[Record]]:
-        async for some in copied.entries([topic], 0):
+    async def entries() -> AsyncIterator[Sequence[Record]]:
+        async for some in copied.entries(["*"], 0):
             yield [placed.entry for placed in some]
 
-    checkpoints = await told_checkpoints(entries(CheckpointPublished.TOPIC), key)
     with bar("archiving", log.size) as advance:
-        async for count in refill(store, entries("*"), {row.size for row in checkpoints}):
+        async for count in refill(store, entries(), {row.size for row in checkpoints}):
             advance(count)
     await store.recall(checkpoints)
     found = (await store.state()).frontier

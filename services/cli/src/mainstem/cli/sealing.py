@@ -14,7 +14,7 @@ from mainstem.events.ledger import RangeSealed
 from mainstem.ledger import leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.entry import entry_of
-from mainstem.ledger.keys import read_log_key
+from mainstem.ledger.keys import read_log_key, read_witness_key
 from mainstem.ledger.note import Note
 from mainstem.ledger_service.attested import Published
 from mainstem.ledger_service.domain import Placed, entries_of
@@ -42,10 +42,12 @@ async def seal(before: datetime) -> Sealed:
     Raises Rejected, with the ranges sealed until then, when an entry is not the one that was published.
     """
     key = read_log_key(Path(setting("MAINSTEM_LOG_VKEY")).read_text())  # noqa: ASYNC240  (nothing else runs)
+    witness = read_witness_key(Path(setting("MAINSTEM_WITNESS_VKEY")).read_text())  # noqa: ASYNC240
     artifacts = Artifacts(Path(setting("MAINSTEM_ARTIFACTS")))
     async with open_archive() as store:
         note = await _newest(store)
         note.signed_by([key])
+        note.signed_by([witness])
         closing = Checkpoint.parse(note.text)
         published = Published(Path(setting("MAINSTEM_LOG")), closing.size)
         first = end = await store.sealed_end()

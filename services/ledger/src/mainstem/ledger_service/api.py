@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from mainstem.events.frames import frame
+from mainstem.events.frames import Damaged, frame
 from mainstem.ledger import leaf_hash
 from mainstem.ledger.entry import entry_of
 from mainstem.ledger.tiles import ENTRIES, WIDTH, Tile, pack_entries
@@ -74,6 +74,8 @@ class Api:
         try:
             tile = Tile.parse(request.path_params["path"])
             data = await (self._bundle(tile) if tile.level == ENTRIES else asyncio.to_thread(self._folder.read, tile))
+        except Damaged as fault:
+            raise Problem(503, "damaged", str(fault)) from fault
         except (ValueError, FileNotFoundError) as fault:
             raise Problem(404, "no_such_tile", f"the log has no {request.url.path}; see its checkpoint") from fault
         headers = {"cache-control": "max-age=31536000, immutable", "vary": "accept-encoding"}

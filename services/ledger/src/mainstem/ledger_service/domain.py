@@ -13,7 +13,7 @@ A block holds neighbouring entries of one partition:
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from struct import Struct, error, pack, unpack_from
 from typing import Final, NamedTuple
@@ -37,6 +37,8 @@ OFFSET_BYTES: Final = 8
 NO_ID: Final = bytes(ID_BYTES)
 
 _LEVEL: Final = 1
+#: Begins what stands in the place of frames that cannot be had; no Zstandard begins so.
+_UNREADABLE: Final = b"\0"
 _LENGTH: Final = Struct(">I")
 
 
@@ -135,8 +137,9 @@ def pack_frames(frames: Sequence[bytes]) -> bytes:
 
 def frames_of(block: Block) -> list[bytes]:
     """Return the frames of a block; raise Damaged, naming the block, when they cannot be read."""
-    if not block.frames:
-        raise Damaged(f"{block.name}: its entries are sealed, and there is no such file; bring the artifacts back")
+    if block.frames.startswith(_UNREADABLE):
+        why = block.frames.removeprefix(_UNREADABLE).decode()
+        raise Damaged(f"{block.name}: its entries are not in the database, and cannot be read elsewhere: {why}")
     try:
         frames = list(parts(bytes(cramjam.zstd.decompress(block.frames))))
     except (cramjam.DecompressionError, ValueError, error) as fault:
@@ -144,6 +147,11 @@ def frames_of(block: Block) -> list[bytes]:
     if len(frames) != block.count:
         raise Damaged(f"{block.name}: it holds {len(frames)} entries")
     return frames
+
+
+def without_entries(block: Block, why: str) -> Block:
+    """Return a block whose sealed entries cannot be read, for this reason."""
+    return replace(block, frames=_UNREADABLE + why.encode())
 
 
 def entries_of(block: Block) -> list[Entry]:

@@ -1,6 +1,6 @@
 """The archive from a copy of the log (ADR 17)."""
 
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 
 from mainstem.events.catalogue import Record, decode
 from mainstem.events.errors import Undecodable
@@ -15,11 +15,9 @@ from mainstem.ledger_service.store import PostgresStore
 _BATCH = 5_000
 
 
-async def told_checkpoints(entries: AsyncIterator[Sequence[Record]], key: LogKey) -> list[Row]:
+def told_checkpoints(entries: Iterable[Record], key: LogKey) -> list[Row]:
     """Return the checkpoints that a log tells of and signed; what else stands on their topic is no checkpoint."""
-    found: dict[int, Row] = {}
-    async for some in entries:
-        found |= {row.size: row for row in (_checkpoint(entry, key) for entry in some) if row is not None}
+    found = {row.size: row for row in (_checkpoint(entry, key) for entry in entries) if row is not None}
     return list(found.values())
 
 

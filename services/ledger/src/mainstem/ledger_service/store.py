@@ -38,6 +38,7 @@ from mainstem.ledger_service.domain import (
     pack_frames,
     placed,
     second_copies,
+    without_entries,
 )
 from mainstem.ledger_service.ports import Archived, News
 from mainstem.ledger_service.segment import read_segment
@@ -260,15 +261,17 @@ class Sealed:
         self._frames: list[bytes] = []
 
     async def fill(self, tx: Transaction, block: Block) -> Block:
-        """Return a block with its entries; one whose entries cannot be had is returned without."""
+        """Return a block with its entries; in the place of those that cannot be had stands why."""
         if block.frames:
             return block
         if not self._first <= block.first_leaf < self._first + len(self._frames):
             rows = await tx.fetch(SQL["sealed_at"], block.first_leaf)
+            if not rows:
+                return without_entries(block, "nothing says that they were sealed")
             try:
                 self._first, self._frames = await asyncio.to_thread(self._read, rows[0]["address"])
-            except (IndexError, ArtifactMissing, ArtifactCorrupt, Damaged):
-                return block
+            except (ArtifactMissing, ArtifactCorrupt, Damaged) as fault:
+                return without_entries(block, str(fault))
         at = block.first_leaf - self._first
         return replace(block, frames=pack_frames(self._frames[at : at + block.count]))
 

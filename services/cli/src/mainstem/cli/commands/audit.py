@@ -143,7 +143,7 @@ def _document(report: Report) -> dict[str, object]:
 
 @app.command()
 def seal(
-    before: Annotated[datetime, typer.Option(help="Seal what the broker took before this moment (UTC).")],
+    before: Annotated[datetime, typer.Option(help="Seal what the broker took before this; UTC without an offset.")],
     output: Output = Format.TABLE,
 ) -> None:
     """Write closed ranges of the archive to Parquet files, verify these, and take the entries out of the database.
@@ -151,19 +151,22 @@ def seal(
     The files are artifacts, and what reads the archive reads them there. It runs as the database's owner; services may
     run meanwhile.
     """
-    _tell(asdict(asyncio.run(sealing.seal(before.replace(tzinfo=UTC)))), output)
+    _tell(asdict(asyncio.run(sealing.seal(before if before.tzinfo else before.replace(tzinfo=UTC)))), output)
 
 
 @app.command()
 def restore(
     copy: Annotated[Path, typer.Argument(help="A copy of the whole log, with its artifacts.")],
+    since: Annotated[
+        Path | None, typer.Option(help="The last checkpoint that is known of, where the witness has lost its memory.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Bring the platform back from a copy alone: into an empty broker and database, while no service runs.
 
     Start the servers with `mainstem up --servers-only` before, and everything with `mainstem up` afterwards.
     """
-    _tell(asdict(asyncio.run(restoring.restore(copy))), output)
+    _tell(asdict(asyncio.run(restoring.restore(copy, since))), output)
 
 
 @app.command()

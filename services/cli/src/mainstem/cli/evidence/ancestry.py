@@ -257,12 +257,21 @@ def _gaps(ancestry: Ancestry) -> Facts:
     return {"withheld": graph.size - graph.read, "unread": unread, "datasets_without_rows": ancestry.closed}
 
 
+#: How what may be sought begins, whether or not the log has it.
+_SOUGHT = ("src.", "evt.", "tel.", "state.", "sha256:")
+
+
 def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     """Return whether nothing whose topic or name begins with a prefix is behind something.
 
     A source that a feature set behind it reads, or that its labels come from, counts as behind it.
     """
     graph = ancestry.graph
+    if not prefix.startswith(_SOUGHT) and not any(each.startswith(prefix) for each in graph.names.values()):
+        raise Rejected(
+            f"nothing in the log is called {printable(prefix[:80])!r}, so that it is absent says nothing; name a topic "
+            "(src.orders), an address (sha256:), or an id"
+        )
     found = questions.absence(graph, [find(graph, name)], Sought(prefix=prefix))
     read_by = list(_read_by(ancestry, found.closure, prefix))
     return {
