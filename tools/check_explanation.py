@@ -15,14 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 #: The part that an entry plays, its type, and the fields of the story that it tells, with a name that each must quote.
 TABLE = """
 prediction serving.predicted id=ce_id moment=ce_recordedtime model=model version=version channel=channel score=score
-prediction serving.predicted entity= actor=ce_actor correlation=ce_correlationid trace= position=position onnx=onnx
-prediction serving.predicted inputs=features feature_set=feature_definition; row feature.row_computed row=values
-accepted_record data.record_accepted accepted_record=record records=; source_record * source_record=
+prediction serving.predicted actor=ce_actor correlation=ce_correlationid trace=traceparent position=position onnx=onnx
+prediction serving.predicted entity=entity inputs=features feature_set=feature_definition
+row feature.row_computed row=values; accepted_record data.record_accepted accepted_record=record records=
 project registry.project_applied project=definition/charter/owners features=; run training.run_completed run=run
-request training.requested request=requested_by; step training.step_completed code=code environment=environment
+source_record * source_record=; request training.requested request=requested_by
+step training.step_completed code=code environment=environment
 registration registry.version_registered onnx=onnx profile=profile evaluation=evidence gates=gates builders=builders
 approval registry.version_approved approval=approved_by; promotion registry.version_promoted promotion=promoted_by
-dataset training.dataset_built dataset=dataset; promotion registry.version_promoted rollback=
+dataset training.dataset_built dataset=dataset; promotion registry.version_promoted rollback=replaces
 deployment registry.deployment_set deployment=onnx rollout=version; window monitoring.window_judged drift=figures
 activation serving.deployment_activated activation=effective_from; alert * alerts=kind
 label data.record_accepted outcome=ce_recordedtime; receipt ledger.receipt_issued receipts=event_id
@@ -97,21 +98,30 @@ class Entry:
 
 def check_statements(story: Any, parts: dict[str, int], entries: dict[int, Entry]) -> str:
     """Hold every statement against its entry."""
-    plays, quotes = dict[str, set[int]](), dict[str, set[str]]()
+    plays, quotes, known = dict[str, set[int]](), dict[str, set[str]](), set[str]()
     for part, kind, *fields in (one.split(" ") for one in TABLE.strip().replace("; ", "\n").split("\n")):
-        leaves = {leaf for name, leaf in parts.items() if name.split(" ")[0] == part}
+        played = {
+            name
+            for name in parts
+            if name == part or (part in ("step", "receipt", "alert") and name.startswith(f"{part} "))
+        }
+        leaves, known = {parts[name] for name in played}, known | played
         kinds = {entries[leaf]["ce_type"] for leaf in leaves if kind != "*"}
         holds(kinds <= {f"mainstem.{kind}.v1"}, f"{part}: it is of another type")
         for field, _, name in (each.partition("=") for each in fields):
             plays.setdefault(field, set()).update(leaves)
             quotes.setdefault(field, set()).update([name] if name and leaves else [])
+    odd = (set(story["fields"]) | set(story["gaps"])) ^ {*plays, "checkpoint"} | set(parts) - known
+    odd |= set(story["fields"]) & set(story["gaps"])
+    holds(not odd, f"{', '.join(odd)}: neither told or lacking, nor a part, or both")
     for field, leaves in plays.items():
-        told = story["fields"].get(field, [])
-        holds(told or (story["gaps"].get(field) and not quotes[field]), f"{field}: it is withheld")
+        told, there = story["fields"].get(field, []), [entries[leaf][one] for leaf in leaves for one in quotes[field]]
+        holds(told or (story["gaps"][field] and not any(one is not None for one in there)), f"{field}: it is withheld")
         for each in told:
             holds(each["leaf"] in leaves, f"{field}: leaf {each['leaf']} plays no part in it")
             holds(quotes[field] <= set(each["says"]), f"{field}: it does not quote {', '.join(quotes[field])}")
-            wrong = [name for name, value in each["says"].items() if entries[each["leaf"]][name] != value]
+            entry = entries[each["leaf"]]
+            wrong = [name for name, value in each["says"].items() if json.dumps(entry[name]) != json.dumps(value)]
             holds(not wrong, f"{field}: leaf {each['leaf']} has another {', '.join(wrong)}")
     return f"{len(plays)} fields are what the entries at their leaves say, or have a reason"
 
@@ -127,14 +137,14 @@ def check_inputs(story: Any, e: dict[str, Entry], entries: dict[int, Entry]) -> 
     told = {each["name"]: each["value"] for each in story["fields"]["features"][0]["derived"]["features"]}
     holds(told == served, "features: they are not the inputs that were scored")
     again = [each for one in story["fields"].get("records", []) for each in one["derived"]["features"]]
-    holds(
-        not again or {each["name"]: each["recomputed"] for each in again} == served, "records: they give other values"
-    )
+    made = {each["name"]: each["recomputed"] for each in again}
+    holds(made == served or not again, "records: they give other values")
     listed = [one for each in again for records in each["records"].values() for one in records]
     for one, entry in ((each, entries[each["leaf"]]) for each in listed):
         same = (entry["ce_origin"], entry["ce_time"]) == (one["source"], one["event_time"])
         holds(same and entry.topic.startswith("evt.data."), f"records: leaf {one['leaf']} is not the one that is named")
-    return f"the features are those of the definition; {len(listed)} times a record behind them is where it should be"
+    found = f"{len(listed)} times a record behind them is where it should be" if again else story["gaps"]["records"]
+    return f"the features are those of the definition; {found}"
 
 
 def check_chain(story: Any, parts: dict[str, int], e: dict[str, Entry]) -> str:
@@ -151,6 +161,14 @@ def check_chain(story: Any, parts: dict[str, int], e: dict[str, Entry]) -> str:
     holds(e["approval"]["approved_by"] not in made["builders"], "approval: it is by somebody who built the version")
     holds(parts["registration"] < parts["approval"] < parts["promotion"], "promotion: it came before the approval")
     holds(e["activation"]["effective_from"] <= then, "activation: it was not in effect yet")
+    decided = [e["approval"]["ce_id"], e["promotion"]["ce_id"]]
+    about = {
+        "step": ("run", [made["run"]]),
+        "receipt": ("event_id", decided),
+        "alert": ("model", [answer["model"], None]),
+    }
+    for name, (its, mine) in ((name, about[name.split(" ")[0]]) for name in e if name.split(" ")[0] in about):
+        holds(e[name][its] in mine, f"{name}: its {its} is another's")
     late = [name for name in e if name[:6] in ("window", "alert ") and e[name]["ce_recordedtime"] > then]
     holds(not late, f"{', '.join(late)}: it was not known yet")
     if "label" not in e:
@@ -160,7 +178,8 @@ def check_chain(story: Any, parts: dict[str, int], e: dict[str, Entry]) -> str:
     same = label.topic == f"evt.data.{rule['source']}" and asked < known <= asked + timedelta(microseconds=rule["wait"])
     same = same and label["record"][rule["key"]] == e["accepted_record"]["record"][rule["key"]]
     truth = label["record"][rule["column"]] > rule["above"]
-    holds(same and story["fields"]["outcome"][0]["derived"]["truth"] is truth, "outcome: it is not what the label says")
+    told = story["fields"]["outcome"][0]["derived"]
+    holds(same and told["truth"] is truth and told["above"] == rule["above"], "outcome: it is not what the label says")
     return f"the version that answered was approved and in force; the outcome was {truth}"
 
 
@@ -178,8 +197,14 @@ def check(bundle: Any, log: str, witness: str, artifacts: str = "") -> None:
     e = {name: entries[leaf] for name, leaf in parts.items()}
     missing = set((ALWAYS + (ASKED if e["prediction"]["row"] else "")).split()) - set(e)
     holds(not missing and story["prediction"] == e["prediction"]["ce_id"], f"prediction: no {missing}, or another id")
-    wrong = [one for one in story["links"] if "{topic}/{partition}/{offset}".format(**one) != e[one["name"]]["place"]]
-    holds(not wrong and not story["faults"], f"it stands elsewhere: {wrong}; it contradicts: {story['faults']}")
+    holds(not story["faults"], f"it contradicts: {story['faults']}")
+    for one in story["links"]:
+        said = "{topic}/{partition}/{offset}".format(**one), one["event_id"], one["recorded"]
+        same = said == tuple(e[one["name"]][name] for name in ("place", "ce_id", "ce_recordedtime"))
+        holds(same, f"{one['name']}: it stands elsewhere, or is another event")
+    told = story["fields"]["checkpoint"][0]["derived"]
+    same = (told["size"], told["root"]) == (int(size), b64decode(root).hex()) and len(parts) == len(story["links"])
+    holds(same, "checkpoint: it is told otherwise than it was signed, or two entries play one part")
     print(f"holds  {check_statements(story, parts, entries)}")
     print(f"holds  {check_inputs(story, e, entries)}")
     print(f"holds  {check_chain(story, parts, e)}")

@@ -176,6 +176,10 @@ def relink(changed: Bundle, name: str, other: str) -> None:
     links[name].update({**links[other], "name": name})
 
 
+def names(changed: Bundle) -> list[str]:
+    return [one["name"] for one in changed["explanation"]["links"]]
+
+
 def unlink(changed: Bundle, name: str) -> None:
     changed["explanation"]["links"] = [one for one in changed["explanation"]["links"] if one["name"] != name]
 
@@ -213,7 +217,40 @@ CHANGES: dict[str, tuple[Callable[[Bundle], object], str]] = {
     "the story is of another answer": (lambda b: b["explanation"].update(prediction="0" * 32), "another id"),
     "the gates are withheld": (lambda b: withhold(b, "gates"), "gates: it is withheld"),
     "the builders are not quoted": (lambda b: says(b, "builders").clear(), "does not quote builders"),
-    "a reason is missing": (lambda b: b["explanation"]["gaps"].clear(), "trace: it is withheld"),
+    "a reason is missing": (lambda b: b["explanation"]["gaps"].clear(), "trace"),
+    "the entity is withheld": (lambda b: withhold(b, "entity"), "entity: it is withheld"),
+    "the features are withheld": (lambda b: withhold(b, "features"), "features"),
+    "a field that there is not is told": (
+        lambda b: b["explanation"]["fields"].update(verdict=[{"leaf": 0, "says": {}}]),
+        "verdict: ",
+    ),
+    "a field is told and lacking": (lambda b: b["explanation"]["gaps"].update(gates="who knows"), "told or lacking"),
+    "another entry plays a part beside the first": (
+        lambda b: b["explanation"]["links"].append(
+            {
+                **next(one for one in b["explanation"]["links"] if one["name"] == "registration"),
+                "name": "registration x",
+            }
+        ),
+        "registration x: ",
+    ),
+    "two entries play one part": (
+        lambda b: b["explanation"]["links"].insert(0, dict(b["explanation"]["links"][-1])),
+        "two entries play one part",
+    ),
+    "a version is true": (lambda b: says(b, "version").update(version=True), "has another version"),
+    "a link has another event id": (lambda b: b["explanation"]["links"][0].update(event_id="x"), "stands elsewhere"),
+    "a link has another time": (lambda b: b["explanation"]["links"][0].update(recorded="x"), "stands elsewhere"),
+    "the checkpoint is told otherwise": (lambda b: derived(b, "checkpoint").update(size=1), "told otherwise"),
+    "the root is told otherwise": (lambda b: derived(b, "checkpoint").update(root="00"), "told otherwise"),
+    "the rule of the label is told otherwise": (
+        lambda b: derived(b, "outcome").update(above=1e9),
+        "outcome: it is not",
+    ),
+    "a receipt is of another decision": (
+        lambda b: relink(b, next(n for n in names(b) if n.startswith("receipt ")), "run"),
+        "of another type",
+    ),
     "a field speaks of another entry": (
         lambda b: b["explanation"]["fields"]["approval"][0].update(leaf=leaf_of(b, "promotion")),
         "plays no part",
