@@ -13,7 +13,7 @@ from tlog_scales.backend import LocalBackend
 
 from mainstem.audit.log import Log, frame_of
 from mainstem.audit.verification import Keys, Report, Verification
-from mainstem.ledger import Tree
+from mainstem.ledger import Tree, leaf_hash
 from mainstem.ledger.entry import entry_of, stands_for
 from mainstem.ledger.keys import Secret
 from mainstem.ledger.note import Note
@@ -288,6 +288,17 @@ UNSEEN = {
 def test_another_program_does_not_accept_it_either(folder: Path, kind: str) -> None:
     TAMPERING[kind][0](folder)
     assert not accepts(folder, *VKEYS)
+
+
+def test_an_entry_changed_with_its_hash_is_named_by_its_bundle(folder: Path) -> None:
+    edit(562, flipped)(folder)
+    path, place = at(562)
+    tile = folder / Tile(0, 2).path
+    hashes = bytearray(tile.read_bytes())
+    hashes[32 * place : 32 * place + 32] = leaf_hash(unpack_entries((folder / path).read_bytes())[place])
+    tile.write_bytes(bytes(hashes))
+    told = {fault.where: fault.what for fault in check(folder).faults}
+    assert told[Tile(1, 0, 3).path].endswith("those of leaves 512 to 767")
 
 
 @pytest.mark.parametrize(("entry", "tile", "hash_of"), [(100, 2, 562), (570, 2, 562), (562, 0, 3), (999, 1, 300)])

@@ -231,9 +231,10 @@ class Verification:
             if tile.level == 0:
                 continue
             try:
-                if self._log.tile(tile) == data:
-                    continue
-                self._fault(tile.path, f"it is not what the hashes below it make, those of leaves {_leaves(tile)}")
+                stored = self._log.tile(tile)
+                if stored != data:
+                    below = _leaves(tile) if len(stored) != len(data) else _differing(tile, stored, data)
+                    self._fault(tile.path, f"it is not what the hashes below it make, those of leaves {below}")
             except OSError:
                 self._fault(tile.path, f"it is missing: what the hashes of leaves {_leaves(tile)} make")
 
@@ -372,6 +373,19 @@ def _leaves(tile: Tile) -> str:
     below = 1 << (8 * tile.level)
     first = tile.index * WIDTH * below
     return f"{first} to {first + tile.width * below - 1}"
+
+
+def _differing(tile: Tile, stored: bytes, found: bytes) -> str:
+    """Return which leaves lie below the first hash of a tile that is another, and how many more are."""
+    places = [
+        at // HASH_BYTES
+        for at in range(0, len(found), HASH_BYTES)
+        if stored[at : at + HASH_BYTES] != found[at : at + HASH_BYTES]
+    ]
+    below = 1 << (8 * tile.level)
+    first = (tile.index * WIDTH + places[0]) * below
+    more = f", and {len(places) - 1} hashes more" if len(places) > 1 else ""
+    return f"{first} to {first + below - 1}{more}"
 
 
 def read_note(file: Path) -> Note:

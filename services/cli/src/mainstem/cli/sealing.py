@@ -9,7 +9,7 @@ from typing import Final
 from mainstem.cli.archive import open_archive
 from mainstem.cli.connection import setting
 from mainstem.cli.progress import bar
-from mainstem.events.errors import Rejected
+from mainstem.events.errors import Conflict, Rejected
 from mainstem.events.ledger import RangeSealed
 from mainstem.ledger import leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
@@ -58,16 +58,20 @@ async def seal(before: datetime) -> Sealed:
                 content = write_segment(placed)
                 segment = artifacts.put(content)
                 _verify(artifacts.get(segment), range(begin, end), published)
-                await store.seal(
-                    RangeSealed(
-                        ledger=closing.origin,
-                        first_leaf=begin,
-                        end_leaf=end,
-                        segment=segment,
-                        closing_size=closing.size,
-                        closing_root=closing.root.hex(),
-                    )
+                sealed = RangeSealed(
+                    ledger=closing.origin,
+                    first_leaf=begin,
+                    end_leaf=end,
+                    segment=segment,
+                    closing_size=closing.size,
+                    closing_root=closing.root.hex(),
                 )
+                try:
+                    await store.seal(sealed)
+                except Conflict as fault:
+                    raise Rejected(
+                        f"another command seals from leaf {begin} on; let it end, then run this again"
+                    ) from fault
                 segments, size = segments + 1, size + len(content)
                 advance(len(placed))
     return Sealed(first, end, segments, size)
