@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,17 @@ UNSEEN = {
 def test_another_program_does_not_accept_it_either(folder: Path, kind: str) -> None:
     TAMPERING[kind][0](folder)
     assert not accepts(folder, *VKEYS)
+
+
+def test_an_artifact_whose_bytes_are_not_those_of_its_name_is_named(folder: Path) -> None:
+    digest = sha256(b"a model").hexdigest()
+    file = folder / "artifact" / digest[:2] / digest
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a model")
+    assert check(folder).holds
+    file.write_bytes(b"a modem")
+    (fault,) = check(folder).faults
+    assert fault.where == f"artifact/{digest[:2]}/{digest}"
 
 
 def test_an_entry_changed_with_its_hash_is_named_by_its_bundle(folder: Path) -> None:

@@ -144,3 +144,10 @@ async def test_lineage_is_written_of_what_is_asked_for_alone(copy: Path, tmp_pat
     assert versions["both"] == versions["all"] == {"mainstem:version/wear/1", "mainstem:version/wear/2"}
     assert len(found["some"]["entity"]) < len(found["all"]["entity"])
     assert ProvDocument.deserialize(tmp_path / "some", format="json").get_records()
+
+
+async def test_the_absence_of_what_nothing_is_called_proves_nothing(copy: Path) -> None:
+    code, said = await command("audit", "absent", "wear/1", "inspected", "--log", copy)
+    assert (code, "proven" in said) == (1, False)
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "absent", "wear/1", "x", "--log", str(copy)])
+    assert "nothing in the log is called 'x'" in " ".join(result.output.split())

@@ -129,6 +129,20 @@ async def test_only_what_is_old_and_covered_by_a_checkpoint_is_sealed_and_once(d
     assert await hot(database) == [500, 550]
 
 
+async def test_a_moment_may_have_an_offset(database: Database) -> None:
+    assert (await seal("2013-05-01T05:02:30+05:00"))["end_leaf"] == 150
+    assert await hot(database) == list(range(150, 600, 50))
+
+
+async def test_what_was_sealed_asks_for_a_checkpoint_of_its_own(database: Database) -> None:
+    await seal()
+    messages = await Outbox(database, "ledger").next_messages(1_000)
+    told = next(m for m in messages if m.topic == RangeSealed.TOPIC)
+    before = (await PostgresStore(database).state()).unpublished
+    await PostgresStore(database).archive([Entry(told.topic, 0, 0, MAY_MS, told.key, told.value, told.headers)])
+    assert (await PostgresStore(database).state()).unpublished == before + 1
+
+
 async def test_the_log_tells_what_was_sealed_and_by_which_checkpoint_it_is_closed(
     database: Database, tmp_path: Path
 ) -> None:

@@ -23,9 +23,5 @@ class NotReady(MainstemError):
     """The model is known but cannot answer now, or its answer could not be recorded."""
 
 
-class TooLate(MainstemError):
-    """The answer would come later than the caller waits."""
-
-
 class NoAnswer(MainstemError):
     """The model gave something that is no answer."""

@@ -79,11 +79,9 @@ class Door:
         made = HttpToolsProtocol(self._config, self._state, {}, asyncio.get_running_loop())
         return cast("asyncio.Protocol", made)
 
-    async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+    async def listen(self, host: str, port: int) -> None:
         """Serve until cancelled; then take no more, let what was begun be answered for a second, and close."""
-        server = await asyncio.get_running_loop().create_server(
-            self, host, port, backlog=2048, reuse_port=reuse_port or None
-        )
+        server = await asyncio.get_running_loop().create_server(self, host, port, backlog=2048)
         try:
             while True:
                 await asyncio.sleep(_SWEEP_S)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from mainstem.audit.log import Log
@@ -21,6 +21,8 @@ from mainstem.ledger.tiles import WIDTH, Tile
 from mainstem.ledger_service.domain import Placed, entries_of
 from mainstem.ledger_service.store import Snapshot
 from mainstem.storage import Database
+
+T = TypeVar("T")
 
 REPLAY_DATABASE: Final = "mainstem_replay"
 
@@ -264,7 +266,7 @@ async def rebuild(
     report.first_leaf = done = min(next_leaves.values())
     readers = _Readers(services)
     with bar("replaying", history.size - done) as advance:
-        async for batch in _batches(history.entries(readers.topics, done)):
+        async for batch in batches(history.entries(readers.topics, done)):
             shares: dict[str, list[Placed]] = {service.service: [] for service in services}
             for placed in batch:
                 for service in readers[placed.entry.topic]:
@@ -324,8 +326,9 @@ async def _next_leaf(database: Database, service: str) -> int:
     return int(rows[0]["next_leaf"]) if rows else 0
 
 
-async def _batches(parts: AsyncIterator[Sequence[Placed]]) -> AsyncIterator[list[Placed]]:
-    batch: list[Placed] = []
+async def batches(parts: AsyncIterator[Sequence[T]]) -> AsyncIterator[list[T]]:
+    """Yield what comes in parts, some ten thousand at a time."""
+    batch: list[T] = []
     async for part in parts:
         batch += part
         if len(batch) >= _BATCH:

@@ -19,7 +19,7 @@ from mainstem.cli.copies import ARTIFACTS
 from mainstem.cli.folding import Folding, foldings
 from mainstem.cli.local.errors import LocalError
 from mainstem.cli.progress import bar
-from mainstem.cli.replay import Archive, Copied, digest, fold_all
+from mainstem.cli.replay import Archive, Copied, batches, digest, fold_all
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import read_origin
@@ -40,8 +40,6 @@ from mainstem.registry.handlers import implied_topics
 from mainstem.storage import Artifacts, Database, load_checkpoint
 from mainstem.storage.files import replace_file
 
-#: Entries that are put back at once, about.
-_BATCH: Final = 10_000
 #: The topics that there are before any project.
 _FIXED: Final = [topic.name for topic in fixed()]
 
@@ -228,7 +226,7 @@ async def _restore_from_archive(
         tree, ends = (await snapshot.state()).frontier, await load_checkpoint(databases["ledger"])
         topics = await _topics(_Refilled(snapshot, "definitions"), ends.positions)
         await broker.create(topics)
-        async for batch in _batches(_Refilled(snapshot, "records").records(["*"])):
+        async for batch in batches(_Refilled(snapshot, "records").records(["*"])):
             await broker.write(batch)
         live = {service.service: databases[service.service] for service in services}
         await fold_all(Archive(snapshot, tree.size, tree.root().hex()), services, live)
@@ -270,16 +268,6 @@ def _member(name: str, partitions: int) -> ConcreteTopic:
     families = [topic.pattern for topic in TOPICS if "{" in topic.pattern]
     (pattern,) = [each for each in families if name.startswith(each[: each.index("{")])][:1]
     return member(pattern, name.removeprefix(pattern[: pattern.index("{")]), partitions)
-
-
-async def _batches(parts: AsyncIterator[Sequence[Record]]) -> AsyncIterator[list[Record]]:
-    batch: list[Record] = []
-    async for part in parts:
-        batch += part
-        if len(batch) >= _BATCH:
-            yield batch
-            batch = []
-    yield batch
 
 
 async def _recall_sent(log: _Refilled, databases: Mapping[str, Database]) -> None:
