@@ -22,7 +22,7 @@ from services.monitoring.tests.monitoring_story import (
 from mainstem.events.errors import Unavailable
 from mainstem.events.instants import render
 from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
-from mainstem.monitoring.memory import MemoryStore
+from mainstem.monitoring.memory import MemoryBook, MemoryStore
 from mainstem.monitoring.ports import Book
 from mainstem.storage import Artifacts
 from mainstem.testkit.clock import DAY, HOUR, MAY, MINUTE
@@ -92,6 +92,27 @@ async def test_a_crash_anywhere_changes_no_event(world: Watch, drifted: Watch, s
     await world.play(drifting(), seed=seed, crashes=0.3)
     assert world.own == drifted.own
     assert drifted.facts(AlertOpened)
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_window_that_was_judged_stays_judged_by_a_fold_without_its_state(
+    world: Watch, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    quiet = drifting(30, quiet=30)
+    await world.play(quiet)
+    told = list(world.own)
+    assert told and not world.facts(AlertOpened)
+    world.store.states.clear()
+    world.project = storms(monitoring=usual(false_alarms_per_100_windows=100))  # judged anew, there would be alerts
+    if not remembered:
+
+        async def never(*_: object) -> bool:
+            return False
+
+        monkeypatch.setattr(MemoryBook, "has_judged", never)
+    await world.started()
+    await world.play(quiet)
+    assert (world.own == told) == remembered
 
 
 async def test_a_store_that_was_away_changes_no_event(artifacts: Artifacts, drifted: Watch) -> None:
