@@ -29,7 +29,7 @@ SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path /
 
 FILE_LINES, TEST_FILE_LINES, BODY_LINES = 400, 600, 50
 #: What an auditor runs, who reads it first.
-TOOLS, TOOL_LINES = sorted((ROOT / "tools").glob("*.py")), 230
+TOOLS, TOOL_LINES = sorted((ROOT / "tools").glob("*.py")), 200
 #: The largest each file of a service may become, where that is less than any file may.
 FILE_BUDGETS = {"ports.py": 150, "handlers.py": 250, "memory.py": 200, "api.py": 250, "settings.py": 100, "app.py": 150}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "core", "manager", "misc"}
