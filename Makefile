@@ -30,8 +30,8 @@ demo: $(STAMP) ## a year of real flights through every service; ends with a stor
 test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
 	@$(BIN)/python -m pytest -q
 
-fault: $(STAMP) ## of these the kill runs: dozens of kill -9, and the same tables and events in the end
-	@$(BIN)/python -m pytest -q -m fault
+fault: $(STAMP) ## of these the kill runs, longer: over a hundred kill -9, and the same tables and events in the end
+	@FAULT_KILLS=120 $(BIN)/python -m pytest -q -m fault
 
 unit: $(STAMP) ## the fast tests alone
 	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault and not year"
