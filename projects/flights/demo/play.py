@@ -89,6 +89,7 @@ async def play(console: Console, env: Mapping[str, str], until_us: int) -> int:
         console.print("the year is over: counting, computing again, proving …", style="dim")
         promises = Promises()
         promises.hold("the ledger holds every record of every topic", await archived(env), [])
+        clock.lap("archive")
         cpu_seconds = usage.cpu_seconds()
         folder = Path(env["MAINSTEM_HOME"], ".mainstem", "demo")
         (summary, books), ledger, table = await asyncio.gather(
