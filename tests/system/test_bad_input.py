@@ -231,7 +231,7 @@ def full_disk(world: World) -> Iterator[None]:
     pid = world.platform.pid("serving")
     spool = Path(world.env["MAINSTEM_ARTIFACTS"]).parent / "spool" / "serving" / "0"
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    written = max(segment.stat().st_size for segment in spool.glob("*.spool"))
+    written = max(segment.stat().st_size for segment in spool.glob("*.blocks"))
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (written + 10, hard))
     try:
         yield

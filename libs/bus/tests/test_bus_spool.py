@@ -13,23 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolFull, send
+from mainstem.bus.spool import Block, Spool, SpoolBusy, SpoolCorrupt, SpoolFull, Tail, keep_synced, send
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
 
 CAP = 1 << 20
 
 
-def message(text, size=0):
-    return Message("tel.prediction.m", b"key", text.encode() + b"." * size, (("ce_id", text.encode()),), 0)
-
-
-def everything(spool, start=0):
-    found = []
-    while batch := spool.read(start):
+def everything(folder, start=0):
+    """Return number and content of every block from a number on."""
+    tail, found = Tail(folder), []
+    tail.sync()
+    while batch := tail.read(start):
         found += batch
-        start = batch[-1][0] + 1
-    return [(number, m.value.rstrip(b".").decode()) for number, m in found]
+        start = batch[-1].first + batch[-1].count
+    return [(block.first, block.payload.rstrip(b".").decode()) for block in found]
 
 
 @pytest.fixture
@@ -40,22 +38,42 @@ def spool(tmp_path):
 
 
 def segments(folder):
-    return sorted(folder.glob("*.spool"))
+    return sorted(folder.glob("*.blocks"))
 
 
-def test_messages_come_out_as_they_went_in(spool):
-    spool.append([message("a"), message("b")])
-    assert spool.read(0) == [(0, message("a")), (1, message("b"))]
+def test_blocks_come_out_as_they_went_in(spool, tmp_path):
+    assert [spool.append(b"two", 2), spool.append(b"three", 3)] == [0, 2]
+    assert spool.next_number == 5
+    tail = Tail(tmp_path)
+    tail.sync()
+    assert tail.read(0) == [Block(0, 2, b"two"), Block(2, 3, b"three")]
+    assert tail.read(5) == []
+
+
+def test_nothing_is_read_before_it_is_synced(spool, tmp_path):
+    tail = Tail(tmp_path)
+    tail.sync()
+    spool.append(b"a", 1)
+    assert tail.read(0) == []
+    tail.sync()
+    assert tail.read(0) == [Block(0, 1, b"a")]
+
+
+def test_reading_begins_with_the_block_that_holds_a_number(spool, tmp_path):
+    spool.append(b"a", 3)
+    spool.append(b"b", 3)
+    assert everything(tmp_path, 2) == [(0, "a"), (3, "b")]
+    assert everything(tmp_path, 3) == [(3, "b")]
 
 
 def test_numbers_go_on_after_reopening(tmp_path):
     first = Spool(tmp_path, CAP)
-    first.append([message("a"), message("b")])
+    first.append(b"ab", 2)
     first.close()
     second = Spool(tmp_path, CAP)
-    second.append([message("c")])
-    assert everything(second, 1) == [(1, "b"), (2, "c")]
-    assert second.incarnation == first.incarnation
+    assert second.append(b"c", 1) == 2
+    assert everything(tmp_path, 2) == [(2, "c")]
+    assert second.incarnation == first.incarnation == Tail(tmp_path).incarnation
     second.close()
 
 
@@ -67,74 +85,100 @@ def test_an_empty_folder_is_a_new_incarnation(tmp_path):
 
 
 @given(
-    calls=st.lists(st.lists(st.integers(0, 3000), max_size=5), max_size=12),
-    start=st.integers(0, 30),
+    blocks=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 9)), max_size=40),
+    start=st.integers(0, 100),
 )
-def test_reading_from_any_number_gives_the_rest_over_any_segments(tmp_path_factory, calls, start):
-    spool = Spool(tmp_path_factory.mktemp("spool"), 8 * 4000 * 60)
+def test_reading_from_any_number_gives_the_rest_over_any_segments(tmp_path_factory, blocks, start):
+    folder = tmp_path_factory.mktemp("spool")
+    spool = Spool(folder, 8 * 4000 * 60)
     spool._segment_bytes = 4000
-    for call in calls:
-        spool.append([message("m", size) for size in call])
-    count = sum(map(len, calls))
-    assert [number for number, _ in everything(spool, start)] == list(range(start, count))
+    firsts = [(spool.append(b"m" + b"." * size, count), count) for size, count in blocks]
+    wanted = [first for first, count in firsts if first + count > start]
+    assert [first for first, _ in everything(folder, start)] == wanted
+    spool.close()
+
+
+@given(steps=st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["sync", "read", "release"])), max_size=60))
+def test_one_who_reads_while_another_writes_misses_nothing(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("spool")
+    spool, tail, found, next_number = Spool(folder, 8 * 200), Tail(folder), [], 0
+    for step in [*steps, "sync", *["read"] * 60]:
+        if isinstance(step, int) and spool.size < 1000:
+            spool.append(b"x" * 30, step)
+        elif step == "sync":
+            tail.sync()
+        elif step == "release":
+            tail.release(next_number)
+        elif step == "read":
+            for block in tail.read(next_number):
+                found += range(block.first, block.first + block.count)
+                next_number = block.first + block.count
+    assert found == list(range(spool.next_number))
     spool.close()
 
 
 def test_released_segments_are_gone_and_the_last_stays(tmp_path):
-    spool = Spool(tmp_path, 8 * 100)
-    for name in "abcd":
-        spool.append([message(name, 50)])
+    spool, tail = Spool(tmp_path, 8 * 100), Tail(tmp_path)
+    for name in b"abcd":
+        spool.append(bytes([name]) + b"." * 99, 1)
     assert len(segments(tmp_path)) == 4
-    everything(spool)
-    spool.release(4)
-    assert [path.name for path in segments(tmp_path)] == [f"{3:020}.spool"]
-    assert everything(spool, 3) == [(3, "d")]
+    tail.release(4)
+    assert [path.name for path in segments(tmp_path)] == [f"{3:020}.blocks"]
+    assert everything(tmp_path, 3) == [(3, "d")]
     spool.close()
 
 
 def test_numbers_go_on_after_everything_was_released(tmp_path):
     spool = Spool(tmp_path, 8 * 100)
-    spool.append([message("a", 90)])
-    spool.append([message("b", 90)])
-    spool.release(2)
+    spool.append(b"a" * 90, 1)
+    spool.append(b"b" * 90, 1)
+    Tail(tmp_path).release(2)
     spool.close()
     again = Spool(tmp_path, 8 * 100)
-    assert again.next_sequence == 2
+    assert again.next_number == 2
     again.close()
 
 
-@given(cut=st.integers(1, 170))
+@given(cut=st.integers(1, 50))
 def test_a_torn_tail_costs_only_the_frames_it_tore(tmp_path_factory, cut):
     folder = tmp_path_factory.mktemp("spool")
     spool = Spool(folder, CAP)
-    for name in "ab":
-        spool.append([message(name)])
+    for name in (b"aaaaa", b"bbbbb"):
+        spool.append(name, 1)
     spool.close()
     (path,) = segments(folder)
     whole = path.stat().st_size
-    os.truncate(path, max(0, whole - cut))
+    os.truncate(path, whole - cut)
     again = Spool(folder, CAP)
-    again.append([message("new")])
+    again.append(b"new", 1)
     kept = 1 if cut <= whole // 2 else 0
-    assert everything(again) == [*[(0, "a")][:kept], (kept, "new")]
+    assert everything(folder) == [*[(0, "aaaaa")][:kept], (kept, "new")]
     again.close()
+
+
+def test_a_frame_that_is_not_whole_yet_is_not_read(spool, tmp_path):
+    spool.append(b"a", 1)
+    spool.append(b"b", 1)
+    (path,) = segments(tmp_path)
+    os.truncate(path, path.stat().st_size - 1)
+    assert everything(tmp_path) == [(0, "a")]
 
 
 def test_a_changed_byte_at_the_tail_is_cut_off(tmp_path):
     spool = Spool(tmp_path, CAP)
-    spool.append([message("a")])
-    spool.append([message("b")])
+    spool.append(b"a", 1)
+    spool.append(b"b", 1)
     spool.close()
     _flip(segments(tmp_path)[0], -1)
     again = Spool(tmp_path, CAP)
-    assert everything(again) == [(0, "a")]
+    assert everything(tmp_path) == [(0, "a")]
     again.close()
 
 
 def test_a_changed_byte_in_a_full_segment_is_refused_by_name(tmp_path):
     spool = Spool(tmp_path, 8 * 100)
-    spool.append([message("a", 90)])
-    spool.append([message("b", 90)])
+    spool.append(b"a" * 100, 1)
+    spool.append(b"b" * 100, 1)
     spool.close()
     _flip(segments(tmp_path)[0], -1)
     with pytest.raises(SpoolCorrupt, match=f"{0:020}"):
@@ -142,29 +186,29 @@ def test_a_changed_byte_in_a_full_segment_is_refused_by_name(tmp_path):
 
 
 def test_a_byte_changed_while_it_runs_is_refused_when_it_is_read(spool, tmp_path):
-    spool.append([message("a")])
+    spool.append(b"a", 1)
     _flip(segments(tmp_path)[0], -1)
     with pytest.raises(SpoolCorrupt):
-        spool.read(0)
+        everything(tmp_path)
 
 
-def test_the_cap_refuses_the_whole_call_and_keeps_what_was_there(tmp_path):
+def test_the_cap_refuses_a_block_and_keeps_what_was_there(tmp_path):
     spool = Spool(tmp_path, 400)
-    spool.append([message("a", 100)])
+    spool.append(b"a" * 100, 1)
     with pytest.raises(SpoolFull, match="400 bytes"):
-        spool.append([message("b", 10), message("c", 300)])
-    assert everything(spool) == [(0, "a")]
+        spool.append(b"b" * 310, 2)
+    assert everything(tmp_path) == [(0, "a" * 100)]
+    assert spool.next_number == 1
     spool.close()
 
 
 def test_the_cap_gives_way_once_segments_are_released(tmp_path):
     spool = Spool(tmp_path, 8 * 150)
     with pytest.raises(SpoolFull):
-        for number in range(100):
-            spool.append([message(str(number), 60)])
-    everything(spool)
-    spool.release(spool.next_sequence)
-    spool.append([message("again", 60)])
+        for _ in range(100):
+            spool.append(b"m" * 60, 1)
+    Tail(tmp_path).release(spool.next_number)
+    spool.append(b"again", 1)
     spool.close()
 
 
@@ -172,13 +216,12 @@ def test_a_full_disk_refuses_and_leaves_no_torn_frame(small_disk):
     spool = Spool(small_disk / "spool", 1 << 30)
     with pytest.raises(SpoolFull, match="free space"):
         for _ in range(1000):
-            spool.append([message("m", 1000) for _ in range(7)])
-    count = spool.next_sequence
+            spool.append(b"m" * 7000, 7)
+    count = spool.next_number
     assert 0 < count < 7000
-    assert count % 7 == 0
     spool.close()
     again = Spool(small_disk / "spool", 1 << 30)
-    assert [number for number, _ in everything(again)] == list(range(count))
+    assert [first for first, _ in everything(small_disk / "spool")] == list(range(0, count, 7))
     again.close()
 
 
@@ -191,27 +234,43 @@ def small_disk(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_two_processes_cannot_share_a_folder(spool, tmp_path):
+def test_two_processes_cannot_write_to_a_folder(spool, tmp_path):
     with pytest.raises(SpoolBusy, match="folder of its own"):
         Spool(tmp_path, CAP)
 
 
-def test_numbers_that_were_sent_are_never_given_again(spool):
-    spool.append([message("a")])
-    spool.skip_to(10)
-    spool.append([message("b")])
-    assert everything(spool) == [(0, "a"), (10, "b")]
+def test_a_block_is_durable_before_append_returns_where_that_is_asked_for(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda handle: synced.append(os.fstat(handle).st_size))
+    spool = Spool(tmp_path, CAP, sync_each=True)
+    spool.append(b"a", 1)
+    assert synced == [segments(tmp_path)[0].stat().st_size]
+    spool.close()
+
+
+async def test_what_is_appended_becomes_durable_soon(spool, tmp_path, monkeypatch):
+    sizes = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(
+        os, "fdatasync", lambda handle: loop.call_soon_threadsafe(sizes.put_nowait, os.fstat(handle).st_size)
+    )
+    task = asyncio.create_task(keep_synced(Tail(tmp_path)))
+    spool.append(b"a", 1)
+    async with asyncio.timeout(5):
+        while await sizes.get() < segments(tmp_path)[0].stat().st_size:
+            pass
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 CHILD = """
 import sys
 from pathlib import Path
 from mainstem.bus.spool import Spool
-from mainstem.events.envelope import Message
 spool = Spool(Path(sys.argv[1]), 1 << 26)
 while True:
-    spool.append([Message("t", None, b"x" * 500, (), 0)] * 3)
-    print(spool.next_sequence, flush=True)
+    spool.append(b"x" * 1500, 3)
+    print(spool.next_number, flush=True)
 """
 
 
@@ -223,8 +282,8 @@ def test_a_killed_process_loses_nothing_that_it_answered_for(tmp_path):
     child.wait()
     child.stdout.close()
     spool = Spool(tmp_path, 1 << 26)
-    assert answered <= spool.next_sequence <= answered + 3
-    assert [number for number, _ in everything(spool)] == list(range(spool.next_sequence))
+    assert answered <= spool.next_number <= answered + 3
+    assert [first for first, _ in everything(tmp_path)] == list(range(0, spool.next_number, 3))
     spool.close()
 
 
@@ -245,12 +304,20 @@ class Kept:
             await self._changed.wait_for(lambda: self.number >= number)
 
 
-async def sending(spool, bus, start, names):
+def messages(block):
+    """Return what a block stands for: one message a letter."""
+    return [
+        Message("tel.prediction.m", b"key", bytes([letter]), (("ce_id", bytes([letter])),), 0)
+        for letter in block.payload[: block.count]
+    ]
+
+
+async def sending(spool, folder, bus, start, letters):
     kept = Kept()
-    task = asyncio.create_task(send(spool, bus, start, "serving", kept))
+    task = asyncio.create_task(send(Tail(folder), messages, bus, start, "serving", kept))
     await asyncio.sleep(0)
-    spool.append([message(name) for name in names])
-    await kept.reached(spool.next_sequence)
+    spool.append(letters, len(letters))
+    await kept.reached(spool.next_number)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -261,25 +328,28 @@ async def bus_with_topic():
     return bus
 
 
-async def test_the_sender_publishes_in_order_with_numbered_origins(spool):
+async def test_the_sender_publishes_in_order_with_numbered_origins(spool, tmp_path):
     bus = await bus_with_topic()
-    spool.append([message(str(number)) for number in range(450)])
-    await sending(spool, bus, 0, ["last"])
+    for size in (250, 200):
+        spool.append(b"x" * size, size)
+    await sending(spool, tmp_path, bus, 0, b"last")
     origins = [dict(record.headers)["ce_origin"].decode() for record in bus.log["tel.prediction.m", 0]]
-    assert origins == [f"serving@{spool.incarnation}/{number}" for number in range(451)]
+    assert origins == [f"serving@{spool.incarnation}/{number}" for number in range(454)]
 
 
-async def test_the_sender_starts_where_the_store_says(spool):
+async def test_the_sender_starts_where_the_store_says_within_a_block_too(spool, tmp_path):
     bus = await bus_with_topic()
-    spool.append([message(name) for name in "abc"])
-    await sending(spool, bus, 2, ["d"])
+    spool.append(b"abc", 3)
+    await sending(spool, tmp_path, bus, 2, b"d")
     assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"c", b"d"]
+    origins = [dict(record.headers)["ce_origin"].decode() for record in bus.log["tel.prediction.m", 0]]
+    assert origins == [f"serving@{spool.incarnation}/{number}" for number in (2, 3)]
 
 
-async def test_the_sender_takes_what_is_appended_while_it_waits(spool):
+async def test_the_sender_takes_what_is_appended_while_it_waits(spool, tmp_path):
     bus = await bus_with_topic()
-    await sending(spool, bus, 0, ["late"])
-    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"late"]
+    await sending(spool, tmp_path, bus, 0, b"l")
+    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"l"]
 
 
 def _flip(path: Path, place: int) -> None:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mainstem.bus.spool import Spool
+from mainstem.bus.spool import Spool, Tail
 from mainstem.events.catalogue import encode, header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event
@@ -18,6 +18,7 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.serving.answers import Answers
+from mainstem.serving.blocks import unpack
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached
 from mainstem.serving.engine import Board
@@ -167,6 +168,16 @@ class Service:
         await self.store.apply(deployment(version, digest, at=at, reads=reads))
         await self.deployments.decide()
         return self.store.verdicts[f"deployment {version}"].fact
+
+    def spooled(self, number=0):
+        """Return the messages that the spool stands for from a number on, as the sender will see them."""
+        tail = Tail(self.spool._folder)
+        tail.sync()
+        blocks = []
+        while some := tail.read(number):
+            blocks += some
+            number = some[-1].first + some[-1].count
+        return [message for block in blocks for message in unpack(self.spool.incarnation, block)]
 
     def restarted(self):
         """Return the service as a new process finds it: the stored state only."""

@@ -24,7 +24,7 @@ def ask(service, rows=ROWS, **said):
 
 def recorded(service):
     """Return the events in the spool, as a reader of the log will see them."""
-    return [decode(record) for record in service.log.append([m for _, m in service.spool.read(0)])]
+    return [decode(record) for record in service.log.append(service.spooled())]
 
 
 async def test_an_answer_holds_what_the_model_says(service, make):
@@ -70,19 +70,26 @@ async def test_before_any_row_an_answer_is_recorded_when_its_version_came_into_e
     assert ask(service).recorded == render(make.may)
 
 
-async def test_the_ids_are_derived_from_request_and_row(service):
+async def test_the_ids_are_derived_from_the_place_in_the_spool(service):
     await service.deploy()
-    answer = ask(service)
-    ids = [child_id(f"q/{index}", Predicted.TYPE) for index in range(2)]
+    answers = [ask(service), ask(service)]
+    ids = [child_id(f"{service.spool.incarnation}/{number}", Predicted.TYPE) for number in range(4)]
     assert [event.envelope.id for event in recorded(service)] == ids
-    assert answer.prediction == ids[0]
+    assert [answer.prediction for answer in answers] == [ids[0], ids[2]]
+
+
+async def test_two_calls_with_one_id_are_two_answers_of_one_story(service):
+    await service.deploy()
+    ask(service), ask(service)
+    assert [event.envelope.correlation for event in recorded(service)] == ["q"] * 4
+    assert len({event.envelope.id for event in recorded(service)}) == 4
 
 
 async def test_direct_answers_are_tallied_by_their_channel(service):
     await service.deploy()
     ask(service)
     ask(service, channel="grpc")
-    tallies = Tallies.of(message for _, message in service.spool.read(0))
+    tallies = Tallies.of(service.spooled())
     assert {key: tally.n for key, tally in tallies.items()} == {
         ("storm", 1, "http", 0): 2,
         ("storm", 1, "grpc", 0): 2,

@@ -155,7 +155,7 @@ async def test_json_is_taken_nested_and_flat_with_null_for_a_missing_value(clien
 
 async def test_an_answer_over_http_stands_in_the_spool_with_its_entity(client, live):
     answer = (await infer(client, asked([1, 2, 3], (1, 3), parameters={"entity": "LGA"}))).json()
-    (event,) = map(decode, live.log.append([message for _, message in live.spool.read(0)]))
+    (event,) = map(decode, live.log.append(live.spooled()))
     assert (event.fact.channel, event.fact.entity) == ("http", "LGA")
     assert event.fact.score == answer["outputs"][0]["data"][1]
     assert event.envelope.id == answer["parameters"]["prediction_id"]
@@ -199,7 +199,7 @@ async def test_a_wrong_request_is_a_400_with_a_sentence_and_leaves_no_record(cli
     body, headers = WRONG[name]
     answer = await infer(client, body, headers=headers)
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
-    assert live.spool.next_sequence == 0
+    assert live.spool.next_number == 0
 
 
 async def test_a_body_that_unpacks_to_too_much_is_a_413(client):

@@ -1,9 +1,12 @@
-"""The spool: messages on local disk until the log has them, so that a broker's outage loses none and stops nobody.
+"""The spool: blocks on local disk until the log has what they stand for, so that an outage loses none, stops nobody.
 
-A folder of segments, each named after its first sequence number, holds frames one behind the other:
-payload length (u32), CRC-32 (u32) of what follows, sequence (u64), payload; little endian.
-A killed process loses nothing that `append` returned for, since the page cache outlives it; a segment is made durable
-when it is full, so a power cut can cost what stands in the last one.
+A folder of segments, each named after its first number, holds frames one behind the other: payload length (u32),
+CRC-32 (u32) of what follows, number (u64) of the first message that the block stands for, how many these are (u32),
+payload; little endian. One process appends (`Spool`), one reads and removes (`Tail`); it may be the same one.
+
+What `append` returned for survives the death of the process, since the page cache outlives it, and a power cut once
+it is synced: by every `append`, or within `SYNC_S`. Nothing is read before it is synced, so what was sent is never
+lost here and its numbers are never given again.
 """
 
 import asyncio
@@ -12,29 +15,34 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from errno import ENOSPC
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
+from typing import NamedTuple
 from uuid import uuid4
 from zlib import crc32
 
-import msgspec
-
 from mainstem.bus.port import Publisher
-from mainstem.events.envelope import Headers, Message
+from mainstem.events.envelope import Message
 from mainstem.events.errors import MainstemError
 
 SEGMENT_BYTES = 8 << 20
+#: What was appended is on the disk after this long.
+SYNC_S = 0.1
 
-_FRAME = Struct("<IIQ")
-_SEQUENCE = Struct("<Q")
-_SUFFIX = ".spool"
-#: What one `publish` takes; a producer writes that much to a partition as one batch.
-_SEND_BYTES = 256 << 10
+_FRAME = Struct("<IIQI")
+_NUMBERS = Struct("<QI")
+_SUFFIX = ".blocks"
+#: One read is about so much.
+_READ_BYTES = 256 << 10
+#: One `publish` takes so many messages; a producer writes that much to a partition as one batch.
 _SEND_MESSAGES = 200
+#: The reader looks this often for what another process appended.
+_POLL_S = 0.01
 
 
 class SpoolFull(MainstemError):
-    """The spool cannot take more: its cap is reached or the disk is full. Nothing of the call was kept."""
+    """The spool cannot take more: its cap is reached or the disk is full. Nothing of the block was kept."""
 
 
 class SpoolBusy(MainstemError):
@@ -42,19 +50,16 @@ class SpoolBusy(MainstemError):
 
 
 class SpoolCorrupt(MainstemError):
-    """A segment before the last holds a frame that cannot be read; what follows it cannot be found."""
+    """A segment holds a frame that cannot be read; what follows it cannot be found."""
 
 
-class _Spooled(msgspec.Struct, array_like=True):
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    partition: int | None
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What was appended at once: messages numbered from `first` on."""
 
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Spooled).decode
+    first: int
+    count: int
+    payload: bytes
 
 
 @dataclass(slots=True)
@@ -64,19 +69,18 @@ class _Segment:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """Where `read` stopped: the next number, the segment by its first number, the place in it."""
+class _Cursor(NamedTuple):
+    """Where reading stopped: the next number, the segment by its first number, the place in it."""
 
-    sequence: int
+    number: int
     segment: int
     at: int
 
 
 class Spool:
-    """An append-only queue in a folder of its own, for one process. Close it to give the folder free."""
+    """The end of a folder that is written, for one process. Close it to give the folder free."""
 
-    def __init__(self, folder: Path, cap_bytes: int) -> None:
+    def __init__(self, folder: Path, cap_bytes: int, *, sync_each: bool = False) -> None:
         """Open the folder, make it if it is missing, and cut off a frame that a kill left unfinished.
 
         Raises SpoolBusy when another process holds it, and SpoolCorrupt.
@@ -84,89 +88,47 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._cap = cap_bytes
+        self._sync_each = sync_each
         self._segment_bytes = min(SEGMENT_BYTES, cap_bytes // 8)
         self._lock = _locked(folder)
-        #: Who the sequence numbers belong to; a folder that is lost comes back as somebody else.
         self.incarnation = _incarnation(folder)
-        first = _Segment(folder / f"{0:020}{_SUFFIX}", 0, 0)
-        self._segments = [_Segment(path, int(path.stem), path.stat().st_size) for path in _paths(folder)] or [first]
-        self._next = self._recover()
-        self._out = _open(self._segments[-1])
-        self._cursor = _Cursor(self._segments[0].first, self._segments[0].first, 0)
-        self._added = asyncio.Event()
+        segments = _segments(folder) or [_Segment(folder / f"{0:020}{_SUFFIX}", 0, 0)]
+        self._last = segments[-1]
+        self._next, self._last.size = _recovered(segments)
+        self._size = sum(segment.size for segment in segments)
+        self._out = _open(self._last.path)
+        _sync_folder(folder)
 
     @property
-    def next_sequence(self) -> int:
-        """Return the number that the next message gets."""
+    def next_number(self) -> int:
+        """Return the number of the first message of the next block."""
         return self._next
 
     @property
     def size(self) -> int:
         """Return the bytes on disk."""
-        return sum(segment.size for segment in self._segments)
+        self._size = sum(segment.size for segment in _segments(self._folder))
+        return self._size
 
-    def append(self, messages: Sequence[Message]) -> None:
-        """Keep all messages or none; they survive the death of this process. Raises SpoolFull."""
-        frames = b"".join(_frame(self._next + i, message) for i, message in enumerate(messages))
-        if self.size + len(frames) > self._cap:
+    def append(self, payload: bytes, count: int) -> int:
+        """Keep a block that stands for `count` messages, and return the number of the first. Raises SpoolFull."""
+        first = self._next
+        checksum = crc32(payload, crc32(_NUMBERS.pack(first, count)))
+        frame = _FRAME.pack(len(payload), checksum, first, count) + payload
+        if self._size + len(frame) > self._cap and self.size + len(frame) > self._cap:
             raise SpoolFull(
-                f"the spool {self._folder} holds {self.size} of at most {self._cap} bytes; start the broker"
+                f"the spool {self._folder} holds {self._size} of at most {self._cap} bytes; start the broker"
             )
         try:
-            if self._segments[-1].size >= self._segment_bytes:
-                self._roll(self._next)
-            self._write(frames)
+            if self._last.size >= self._segment_bytes:
+                self._roll()
+            self._write(frame)
         except OSError as fault:
             raise SpoolFull(f"the spool {self._folder} cannot be written: {fault}; free space on its disk") from fault
-        self._segments[-1].size += len(frames)
-        self._next += len(messages)
-        self._added.set()
-
-    def skip_to(self, sequence: int) -> None:
-        """Never give a number below `sequence` again; for a spool that lost in a power cut what was sent already."""
-        if sequence > self._next:
-            self._roll(sequence)
-            self._next = sequence
-
-    def read(self, sequence: int) -> list[tuple[int, Message]]:
-        """Return some messages from `sequence` on (or from the oldest kept), with their numbers; empty at the end.
-
-        Raises SpoolCorrupt when a frame cannot be read any more.
-        """
-        if sequence != self._cursor.sequence:
-            self._cursor = _Cursor(sequence, self._segments[0].first, 0)
-        for segment in [s for s in self._segments if s.first >= self._cursor.segment]:
-            if segment.first != self._cursor.segment:
-                self._cursor = _Cursor(sequence, segment.first, 0)
-            while self._cursor.at < segment.size:
-                found = [pair for pair in self._read_on(segment) if pair[0] >= sequence]
-                if found:
-                    return found
-        return []
-
-    def _read_on(self, segment: _Segment) -> list[tuple[int, Message]]:
-        """Read on in a segment from the cursor, and move it."""
-        with segment.path.open("rb") as file:
-            file.seek(self._cursor.at)
-            head = file.read(_FRAME.size)
-            content = head + file.read(max(_SEND_BYTES, _FRAME.unpack(head)[0]))
-        frames = _frames(content)[:_SEND_MESSAGES]
-        if not frames:
-            raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
-        size = sum(_FRAME.size + len(payload) for _, payload in frames)
-        self._cursor = _Cursor(frames[-1][0] + 1, segment.first, self._cursor.at + size)
-        return [(number, _message(payload)) for number, payload in frames]
-
-    async def wait(self, sequence: int) -> None:
-        """Return when there is a message numbered `sequence` or higher."""
-        while self._next <= sequence:
-            self._added.clear()
-            await self._added.wait()
-
-    def release(self, below: int) -> None:
-        """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
-        while len(self._segments) > 1 and self._segments[1].first <= below:
-            self._segments.pop(0).path.unlink()
+        self._last.size += len(frame)
+        self._size += len(frame)
+        self._next += count
+        return first
 
     def close(self) -> None:
         """Make everything durable and give the folder free."""
@@ -174,60 +136,135 @@ class Spool:
         os.close(self._out)
         os.close(self._lock)
 
-    def _write(self, frames: bytes) -> None:
+    def _write(self, frame: bytes) -> None:
         """Write all of it or cut off what was written of it."""
         try:
-            written = os.write(self._out, frames)
-            if written < len(frames):
-                raise OSError(ENOSPC, f"{written} of {len(frames)} bytes were taken")
+            written = os.write(self._out, frame)
+            if written < len(frame):
+                raise OSError(ENOSPC, f"{written} of {len(frame)} bytes were taken")
+            if self._sync_each:
+                os.fdatasync(self._out)
         except OSError:
-            os.ftruncate(self._out, self._segments[-1].size)
+            os.ftruncate(self._out, self._last.size)
             raise
 
-    def _roll(self, first: int) -> None:
-        """Make the last segment durable and begin one whose first number is `first`."""
-        os.fsync(self._out)
-        segment = _Segment(self._folder / f"{first:020}{_SUFFIX}", first, 0)
-        out = _open(segment)
+    def _roll(self) -> None:
+        """Make the last segment durable and begin another."""
+        os.fdatasync(self._out)
+        segment = _Segment(self._folder / f"{self._next:020}{_SUFFIX}", self._next, 0)
+        out = _open(segment.path)
         os.close(self._out)
-        self._segments.append(segment)
-        self._out = out
+        self._last, self._out = segment, out
+        _sync_folder(self._folder)
 
-    def _recover(self) -> int:
-        """Return the number behind the last whole frame, after cutting off what follows it in the last segment."""
-        for segment in self._segments[:-1]:
-            if _end(segment)[1] != segment.size:
-                raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
-        last = self._segments[-1]
-        number, last.size = _end(last)
-        if last.path.exists():
-            os.truncate(last.path, last.size)
-        return number
+
+class Tail:
+    """The end of a folder that is read, for one process: what was there, and durable, at the last `sync`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what a spool left in a folder, or leaves in it now."""
+        self._folder = folder
+        #: Who the numbers belong to; a folder that is lost comes back as somebody else.
+        self.incarnation = _incarnation(folder)
+        self._segments: list[_Segment] = []
+        self._cursor = _Cursor(0, 0, 0)
+
+    def sync(self) -> None:
+        """Make durable what is there, and take notice of it."""
+        found = _segments(self._folder)
+        if found and found[-1:] != self._segments[-1:]:
+            handle = os.open(found[-1].path, os.O_RDONLY)
+            try:
+                os.fdatasync(handle)
+            finally:
+                os.close(handle)
+        self._segments = found
+
+    def read(self, number: int) -> list[Block]:
+        """Return some blocks, from the one with message `number` in it or the oldest kept on; empty at the end.
+
+        Raises SpoolCorrupt.
+        """
+        if number != self._cursor.number:
+            self._cursor = _Cursor(number, 0, 0)
+        for segment in [each for each in self._segments if each.first >= self._cursor.segment]:
+            if segment.first != self._cursor.segment:
+                self._cursor = _Cursor(number, segment.first, 0)
+            while blocks := self._read_on(segment):
+                found = [block for block in blocks if block.first + block.count > number]
+                if found:
+                    return found
+        return []
+
+    async def wait(self) -> None:
+        """Return when there may be something behind what was read last."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            for segment in _segments(self._folder):
+                if segment.size > (self._cursor.at if segment.first == self._cursor.segment else 0):
+                    return
+
+    def release(self, below: int) -> None:
+        """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
+        there = _segments(self._folder)
+        for segment, after in pairwise(there):
+            if after.first <= below:
+                segment.path.unlink()
+        self._segments = [segment for segment in self._segments if segment.path.exists()]
+
+    def _read_on(self, segment: _Segment) -> list[Block]:
+        """Read on in a segment from the cursor, and move it."""
+        left = segment.size - self._cursor.at
+        with segment.path.open("rb") as file:
+            file.seek(self._cursor.at)
+            head = file.read(min(left, _FRAME.size))
+            length = _FRAME.unpack(head)[0] if len(head) == _FRAME.size else 0
+            content = head + file.read(min(left - len(head), max(_READ_BYTES, length)))
+        blocks, size = _blocks(content)
+        torn = segment is self._segments[-1] and left < _FRAME.size + length
+        if left and not blocks and not torn:
+            raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
+        if blocks:
+            number = blocks[-1].first + blocks[-1].count
+            self._cursor = _Cursor(max(number, self._cursor.number), segment.first, self._cursor.at + size)
+        return blocks
 
 
 async def send(
-    spool: Spool,
+    tail: Tail,
+    messages: Callable[[Block], Sequence[Message]],
     publisher: Publisher,
     start: int,
     stream: str,
     sent: Callable[[Sequence[Message], int], Awaitable[None]],
 ) -> None:
-    """Publish the spool for ever, from the number `start` on, in its order.
+    """Publish for ever what the blocks stand for, from the number `start` on, in its order.
 
-    The origin of a message is `<stream>@<incarnation>/<sequence>`. When some are acknowledged, `sent` is called with
+    The origin of a message is `<stream>@<incarnation>/<number>`. When some are acknowledged, `sent` is called with
     them and the number that follows, and only then are they forgotten: it keeps that number in a transaction.
     After a crash the messages from the number kept last are published again under the same origins.
     """
     while True:
-        found = spool.read(start)
-        if not found:
-            await spool.wait(start)
+        await asyncio.to_thread(tail.sync)
+        blocks = tail.read(start)
+        if not blocks:
+            await tail.wait()
             continue
-        messages = [_with_origin(message, f"{stream}@{spool.incarnation}/{number}") for number, message in found]
-        await publisher.publish(messages)
-        start = found[-1][0] + 1
-        await sent(messages, start)
-        spool.release(start)
+        numbered = [each for block in blocks for each in enumerate(messages(block), block.first) if each[0] >= start]
+        for begin in range(0, len(numbered), _SEND_MESSAGES):
+            some = numbered[begin : begin + _SEND_MESSAGES]
+            batch = [_with_origin(message, f"{stream}@{tail.incarnation}/{number}") for number, message in some]
+            await publisher.publish(batch)
+            start = some[-1][0] + 1
+            await sent(batch, start)
+        tail.release(start)
+
+
+async def keep_synced(tail: Tail) -> None:
+    """Make durable for ever what is appended, so that a power cut costs no more than `SYNC_S` of it."""
+    while True:
+        await asyncio.sleep(SYNC_S)
+        await asyncio.to_thread(tail.sync)
 
 
 def _with_origin(message: Message, origin: str) -> Message:
@@ -235,42 +272,53 @@ def _with_origin(message: Message, origin: str) -> Message:
     return Message(message.topic, message.key, message.value, headers, message.partition)
 
 
-def _message(payload: memoryview) -> Message:
-    found = _decode(payload)
-    return Message(found.topic, found.key, found.value, found.headers, found.partition)
-
-
-def _frame(sequence: int, m: Message) -> bytes:
-    payload = _encode((m.topic, m.key, m.value, m.headers, m.partition))
-    return _FRAME.pack(len(payload), crc32(payload, crc32(_SEQUENCE.pack(sequence))), sequence) + payload
-
-
-def _frames(content: bytes) -> list[tuple[int, memoryview]]:
-    """Return number and payload of every frame up to the first that is not whole."""
-    view, at, found = memoryview(content), 0, []
-    while at + _FRAME.size <= len(view):
-        length, checksum, sequence = _FRAME.unpack_from(view, at)
-        payload = view[at + _FRAME.size : at + _FRAME.size + length]
-        if len(payload) < length or crc32(payload, crc32(_SEQUENCE.pack(sequence))) != checksum:
+def _blocks(content: bytes) -> tuple[list[Block], int]:
+    """Return every block up to the first frame that is not whole, and the bytes of their frames."""
+    at, found = 0, []
+    while at + _FRAME.size <= len(content):
+        length, checksum, first, count = _FRAME.unpack_from(content, at)
+        payload = content[at + _FRAME.size : at + _FRAME.size + length]
+        if len(payload) < length or crc32(payload, crc32(_NUMBERS.pack(first, count))) != checksum:
             break
-        found.append((sequence, payload))
+        found.append(Block(first, count, payload))
         at += _FRAME.size + length
+    return found, at
+
+
+def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
+    """Return the number and the place behind the last whole frame, after cutting off what follows it."""
+    for segment in segments[:-1]:
+        if _blocks(segment.path.read_bytes())[1] != segment.size:
+            raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
+    last = segments[-1]
+    if not last.path.exists():
+        return last.first, 0
+    blocks, size = _blocks(last.path.read_bytes())
+    os.truncate(last.path, size)
+    return (blocks[-1].first + blocks[-1].count if blocks else last.first), size
+
+
+def _segments(folder: Path) -> list[_Segment]:
+    """Return the segments of a folder in their order."""
+    found = []
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        try:
+            found.append(_Segment(path, int(path.stem), path.stat().st_size))
+        except FileNotFoundError:
+            continue  # it was released meanwhile
     return found
 
 
-def _end(segment: _Segment) -> tuple[int, int]:
-    """Return the number and the place behind the last whole frame of a segment."""
-    frames = _frames(segment.path.read_bytes() if segment.path.exists() else b"")
-    size = sum(_FRAME.size + len(payload) for _, payload in frames)
-    return (frames[-1][0] + 1 if frames else segment.first), size
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def _open(segment: _Segment) -> int:
-    return os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-
-def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{_SUFFIX}"))
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _locked(folder: Path) -> int:

@@ -48,6 +48,10 @@ PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "versi
 UNSCORED: Final = Counter("mainstem_rows_unscored", "Rows without a version", ["model"], registry=REGISTRY)
 #: Bytes of answers that wait on disk for the log. Grows: the broker is away; at the cap direct calls get 503.
 SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", registry=REGISTRY)
+#: Direct answers that this spool ever took. Its books: recorded - sent wait on disk, and nothing else is missing.
+RECORDED: Final = Gauge("mainstem_predictions_recorded", "Direct answers recorded", registry=REGISTRY)
+#: Of these what the log has acknowledged. Falls behind: the broker is away.
+SENT: Final = Gauge("mainstem_predictions_sent", "Direct answers in the log", registry=REGISTRY)
 #: Seconds from question to answer.
 PREDICT_SECONDS: Final = Histogram(
     "mainstem_predict_seconds", "Time to answer", ["channel"], registry=REGISTRY, buckets=_SECONDS

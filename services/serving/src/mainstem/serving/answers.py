@@ -1,18 +1,18 @@
 """Direct calls: answered from the board, recorded in the spool."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from prometheus_client import Counter
 from typing_extensions import override
 
 from mainstem.bus.spool import Spool, SpoolFull
-from mainstem.events.envelope import Message
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
+from mainstem.serving.blocks import pack, prediction_id
 from mainstem.serving.domain import Activation, Indexed, LogTime, Usage
 from mainstem.serving.engine import Board, Model
 from mainstem.serving.ports import Answer, Floats, Oracle, Question
@@ -22,6 +22,11 @@ from mainstem.telemetry import Tracer, metrics
 MAX_ROWS = 4096
 #: Its id and its entity may have this many characters each: both stand in every prediction.
 MAX_NAME = 1024
+
+#: A question, and its place among those that were asked together.
+Call = tuple[int, Question]
+#: By place the answer, or why there is none.
+Found = list[Answer | MainstemError | None]
 
 
 class Answers(Oracle):
@@ -36,6 +41,8 @@ class Answers(Oracle):
         self._tracer = tracer
         self._faults = faults
         self._usage: dict[tuple[str, int], Usage] = {}
+        self._counters: dict[tuple[str, int, str], Counter] = {}
+        self._rendered = (0, render(0))
 
     @override
     def faults(self) -> Mapping[str, str]:
@@ -84,81 +91,120 @@ class Answers(Oracle):
     def answer_all(self, questions: Sequence[Question]) -> list[Answer | MainstemError]:
         """Answer questions, each by itself: one that cannot be answered has the reason in its place.
 
-        Those on one model are one run of it, and what all are answered is recorded at once, before any is given.
+        Those on one version are one run of it and one block of the spool, which is kept before any of them is given.
         """
-        found: list[Answer | MainstemError | None] = [None] * len(questions)
-        groups: dict[tuple[str, str | None], list[int]] = {}
-        for at, question in enumerate(questions):
-            groups.setdefault((question.model, question.version), []).append(at)
-        records: list[Message] = []
-        for (name, version), places in groups.items():
+        found: Found = [None] * len(questions)
+        groups: dict[tuple[str, str | None], list[Call]] = {}
+        for call in enumerate(questions):
+            groups.setdefault((call[1].model, call[1].version), []).append(call)
+        for (name, version), calls in groups.items():
             try:
                 live = self.about(name, version)
                 model = self._board.model(live)
             except MainstemError as fault:
-                _fill(found, places, fault)
-                continue
-            for at, given in self._group(live, model, [(at, questions[at]) for at in places]):
-                found[at] = given if isinstance(given, MainstemError) else given[0]
-                records += () if isinstance(given, MainstemError) else given[1]
-        try:
-            self._spool.append(records)
-        except SpoolFull as fault:
-            unrecorded = NotReady(f"the answer cannot be recorded, so it is not given: {fault}")
-            _fill(found, [at for at, one in enumerate(found) if isinstance(one, Answer)], unrecorded)
-        _count(questions, found)
+                _fill(found, calls, fault)
+            else:
+                self._answer_group(live, model, calls, found)
         return [one for one in found if one is not None]
 
-    def _group(
-        self, live: Activation, model: Model, asked: Sequence[tuple[int, Question]]
-    ) -> Iterator[tuple[int, MainstemError | tuple[Answer, Sequence[Message]]]]:
-        """Yield the answer to each question on one version, with its records."""
-        taken: list[tuple[int, Question]] = []
+    def _answer_group(self, live: Activation, model: Model, calls: Sequence[Call], found: Found) -> None:
+        """Answer calls on one version."""
         usage = self._usage_of(live)
-        for at, question in asked:
-            try:
-                _check(question, model.width)
-            except MainstemError as fault:
-                usage.refused += 1
-                yield at, fault
-            else:
-                taken.append((at, question))
+        taken, rows = _accepted(calls, model.width, found)
+        usage.refused += len(calls) - len(taken)
         if not taken:
             return
-        rows = taken[0][1].rows if len(taken) == 1 else np.concatenate([question.rows for _, question in taken])
         began = time.perf_counter_ns()
         probabilities = model.probabilities(rows)
         _use(usage, len(rows), len(taken), time.perf_counter_ns() - began)
-        reached_us, position = self._log.of(live.topic)
-        recorded = render(max(reached_us, live.effective_us))
-        begin = 0
-        for at, question in taken:
-            mine = probabilities[begin : begin + len(question.rows)]
-            begin += len(mine)
-            if np.isfinite(mine).all():
-                yield at, self._answered(live, question, mine, recorded, position)
-            else:
-                who = f"model {live.model} version {live.version}"
-                yield at, NoAnswer(f"{who} gave no probability for request {question.id}")
+        if not np.isfinite(probabilities).all():
+            taken, rows, probabilities = _with_number(live, taken, probabilities, found)
+        try:
+            self._give(live, [(at, self._traced(question)) for at, question in taken], rows, probabilities, found)
+        except SpoolFull as fault:
+            _fill(found, taken, NotReady(f"the answer cannot be recorded, so it is not given: {fault}"))
 
-    def _answered(
-        self, live: Activation, question: Question, probabilities: Floats, recorded: str, position: str
-    ) -> tuple[Answer, Sequence[Message]]:
-        """Return an answer and its records."""
-        if question.traceparent is not None:
-            trace = self._tracer.step(question.traceparent, f"answer {live.model}", {"request.id": question.id})
-            question = replace(question, traceparent=trace)
-        messages = self._board.form(live).from_question(question, probabilities[:, 1], recorded, position)
-        answer = Answer(
-            live.model,
-            live.version,
-            question.id,
-            probabilities,
-            position,
-            recorded,
-            dict(messages[0].headers)["ce_id"].decode() if messages else None,
-        )
-        return answer, messages
+    def _give(self, live: Activation, calls: Sequence[Call], rows: Floats, probabilities: Floats, found: Found) -> None:
+        """Record answers, then put them where they belong. Raises SpoolFull; then none of them was recorded."""
+        reached_us, position = self._log.of(live.topic)
+        recorded = self._text_of(max(reached_us, live.effective_us))
+        number = self._spool.next_number
+        if len(rows):
+            asked = [question for _, question in calls]
+            form = self._board.form(live)
+            self._spool.append(pack(form, asked, rows, probabilities[:, 1], recorded, position), len(rows))
+        begin = 0
+        for at, question in calls:
+            count = len(question.rows)
+            name = prediction_id(self._spool.incarnation, number + begin) if count else None
+            given = probabilities[begin : begin + count]
+            found[at] = Answer(live.model, live.version, question.id, given, position, recorded, name)
+            self._counter(live, question.channel).inc(count)
+            begin += count
+
+    def _traced(self, question: Question) -> Question:
+        """Return a question with the trace that its answer goes on with."""
+        if question.traceparent is None:
+            return question
+        name, asked = f"answer {question.model}", {"request.id": question.id}
+        return replace(question, traceparent=self._tracer.step(question.traceparent, name, asked))
+
+    def _text_of(self, instant_us: int) -> str:
+        """Return an instant as text; most turns have that of the turn before."""
+        if instant_us != self._rendered[0]:
+            self._rendered = instant_us, render(instant_us)
+        return self._rendered[1]
+
+    def _counter(self, live: Activation, channel: str) -> Counter:
+        """Return what counts the predictions of a version over a channel."""
+        key = live.model, live.version, channel
+        known = self._counters.get(key)
+        if known is None:
+            known = self._counters[key] = metrics.PREDICTIONS.labels(*key)
+        return known
+
+
+def _accepted(calls: Sequence[Call], width: int, found: Found) -> tuple[Sequence[Call], Floats]:
+    """Return the calls that a model of so many inputs can answer, and their rows below each other; refuse the rest."""
+    taken: list[Call] = []
+    for call in calls:
+        try:
+            _check(call[1], width)
+        except MainstemError as fault:
+            found[call[0]] = fault
+        else:
+            taken.append(call)
+    rows = _below(taken, width)
+    if not np.isinf(rows).any():
+        return taken, rows
+    infinite = [call for call in taken if np.isinf(call[1].rows).any()]
+    no_event = "input 'features' holds an infinity, which no event can carry; send NaN for a missing value"
+    _fill(found, infinite, BadRequest(no_event))
+    rest = [call for call in taken if found[call[0]] is None]
+    return rest, _below(rest, width)
+
+
+def _with_number(
+    live: Activation, calls: Sequence[Call], probabilities: Floats, found: Found
+) -> tuple[Sequence[Call], Floats, Floats]:
+    """Return the calls that the model gave a probability for each row, their rows and these; refuse the rest."""
+    ends = np.cumsum([len(question.rows) for _, question in calls])
+    parts = np.split(probabilities, ends[:-1])
+    good = [np.isfinite(part).all() for part in parts]
+    for (at, question), fine in zip(calls, good, strict=True):
+        if not fine:
+            who = f"model {live.model} version {live.version}"
+            found[at] = NoAnswer(f"{who} gave no probability for request {question.id}")
+    rest = [call for call in calls if found[call[0]] is None]
+    numbers = [part for part, fine in zip(parts, good, strict=True) if fine]
+    return rest, _below(rest, calls[0][1].rows.shape[1]), np.concatenate([np.empty((0, 2)), *numbers])
+
+
+def _below(calls: Sequence[Call], width: int) -> Floats:
+    """Return the rows of calls below each other."""
+    if len(calls) == 1:
+        return calls[0][1].rows
+    return np.concatenate([np.empty((0, width)), *(question.rows for _, question in calls)])
 
 
 def _use(usage: Usage, rows: int, calls: int, spent_ns: int) -> None:
@@ -173,19 +219,9 @@ def _use(usage: Usage, rows: int, calls: int, spent_ns: int) -> None:
         usage.by_rows[rows] = runs + 1, spent + spent_ns
 
 
-def _fill(found: list[Answer | MainstemError | None], places: Sequence[int], fault: MainstemError) -> None:
-    for at in places:
+def _fill(found: Found, calls: Sequence[Call], fault: MainstemError) -> None:
+    for at, _ in calls:
         found[at] = fault
-
-
-def _count(questions: Sequence[Question], found: Sequence[Answer | MainstemError | None]) -> None:
-    """Count the predictions that were given."""
-    counts: Counter[tuple[str, int, str]] = Counter()
-    for question, one in zip(questions, found, strict=True):
-        if isinstance(one, Answer):
-            counts[one.model, one.version, question.channel] += len(one.probabilities)
-    for labels, count in counts.items():
-        metrics.PREDICTIONS.labels(*labels).inc(count)
 
 
 def _check(question: Question, width: int) -> None:
@@ -197,5 +233,3 @@ def _check(question: Question, width: int) -> None:
             raise TooLarge(f"the {what} of the request has {len(name)} characters, at most {MAX_NAME}")
     if len(rows) > MAX_ROWS:
         raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")
-    if np.isinf(rows).any():
-        raise BadRequest("input 'features' holds an infinity, which no event can carry; send NaN for a missing value")

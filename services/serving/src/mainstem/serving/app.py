@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 
-from mainstem.bus.spool import Spool, send
+from mainstem.bus.spool import Spool, Tail, keep_synced, send
 from mainstem.events.envelope import Event, Fact, Message
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence, Position
@@ -13,6 +14,7 @@ from mainstem.runtime import Resources, consume, open_resources, restart_when, r
 from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
 from mainstem.serving.batching import Batcher
+from mainstem.serving.blocks import unpack
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached, Tallies
 from mainstem.serving.engine import Board
@@ -35,11 +37,12 @@ async def main() -> None:
     """Run the service until it is stopped."""
     settings = Settings()
     async with open_resources("serving", "mainstem.serving", settings) as resources:
-        with closing(Spool(settings.spool_folder, settings.spool_bytes)) as spool:
-            await work(resources, spool, settings.grpc_port)
+        folder, sync_each = settings.spool_folder, settings.spool_sync == "each"
+        with closing(Spool(folder, settings.spool_bytes, sync_each=sync_each)) as spool:
+            await work(resources, spool, Tail(folder), settings.grpc_port)
 
 
-async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
+async def work(resources: Resources, spool: Spool, tail: Tail, grpc_port: int) -> None:
     """Wire the parts and run them."""
     store, board = PostgresStore(resources.database), Board()
     checkpoint = await steadily(lambda: load_checkpoint(resources.database))
@@ -48,8 +51,7 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
     stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
     deployments = Deployments(store, board, loader, stream, Past(resources.settings.kafka))
     answers = Answers(board, log, spool, resources.health.faults, resources.tracer)
-    answered = checkpoint.positions.get((f"serving@{spool.incarnation}", 0), Position()).next_offset
-    spool.skip_to(answered)
+    sent = checkpoint.positions.get((f"serving@{spool.incarnation}", 0), Position()).next_offset
     changed = asyncio.Event()
 
     async def on_fact(tx: Transaction, event: Event) -> None:
@@ -62,10 +64,14 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
         place = (f"serving@{spool.incarnation}", 0)
         progress = Progress({place: Position(following)}, tallies=Tallies.of(messages))
         await steadily(lambda: store.save(progress))
+        metrics.SENT.set(following)
 
     await steadily(deployments.restore)
     resources.health.require("models", loader.fault)
     metrics.SPOOL_BYTES.set_function(lambda: spool.size)
+    metrics.RECORDED.set_function(lambda: spool.next_number)
+    metrics.SENT.set(sent)
+    unpacked = partial(unpack, spool.incarnation)
     await serve(
         resources,
         tasks=[
@@ -74,7 +80,8 @@ async def work(resources: Resources, spool: Spool, grpc_port: int) -> None:
             deployments.run,
             lambda: restart_when(changed, lambda: take_rows(resources, store, board, stream)),
             lambda: forever(_CHECKPOINT_S, lambda: stream.checkpoint(store)),
-            lambda: send(spool, resources.bus.publisher, answered, "serving", on_sent),
+            lambda: keep_synced(tail),
+            lambda: send(tail, unpacked, resources.bus.publisher, sent, "serving", on_sent),
             lambda: GrpcApi(answers).listen(resources.settings.http_host, grpc_port),
         ],
         routes=Api(answers).routes(),

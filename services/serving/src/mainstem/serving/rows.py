@@ -16,13 +16,14 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, parse_all, render
 from mainstem.events.serving import Predicted
 from mainstem.serving.domain import NO_JSON, SOURCE, Activation, Places
-from mainstem.serving.ports import Floats, Parked, Question
+from mainstem.serving.ports import Floats, Parked
 from mainstem.telemetry import Tracer
 
 _ROW = RowComputed.TYPE.encode()
 _PROGRESS = ProgressReached.TYPE.encode()
 _PREDICTED = Predicted.TYPE.encode()
-_FIXED = (
+#: Headers that every prediction has.
+FIXED = (
     ("ce_specversion", b"1.0"),
     ("content-type", b"application/json"),
     ("ce_type", _PREDICTED),
@@ -169,7 +170,8 @@ class Form:
         self.topic = f"tel.prediction.{activation.model}"
         #: Two models may answer the same row.
         self._name = f"{Predicted.TYPE}:{activation.model}"
-        self._head = orjson.dumps(
+        #: How the payload of every one of them begins.
+        self.head = orjson.dumps(
             {
                 "model": activation.model,
                 "version": activation.version,
@@ -185,7 +187,7 @@ class Form:
         event_id = child_id(cause.decode(), self._name).encode()
         origin = b"%b/%d/%d" % (record.topic.encode(), record.partition, record.offset)
         out = [
-            *_FIXED,
+            *FIXED,
             ("ce_id", event_id),
             ("ce_subject", record.key or origin),
             ("ce_time", headers["ce_time"]),
@@ -201,7 +203,7 @@ class Form:
             if trace is not None:
                 out.append(("traceparent", trace))
         value = b'%b,"channel":"stream","entity":%b,"row":"%b","position":"%b","features":%b,"score":%b}' % (
-            self._head,
+            self.head,
             orjson.dumps(row.entity),
             cause,
             origin,
@@ -209,30 +211,3 @@ class Form:
             score,
         )
         return event_id, Message(self.topic, record.key, value, tuple(out), record.partition)
-
-    def from_question(self, question: Question, scores: Floats, recorded: str, position: str) -> list[Message]:
-        """Return the messages of a direct answer, one a row, without their origins."""
-        at, entity = recorded.encode(), question.entity
-        subject = (entity or position).encode()
-        shared = (
-            *_FIXED,
-            ("ce_subject", subject),
-            ("ce_time", at),
-            ("ce_recordedtime", at),
-            ("ce_tenant", b"default"),
-            ("ce_correlationid", question.id.encode()),
-            ("ce_causationid", question.id.encode()),
-            *(() if question.traceparent is None else (("traceparent", question.traceparent),)),
-        )
-        middle = orjson.dumps({"channel": question.channel, "entity": entity, "row": None, "position": position})[1:-1]
-        return [
-            Message(
-                self.topic,
-                subject,
-                b'%b,%b,"features":%b,"score":%b}'
-                % (self._head, middle, orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY), orjson.dumps(score)),
-                (*shared, ("ce_id", child_id(f"{question.id}/{index}", Predicted.TYPE).encode())),
-                partition=0,
-            )
-            for index, (row, score) in enumerate(zip(question.rows, scores.tolist(), strict=True))
-        ]

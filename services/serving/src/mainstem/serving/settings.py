@@ -1,6 +1,7 @@
 """Serving's settings."""
 
 from pathlib import Path
+from typing import Literal
 
 from mainstem.runtime import ServiceSettings
 
@@ -14,6 +15,8 @@ class Settings(ServiceSettings):
     spool: Path | None = None
     #: The spool may take this many bytes on disk; then direct calls are refused until the broker has caught up.
     spool_bytes: int = 1 << 30
+    #: "each": an answer is on the disk before it is given. "tick": within 0.1 s; a power cut can cost these.
+    spool_sync: Literal["tick", "each"] = "tick"
 
     @property
     def spool_folder(self) -> Path:
