@@ -19,6 +19,8 @@ from mainstem.inference.tensors import BYTES, NUMBERS, Signature, Tensor, Values
 #: Name of the header, both ways.
 JSON_LENGTH: Final = "inference-header-content-length"
 JSON_TYPE, RAW_TYPE = "application/json", "application/octet-stream"
+#: Headers of an answer that is JSON and nothing else.
+JSON_HEADERS: Final[Mapping[str, str]] = {"content-type": JSON_TYPE}
 
 #: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
 _NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -78,7 +80,7 @@ class Reader:
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
         self._plain: Callable[[bytes], _Plain] | None = None
-        if len(signature.inputs) == 1 and signature.inputs[0].datatype == "FP64":
+        if [(spec.datatype, len(spec.shape)) for spec in signature.inputs] == [("FP64", 2)]:
             (self._spec,) = signature.inputs
             self._plain = msgspec.json.Decoder(_Plain).decode
 
@@ -117,12 +119,13 @@ class Reader:
         fits = one.name == spec.name and one.datatype == spec.datatype and one.parameters is None
         if not fits or asked.outputs is not None or len(shape) != 2 or shape[0] * shape[1] != len(one.data):
             return None
-        if shape[0] < 0 or "binary_data_output" in asked.parameters:
+        if shape[0] < 0 or shape[1] != spec.shape[-1] or "binary_data_output" in asked.parameters:
             return None
-        return Request([Tensor(one.name, np.array(one.data, np.float64).reshape(shape))], asked.id, asked.parameters)
+        rows = Tensor(one.name, np.array(one.data, np.float64).reshape(shape))
+        return Request([rows], asked.id, asked.parameters, fits=True)
 
 
-def write(answer: Answer) -> tuple[bytes, dict[str, str]]:
+def write(answer: Answer) -> tuple[bytes, Mapping[str, str]]:
     """Return the body and the headers of an answer."""
     tail: list[bytes] = []
     outputs = [_output(tensor, tail, raw=raw) for tensor, raw in answer.outputs]
@@ -131,7 +134,7 @@ def write(answer: Answer) -> tuple[bytes, dict[str, str]]:
         document["parameters"] = answer.parameters  # type: ignore[assignment]
     head = orjson.dumps({**document, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not any(raw for _, raw in answer.outputs):
-        return head, {"content-type": JSON_TYPE}
+        return head, JSON_HEADERS
     return b"".join((head, *tail)), {"content-type": RAW_TYPE, JSON_LENGTH: str(len(head))}
 
 

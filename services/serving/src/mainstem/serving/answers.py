@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 from prometheus_client import Counter
 from typing_extensions import override
 
@@ -133,14 +133,16 @@ class Answers(Oracle):
             asked = [question for _, question in calls]
             form = self._board.form(live)
             self._spool.append(pack(form, asked, rows, probabilities[:, 1], recorded, position), len(rows))
-        begin = 0
+        begin, counts = 0, dict[str, int]()
         for at, question in calls:
             count = len(question.rows)
+            counts[question.channel] = counts.get(question.channel, 0) + count
             name = prediction_id(self._spool.incarnation, number + begin) if count else None
             given = probabilities[begin : begin + count]
             found[at] = Answer(live.model, live.version, question.id, given, position, recorded, name)
-            self._counter(live, question.channel).inc(count)
             begin += count
+        for channel, count in counts.items():
+            self._counter(live, channel).inc(count)
 
     def _traced(self, question: Question) -> Question:
         """Return a question with the trace that its answer goes on with."""

@@ -1,6 +1,7 @@
 """Bodies of HTTP, packed and not, and errors as the protocol has them."""
 
 import zlib
+from collections.abc import Mapping
 
 import orjson
 
@@ -32,7 +33,7 @@ def unpacked(body: bytes, encoding: str | None) -> bytes:
     return content
 
 
-def packed(content: bytes, headers: dict[str, str], accepted: str) -> tuple[bytes, dict[str, str]]:
+def packed(content: bytes, headers: Mapping[str, str], accepted: str) -> tuple[bytes, Mapping[str, str]]:
     """Return a body and its headers, packed in a way that is accepted if that is worth it."""
     if len(content) < _PACK_FROM or ("gzip" not in accepted and "deflate" not in accepted):
         return content, headers

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import Random
 from typing import Final
 from urllib.parse import unquote
-from uuid import uuid4
 
 import orjson
 
@@ -24,6 +24,10 @@ _WITH_VERSION: Final = 6
 #: Paths are kept as they were read, up to so many.
 _MOST_PATHS: Final = 1_000
 _ERRORS: Final = tuple(STATUS)
+#: Headers of a call to infer that are looked at.
+_READ: Final = {_JSON_LENGTH, b"content-encoding", b"accept-encoding", b"traceparent"}
+#: Names calls that have no name; no secret.
+_name: Final = Random()
 
 
 class HotApi:
@@ -70,25 +74,19 @@ class HotApi:
 
     def _infer(self, model: str, version: str | None, call: Call) -> None:
         began = time.perf_counter()
-        encoding = length = trace = None
-        accepted = b""
-        for name, value in call.headers:
-            if name == _JSON_LENGTH:
-                length = value.decode("latin-1")
-            elif name == b"content-encoding":
-                encoding = value.decode("latin-1")
-            elif name == b"accept-encoding":
-                accepted = value
-            elif name == b"traceparent":
-                trace = value
+        said = {name: value for name, value in call.headers if name in _READ}
+        length, encoding = said.get(_JSON_LENGTH), said.get(b"content-encoding")
         try:
             width = len(self._oracle.about(model, version).features)
-            asked = wire.reader(width).read(call.body if encoding is None else unpacked(call.body, encoding), length)
+            body = call.body if encoding is None else unpacked(call.body, encoding.decode("latin-1"))
+            asked = wire.reader(width).read(body, None if length is None else length.decode("latin-1"))
             rows, wanted = wire.rows(asked, width)
             entity = wire.entity_of(asked.parameters)
         except _ERRORS as fault:
             return _refuse(call, fault)
-        question = Question(model, version, asked.id or uuid4().hex, "http", rows, entity, trace)
+        name = asked.id or f"{_name.getrandbits(128):032x}"
+        question = Question(model, version, name, "http", rows, entity, said.get(b"traceparent"))
+        accepted = said.get(b"accept-encoding", b"")
         return self._batcher.put(question, partial(self._give, call.answer, wanted, accepted, began))
 
     def _give(
@@ -106,6 +104,8 @@ class HotApi:
         content, headers = rest.write(wire.given(found, wanted))
         if accepted:
             content, headers = packed(content, headers, accepted.decode("latin-1"))
+        if headers is rest.JSON_HEADERS:
+            return answer(200, _JSON, content)
         return answer(200, [(name.encode(), value.encode()) for name, value in headers.items()], content)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,8 +18,7 @@ Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A direct call; `rows` float64 [rows, inputs], NaN = missing."""
 
     model: str
@@ -30,8 +30,7 @@ class Question:
     traceparent: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What the model says; `probabilities` float64 [rows, 2]: of the negative and of the positive class."""
 
     model: str

@@ -16,6 +16,8 @@ from mainstem.serving.engine import INPUT, OUTPUT
 from mainstem.serving.ports import Answer, Floats
 
 PLATFORM = "onnx_onnxv1"
+#: Every output, as JSON.
+_ALL = (Wanted(OUTPUT, raw=False),)
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 
 
@@ -63,6 +65,8 @@ def properties(activation: Activation) -> dict[str, str]:
 
 def rows(request: Request, width: int) -> tuple[Floats, Sequence[Wanted]]:
     """Return the one input and the outputs to give. Raises BadRequest for tensors that such a model has not."""
+    if request.fits and request.outputs is None and not request.raw:
+        return request.inputs[0].values, _ALL
     form = signature(width)
     form.accept(request.inputs)
     return np.asarray(request.inputs[0].values, np.float64), request.wanted(form)
