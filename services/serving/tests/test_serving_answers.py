@@ -73,7 +73,8 @@ async def test_before_any_row_an_answer_is_recorded_when_its_version_came_into_e
 async def test_the_ids_are_derived_from_the_place_in_the_spool(service):
     await service.deploy()
     answers = [ask(service), ask(service)]
-    ids = [child_id(f"{service.spool.incarnation}/{number}", Predicted.TYPE) for number in range(4)]
+    stems = [child_id(f"{service.spool.incarnation}/{first}", Predicted.TYPE)[:24] for first in (0, 2)]
+    ids = [f"{stem}{row:08x}" for stem in stems for row in range(2)]
     assert [event.envelope.id for event in recorded(service)] == ids
     assert [answer.prediction for answer in answers] == [ids[0], ids[2]]
 

@@ -7,8 +7,8 @@ answers it and closes the connection, so that the next one begins here again.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 _SWEEP_S: Final = 1.0
 #: Requests of one connection that wait for their answer before no more of it is read.
@@ -47,7 +47,7 @@ class Call(NamedTuple):
 
     method: bytes
     url: bytes
-    headers: Headers
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     #: Gives the answer: status, headers and body. To be called once, whenever it is there.
     answer: Callable[[int, Headers, bytes], None]
@@ -116,16 +116,22 @@ class _Slot:
     answer: bytes | None = None
 
 
-@dataclass(slots=True)
 class _Message:
-    """A request as far as it was read."""
+    """A request as far as it was read; `bytes` counts what came of it, and maybe of those that follow."""
 
-    began: float
-    url: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: list[bytes] = field(default_factory=list)
-    header_bytes: int = 0
-    body_bytes: int = 0
+    __slots__ = ("began", "body", "body_bytes", "bytes", "headers", "url")
+
+    def __init__(self, began: float, size: int) -> None:
+        self.began = began
+        self.bytes = size
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.body_bytes = 0
+
+    def header_bytes(self) -> int:
+        """Return how long the request line and all headers are."""
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
 
 class Connection(asyncio.Protocol):
@@ -137,6 +143,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
         self._message: _Message | None = None
+        #: Bytes of what was received last.
+        self._received = 0
         self._waiting: deque[_Slot] = deque()
         self._heard = self._loop.time()
         #: Nothing more is taken, and what is done once all that was taken is answered.
@@ -162,9 +170,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        self._heard = self._loop.time()
+        self._heard, self._received = self._loop.time(), len(data)
+        if self._message is not None:
+            self._message.bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self._message is not None and not self._message.body:
+                self._check_headers(self._message)
         except httptools.HttpParserUpgrade:
             self._refuse(501, "no other protocol is spoken here")
         except httptools.HttpParserError as fault:
@@ -205,23 +217,25 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._message = _Message(self._loop.time())
+        self._message = _Message(self._heard, self._received)
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the address."""
         if self._message is not None:
             self._message.url += url
-            self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         if self._message is not None:
             self._message.headers.append((name.lower(), value))
-            self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is too large before it is sent; let one come that waits to be asked for."""
-        for name, value in self._message.headers if self._message is not None else ():
+        message = self._message
+        if message is None:
+            return
+        self._check_headers(message)
+        for name, value in message.headers:
             if name == b"content-length" and int(value) > self._door.limits.body_bytes:
                 self._too_large()
             elif name == b"expect" and value.lower() == b"100-continue" and not self._over:
@@ -285,10 +299,10 @@ class Connection(asyncio.Protocol):
         if self._then is not None and not self._waiting and not self.transport.is_closing():
             self._then()
 
-    def _count(self, size: int) -> None:
-        assert self._message is not None  # noqa: S101  (whoever calls has looked)
-        self._message.header_bytes += size
-        if self._message.header_bytes > self._door.limits.header_bytes:
+    def _check_headers(self, message: _Message) -> None:
+        """Refuse headers that are too many; few enough bytes need no counting."""
+        most = self._door.limits.header_bytes
+        if message.bytes > most and message.header_bytes() > most:
             self._refuse(431, f"request line and headers have more than {self._door.limits.header_bytes} bytes")
 
     def _too_large(self) -> None:
@@ -322,10 +336,13 @@ class Connection(asyncio.Protocol):
 
 def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
     """Return a response as bytes."""
+    return b"%bcontent-length: %d\r\n\r\n%b" % (_head(status, headers, keep_alive), len(body), body)
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
     lines = [b"%b: %b\r\n" % header for header in headers]
-    if not keep_alive:
-        lines.append(b"connection: close\r\n")
-    return b"%b%bcontent-length: %d\r\n\r\n%b" % (_LINES[status], b"".join(lines), len(body), body)
+    return b"".join((_LINES[status], *lines, b"" if keep_alive else b"connection: close\r\n"))
 
 
 def _plain(status: int, why: str, *, keep_alive: bool) -> bytes:

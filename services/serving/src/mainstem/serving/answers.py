@@ -12,7 +12,7 @@ from mainstem.bus.spool import Spool, SpoolFull
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
-from mainstem.serving.blocks import pack, prediction_id
+from mainstem.serving.blocks import Ids, pack
 from mainstem.serving.domain import Activation, Indexed, LogTime, Usage
 from mainstem.serving.engine import Board, Model
 from mainstem.serving.ports import Answer, Floats, Oracle, Question
@@ -128,7 +128,7 @@ class Answers(Oracle):
         """Record answers, then put them where they belong. Raises SpoolFull; then none of them was recorded."""
         reached_us, position = self._log.of(live.topic)
         recorded = self._text_of(max(reached_us, live.effective_us))
-        number = self._spool.next_number
+        prediction_ids = Ids(self._spool.incarnation, self._spool.next_number)
         if len(rows):
             asked = [question for _, question in calls]
             form = self._board.form(live)
@@ -137,7 +137,7 @@ class Answers(Oracle):
         for at, question in calls:
             count = len(question.rows)
             counts[question.channel] = counts.get(question.channel, 0) + count
-            name = prediction_id(self._spool.incarnation, number + begin) if count else None
+            name = prediction_ids.of(begin) if count else None
             given = probabilities[begin : begin + count]
             found[at] = Answer(live.model, live.version, question.id, given, position, recorded, name)
             begin += count
@@ -206,7 +206,7 @@ def _below(calls: Sequence[Call], width: int) -> Floats:
     """Return the rows of calls below each other."""
     if len(calls) == 1:
         return calls[0][1].rows
-    return np.concatenate([np.empty((0, width)), *(question.rows for _, question in calls)])
+    return np.concatenate([question.rows for _, question in calls]) if calls else np.empty((0, width))
 
 
 def _use(usage: Usage, rows: int, calls: int, spent_ns: int) -> None:
@@ -230,8 +230,9 @@ def _check(question: Question, width: int) -> None:
     rows = question.rows
     if rows.ndim != 2 or rows.shape[1] != width:
         raise BadRequest(f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]")
-    for what, name in (("id", question.id), ("entity", question.entity or "")):
-        if len(name) > MAX_NAME:
-            raise TooLarge(f"the {what} of the request has {len(name)} characters, at most {MAX_NAME}")
+    if len(question.id) > MAX_NAME:
+        raise TooLarge(f"the id of the request has {len(question.id)} characters, at most {MAX_NAME}")
+    if question.entity is not None and len(question.entity) > MAX_NAME:
+        raise TooLarge(f"the entity of the request has {len(question.entity)} characters, at most {MAX_NAME}")
     if len(rows) > MAX_ROWS:
         raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")

@@ -38,9 +38,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Answered).decode
 
 
-def prediction_id(incarnation: str, number: int) -> str:
-    """Return the id of the answer to the row that has a number in a spool."""
-    return child_id(f"{incarnation}/{number}", Predicted.TYPE)
+class Ids:
+    """The ids of the answers in a block: 24 hexadecimal digits of the block, eight of the row in it."""
+
+    def __init__(self, incarnation: str, first: int) -> None:
+        self._stem = child_id(f"{incarnation}/{first}", Predicted.TYPE)[:24]
+
+    def of(self, row: int) -> str:
+        """Return the id of the answer to a row, counted from 0."""
+        return f"{self._stem}{row:08x}"
 
 
 def pack(
@@ -73,7 +79,7 @@ def unpack(incarnation: str, block: Block) -> list[Message]:
     inputs = np.frombuffer(given.inputs, "<f8").reshape(-1, given.width)
     features = orjson.dumps(inputs, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
     scores = orjson.dumps(np.frombuffer(given.scores, "<f8"), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    found: list[Message] = []
+    found, prediction_ids = list[Message](), Ids(incarnation, block.first)
     calls = zip(given.rows, given.ids, given.channels, given.entities, given.traces, strict=True)
     for rows, asked, channel, entity, trace in calls:
         subject, story = (entity or given.position).encode(), asked.encode()
@@ -82,7 +88,7 @@ def unpack(incarnation: str, block: Block) -> list[Message]:
         said = {"channel": channel, "entity": entity, "row": None, "position": given.position}
         middle = orjson.dumps(said)[1:-1]
         for row in range(len(found), len(found) + rows):
-            event_id = prediction_id(incarnation, block.first + row).encode()
+            event_id = prediction_ids.of(row).encode()
             value = b'%b,%b,"features":[%b],"score":%b}' % (given.head, middle, features[row], scores[row])
             found.append(Message(given.topic, subject, value, (*headers, ("ce_id", event_id)), partition=0))
     return found

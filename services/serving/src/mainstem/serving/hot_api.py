@@ -101,12 +101,15 @@ class HotApi:
         if isinstance(found, MainstemError):
             status, content = refused(found)
             return answer(status, _JSON, content)
-        content, headers = rest.write(wire.given(found, wanted))
+        if wanted is wire.ALL:
+            content, headers = wire.plain(found), rest.JSON_HEADERS
+        else:
+            content, headers = rest.write(wire.given(found, wanted))
         if accepted:
             content, headers = packed(content, headers, accepted.decode("latin-1"))
         if headers is rest.JSON_HEADERS:
             return answer(200, _JSON, content)
-        return answer(200, [(name.encode(), value.encode()) for name, value in headers.items()], content)
+        return answer(200, tuple((name.encode(), value.encode()) for name, value in headers.items()), content)
 
 
 def _route(_: Call) -> None:
