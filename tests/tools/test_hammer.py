@@ -25,7 +25,7 @@ class Server:
         self.port = 0
         self.door = Door(self.route, Starlette())
 
-    def route(self, _: bytes, path: bytes) -> Handler | None:
+    def route(self, _: bytes, path: bytes, __: object) -> Handler | None:
         return {b"/plain": self.plain, b"/flaky": self.flaky, b"/pausing": self.pausing}.get(path)
 
     def plain(self, call: Call, status: int = 200) -> None:

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from typing_extensions import override
 
-from mainstem.runtime.direct import Call, Door, Handler, Limits
+from mainstem.runtime.direct import Call, Door, Handler, Head, Limits
 from mainstem.testkit.waiting import until
 
 HOST = "127.0.0.1"
@@ -32,7 +32,7 @@ class Served:
         self.door = Door(self.route, app, limits)
         self.port = 0
 
-    def route(self, method: bytes, path: bytes) -> Handler | None:
+    def route(self, method: bytes, path: bytes, _: object) -> Handler | None:
         hot: dict[tuple[bytes, bytes], Handler] = {
             (b"POST", b"/echo"): self.echo,
             (b"GET", b"/later"): self.later.append,
@@ -122,6 +122,41 @@ async def test_answers_leave_in_the_order_of_the_requests(served: Served) -> Non
     assert [found.index(word) for word in (b"first", b"second", b"third", b"fourth")] == sorted(
         found.index(word) for word in (b"first", b"second", b"third", b"fourth")
     )
+
+
+#: Heads that come again, with some that are read step by step or end the connection.
+HEADS = st.sampled_from([(), (b"a: 1",), (b"a: 2",), (b"Expect: 100-continue",), (b"connection: close",)])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.binary(max_size=30), HEADS), min_size=1, max_size=8),
+    cuts=st.lists(st.integers(0, 900), max_size=6),
+)
+async def test_a_head_that_is_known_says_what_it_said_when_it_was_read(
+    served: Served, asked: list[tuple[bytes, tuple[bytes, ...]]], cuts: list[int]
+) -> None:
+    content = b"".join(post(body, *headers) for body, headers in asked)
+    parts = [content[begin:end] for begin, end in pairwise(sorted({0, *cuts, len(content)})) if begin < len(content)]
+    last = post(b"", b"connection: close")
+    known = await spoken(served, *parts, last)
+    served.door.heads.clear()
+    assert await spoken(served, content + last) == known
+
+
+async def test_a_head_that_came_whole_is_known_and_one_that_is_read_step_by_step_is_not(served: Served) -> None:
+    async with raw(served) as (reader, writer):
+        for asked in (post(b"<a>"), post(b"<b>"), post(b"<cd>", b"Expect: 100-continue"), post(b"<e>", b"a: b")):
+            writer.write(asked)
+            async with asyncio.timeout(5):
+                await reader.readuntil(b">")
+    assert [head.length for head in served.door.heads.values()] == [3, 3]
+
+
+async def test_no_more_heads_are_known_than_there_is_room_for(served: Served) -> None:
+    for number in range(1_500):
+        served.door.remember(b"%d" % number, Head(served.echo, keep_alive=True, length=0))
+    assert len(served.door.heads) == 500
 
 
 async def test_a_slow_path_waits_for_the_fast_ones_before_it(served: Served) -> None:

@@ -5,7 +5,6 @@ import pytest
 
 from mainstem.bus.spool import Spool
 from mainstem.events.catalogue import decode
-from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.serving import Predicted
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
@@ -73,8 +72,7 @@ async def test_before_any_row_an_answer_is_recorded_when_its_version_came_into_e
 async def test_the_ids_are_derived_from_the_place_in_the_spool(service):
     await service.deploy()
     answers = [ask(service), ask(service)]
-    stems = [child_id(f"{service.spool.incarnation}/{first}", Predicted.TYPE)[:24] for first in (0, 2)]
-    ids = [f"{stem}{row:08x}" for stem in stems for row in range(2)]
+    ids = [f"{service.spool.incarnation[:16]}{number:016x}" for number in range(4)]
     assert [event.envelope.id for event in recorded(service)] == ids
     assert [answer.prediction for answer in answers] == [ids[0], ids[2]]
 

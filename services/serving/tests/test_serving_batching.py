@@ -1,6 +1,7 @@
 """Calls that are answered together: each gets its own answer, and nobody else's trouble."""
 
 import asyncio
+import json
 
 import httpx
 import numpy as np
@@ -9,12 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.events.catalogue import decode
+from mainstem.inference import rest
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.runtime.direct import Door
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
+from mainstem.serving import wire
 from mainstem.serving.api import Api
 from mainstem.serving.batching import Batcher
+from mainstem.serving.blocks import prediction_id
 from mainstem.serving.hot_api import HotApi
 from mainstem.serving.ports import Answer, Question
 
@@ -176,3 +180,16 @@ async def test_errors_have_the_form_of_the_protocol(client):
     answer = await client.post("/v2/models/storm/infer", content=b"{")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
     assert "is no inference request" in answer.json()["error"]
+
+
+@given(
+    name=st.text(max_size=40),
+    rows=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4),
+    position=st.text(max_size=9),
+    number=st.integers(0, 2**32),
+)
+def test_most_answers_are_written_at_once_and_just_like_all_others(name, rows, position, number):
+    recorded, prediction = "2013-05-01T00:00:00Z", prediction_id("ab" * 16, number)
+    answer = Answer("storm", 3, name, np.array(rows).reshape(-1, 2), position, recorded, prediction)
+    content, _ = rest.write(wire.given(answer, wire.ALL))
+    assert json.loads(wire.plain(answer, prediction)) == json.loads(content)

@@ -26,8 +26,6 @@ class Request(msgspec.Struct, frozen=True):
     #: None for all outputs, each as `raw` says.
     outputs: Sequence[Wanted] | None = None
     raw: bool = False
-    #: Whether the inputs are known to be what the model takes; if not, they may be all the same.
-    fits: bool = False
 
     def wanted(self, signature: Signature) -> Sequence[Wanted]:
         """Return the outputs to give, in the order they were asked for; raise BadRequest for one that there is not."""

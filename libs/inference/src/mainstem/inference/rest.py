@@ -4,7 +4,7 @@ A header of the request says how many bytes of the body are JSON; the raw tensor
 JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -65,6 +65,7 @@ class _Request(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Request).decode
+_decode_plain = msgspec.json.Decoder(_Plain).decode
 #: By datatype what reads a flat list of its cells.
 _FLAT: Final[Mapping[str, Any]] = {
     **{name: msgspec.json.Decoder(list[int]).decode for name, dtype in NUMBERS.items() if dtype.kind in "iu"},
@@ -75,14 +76,10 @@ _FLAT: Final[Mapping[str, Any]] = {
 
 
 class Reader:
-    """Reads requests to one model: flat JSON of its one input at once, everything else part by part."""
+    """Reads requests to one model."""
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        self._plain: Callable[[bytes], _Plain] | None = None
-        if [(spec.datatype, len(spec.shape)) for spec in signature.inputs] == [("FP64", 2)]:
-            (self._spec,) = signature.inputs
-            self._plain = msgspec.json.Decoder(_Plain).decode
 
     def read(self, body: bytes, json_length: str | None = None) -> Request:
         """Return the request in a body; `json_length` is the header, if there was one. Raises BadRequest.
@@ -90,10 +87,6 @@ class Reader:
         A header of 0 says that the body is the one input of the model and nothing else. The inputs are what they say,
         and need not be what the model takes.
         """
-        if self._plain is not None and json_length is None:
-            found = self._read_plain(self._plain, body)
-            if found is not None:
-                return found
         split = _split_at(body, json_length)
         if split == 0:
             return Request([_raw_body(body, self._signature)], raw=True)
@@ -108,21 +101,25 @@ class Reader:
             outputs = [Wanted(output.name, _flag(output.parameters, "binary_data", raw)) for output in asked.outputs]
         return Request(inputs, asked.id, asked.parameters, outputs or None, raw)
 
-    def _read_plain(self, decode: Callable[[bytes], _Plain], body: bytes) -> Request | None:
-        """Return what most requests are; None for another form, which may be right all the same."""
-        try:
-            asked = decode(body)
-            (one,) = asked.inputs
-        except _NO_JSON:
-            return None
-        spec, shape = self._spec, one.shape
-        fits = one.name == spec.name and one.datatype == spec.datatype and one.parameters is None
-        if not fits or asked.outputs is not None or len(shape) != 2 or shape[0] * shape[1] != len(one.data):
-            return None
-        if shape[0] < 0 or shape[1] != spec.shape[-1] or "binary_data_output" in asked.parameters:
-            return None
-        rows = Tensor(one.name, np.array(one.data, np.float64).reshape(shape))
-        return Request([rows], asked.id, asked.parameters, fits=True)
+
+def read_plain(name: str, body: bytes) -> tuple[Values, str | None, Parameters] | None:
+    """Return what most requests are: values, id and parameters; None for another form, be it right or wrong.
+
+    Most have one input of this name, FP64 with two dimensions, as flat JSON, and want every output as JSON.
+    """
+    try:
+        asked = _decode_plain(body)
+        (one,) = asked.inputs
+    except _NO_JSON:
+        return None
+    shape = one.shape
+    if one.name != name or one.datatype != "FP64" or one.parameters is not None or asked.outputs is not None:
+        return None
+    if len(shape) != 2 or shape[0] < 0 or shape[0] * shape[1] != len(one.data):
+        return None
+    if "binary_data_output" in asked.parameters:
+        return None
+    return np.array(one.data, np.float64).reshape(shape), asked.id, asked.parameters
 
 
 def write(answer: Answer) -> tuple[bytes, Mapping[str, str]]:

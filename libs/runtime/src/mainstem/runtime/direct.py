@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import httptools
 import uvicorn
@@ -25,6 +25,12 @@ _SWEEP_S: Final = 1.0
 #: Requests of one connection that wait for their answer before no more of it is read.
 _MOST_PIPELINED: Final = 64
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+#: So many heads are known, each of so many bytes at most.
+_MOST_HEADS, _HEAD_BYTES = 1_000, 2_048
+_END: Final = b"\r\n\r\n"
+#: Headers of requests that are read step by step.
+_STEPWISE: Final = {b"transfer-encoding", b"expect", b"upgrade"}
+_JSON: Final = ((b"content-type", b"application/json"),)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -42,21 +48,38 @@ class Limits:
     connections: int = 10_000
 
 
-class Call(NamedTuple):
-    """A request that was read whole; names of headers are in lower case."""
+class Call:
+    """A request that was read whole, in its place among those of its connection; its answer is to be given once."""
 
-    method: bytes
-    url: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-    #: Gives the answer: status, headers and body. To be called once, whenever it is there.
-    answer: Callable[[int, Headers, bytes], None]
+    __slots__ = ("_connection", "answered", "body", "keep_alive")
+
+    def __init__(self, connection: "Connection", body: bytes, keep_alive: bool) -> None:
+        self._connection = connection
+        self.body = body
+        self.keep_alive = keep_alive
+        #: The answer as it is sent, from when it is there.
+        self.answered: bytes | None = None
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer, now or whenever it is known."""
+        self.answered = rendered(status, headers, body, keep_alive=self.keep_alive)
+        self._connection.send_answered()
 
 
 #: Takes a call on a path that it serves.
 Handler = Callable[[Call], None]
-#: Returns who serves a method and path, its query left out; None for a path that is not served here.
-Route = Callable[[bytes, bytes], Handler | None]
+#: Returns who serves a method and path (its query left out) with these headers; None for what is not served here.
+Route = Callable[[bytes, bytes, Sequence[tuple[bytes, bytes]]], Handler | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands before the body of a request, as far as it counts."""
+
+    handler: Handler
+    keep_alive: bool
+    #: Of the body.
+    length: int
 
 
 class Door:
@@ -66,6 +89,8 @@ class Door:
         self.route = route
         self.limits = limits
         self.connections: set[Connection] = set()
+        #: What heads said that were parsed before, by their bytes: a client sends the same one again and again.
+        self.heads: dict[bytes, Head] = {}
         self._config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
         self._config.load()
         self._state = ServerState()
@@ -74,10 +99,15 @@ class Door:
         """Return a protocol for a connection."""
         return Connection(self)
 
+    def remember(self, head: bytes, said: Head) -> None:
+        """Know a head when it comes again."""
+        if len(self.heads) >= _MOST_HEADS:
+            self.heads.clear()
+        self.heads[head] = said
+
     def cold(self) -> asyncio.Protocol:
         """Return a protocol that answers by the application."""
-        made = HttpToolsProtocol(self._config, self._state, {}, asyncio.get_running_loop())
-        return cast("asyncio.Protocol", made)
+        return cast("asyncio.Protocol", HttpToolsProtocol(self._config, self._state, {}, asyncio.get_running_loop()))
 
     async def listen(self, host: str, port: int) -> None:
         """Serve until cancelled; then take no more, let what was begun be answered for a second, and close."""
@@ -108,14 +138,6 @@ class Door:
                 connection.transport.abort()
 
 
-@dataclass(slots=True)
-class _Slot:
-    """The place of an answer in the order of its connection."""
-
-    keep_alive: bool
-    answer: bytes | None = None
-
-
 class _Message:
     """A request as far as it was read; `bytes` counts what came of it, and maybe of those that follow."""
 
@@ -143,9 +165,10 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
         self._message: _Message | None = None
-        #: Bytes of what was received last.
+        #: Bytes of what was received last, and the head that it began with.
         self._received = 0
-        self._waiting: deque[_Slot] = deque()
+        self._head: bytes | None = None
+        self._waiting: deque[Call] = deque()
         self._heard = self._loop.time()
         #: Nothing more is taken, and what is done once all that was taken is answered.
         self._over = False
@@ -155,7 +178,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         if len(self._door.connections) >= self._door.limits.connections:
-            self.transport.write(_plain(503, "too many connections; try again later", keep_alive=False))
+            why = _error("too many connections; try again later")
+            self.transport.write(rendered(503, _JSON, why, keep_alive=False))
             self.transport.close()
             self._over = True
             return
@@ -170,9 +194,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        self._heard, self._received = self._loop.time(), len(data)
+        self._heard = self._loop.time()
         if self._message is not None:
             self._message.bytes += len(data)
+        else:
+            data = self._take_known(data)
+            if not data:
+                return
+        self._received = len(data)
         try:
             self._parser.feed_data(data)
             if self._message is not None and not self._message.body:
@@ -181,6 +210,24 @@ class Connection(asyncio.Protocol):
             self._refuse(501, "no other protocol is spoken here")
         except httptools.HttpParserError as fault:
             self._refuse(400, f"this is no HTTP request: {fault}")
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Serve the requests at the beginning of what came that are whole and of a known head; return the rest."""
+        while data and not self._over:
+            end = data.find(_END, 0, _HEAD_BYTES) + len(_END)
+            if end < len(_END):
+                return data
+            head = data[:end]
+            known = self._door.heads.get(head)
+            if known is None:
+                self._head = head
+                return data
+            following = end + known.length
+            if len(data) < following:
+                return data
+            self._serve(known, data[end:following])
+            data = data[following:]
+        return b""
 
     @override
     def eof_received(self) -> bool:
@@ -256,34 +303,38 @@ class Connection(asyncio.Protocol):
         if message is None or self._over:
             return None
         method, path = self._parser.get_method(), message.url.partition(b"?")[0]
-        handler = self._door.route(method, path)
+        handler = self._door.route(method, path, message.headers)
         body = message.body[0] if len(message.body) == 1 else b"".join(message.body)
         if handler is None:
             return self._end(partial(self._hand_over, method, message, body))
-        slot = _Slot(self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1")
-        self._waiting.append(slot)
+        keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
+        found = Head(handler, keep_alive, len(body))
+        head, self._head = self._head, None
+        if head is not None and _STEPWISE.isdisjoint(name for name, _ in message.headers):
+            self._door.remember(head, found)
+        return self._serve(found, body)
+
+    def _serve(self, head: Head, body: bytes) -> None:
+        """Give a request to who serves it."""
+        call = Call(self, body, head.keep_alive)
+        self._waiting.append(call)
         if len(self._waiting) >= _MOST_PIPELINED:
             self.transport.pause_reading()
-        handler(Call(method, message.url, message.headers, body, partial(self._answer, slot)))
-        return None
+        head.handler(call)
 
     # -- answers --
 
-    def _answer(self, slot: _Slot, status: int, headers: Headers, body: bytes) -> None:
-        slot.answer = rendered(status, headers, body, keep_alive=slot.keep_alive)
+    def send_answered(self) -> None:
+        """Send what is answered, in the order of the requests."""
         waiting = self._waiting
-        if slot is waiting[0] and len(waiting) == 1:
-            waiting.popleft()
-            self._write(slot)
-        else:
-            while waiting and waiting[0].answer is not None:
-                self._write(waiting.popleft())
+        while waiting and waiting[0].answered is not None:
+            self._write(waiting.popleft())
 
-    def _write(self, slot: _Slot) -> None:
+    def _write(self, call: Call) -> None:
         if self.transport.is_closing():
             return
-        self.transport.write(slot.answer or b"")
-        if not slot.keep_alive:
+        self.transport.write(call.answered or b"")
+        if not call.keep_alive:
             self._close()
         elif self._then is not None:
             self._settle()
@@ -313,9 +364,9 @@ class Connection(asyncio.Protocol):
         if self._over:
             return
         self._message, self._over = None, True
-        slot = _Slot(keep_alive=False)
-        self._waiting.append(slot)
-        self._answer(slot, status, ((b"content-type", b"application/json"),), _error(why))
+        call = Call(self, b"", keep_alive=False)
+        self._waiting.append(call)
+        call.answer(status, _JSON, _error(why))
 
     def _close(self) -> None:
         self._over = True
@@ -343,10 +394,6 @@ def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool = T
 def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
     lines = [b"%b: %b\r\n" % header for header in headers]
     return b"".join((_LINES[status], *lines, b"" if keep_alive else b"connection: close\r\n"))
-
-
-def _plain(status: int, why: str, *, keep_alive: bool) -> bytes:
-    return rendered(status, ((b"content-type", b"application/json"),), _error(why), keep_alive=keep_alive)
 
 
 def _error(why: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from mainstem.bus.spool import Spool, SpoolFull
 from mainstem.events.errors import MainstemError
 from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
-from mainstem.serving.blocks import Ids, pack
+from mainstem.serving.blocks import pack, prediction_id
 from mainstem.serving.domain import Activation, Indexed, LogTime, Usage
 from mainstem.serving.engine import Board, Model
 from mainstem.serving.ports import Answer, Floats, Oracle, Question
@@ -117,7 +118,7 @@ class Answers(Oracle):
         began = time.perf_counter_ns()
         probabilities = model.probabilities(rows)
         _use(usage, len(rows), len(taken), time.perf_counter_ns() - began)
-        if not np.isfinite(probabilities).all():
+        if not isfinite(np.add.reduce(probabilities, axis=None)):  # probabilities are small: none overflows the sum
             taken, rows, probabilities = _with_number(live, taken, probabilities, found)
         try:
             self._give(live, [(at, self._traced(question)) for at, question in taken], rows, probabilities, found)
@@ -128,7 +129,7 @@ class Answers(Oracle):
         """Record answers, then put them where they belong. Raises SpoolFull; then none of them was recorded."""
         reached_us, position = self._log.of(live.topic)
         recorded = self._text_of(max(reached_us, live.effective_us))
-        prediction_ids = Ids(self._spool.incarnation, self._spool.next_number)
+        incarnation, number = self._spool.incarnation, self._spool.next_number
         if len(rows):
             asked = [question for _, question in calls]
             form = self._board.form(live)
@@ -137,7 +138,7 @@ class Answers(Oracle):
         for at, question in calls:
             count = len(question.rows)
             counts[question.channel] = counts.get(question.channel, 0) + count
-            name = prediction_ids.of(begin) if count else None
+            name = prediction_id(incarnation, number + begin) if count else None
             given = probabilities[begin : begin + count]
             found[at] = Answer(live.model, live.version, question.id, given, position, recorded, name)
             begin += count
@@ -177,7 +178,7 @@ def _accepted(calls: Sequence[Call], width: int, found: Found) -> tuple[Sequence
         else:
             taken.append(call)
     rows = _below(taken, width)
-    if not np.isinf(rows).any():
+    if not np.logical_or.reduce(np.isinf(rows), axis=None):
         return taken, rows
     infinite = [call for call in taken if np.isinf(call[1].rows).any()]
     no_event = "input 'features' holds an infinity, which no event can carry; send NaN for a missing value"

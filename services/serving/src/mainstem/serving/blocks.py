@@ -8,27 +8,22 @@ import orjson
 
 from mainstem.bus.spool import Block
 from mainstem.events.envelope import Message
-from mainstem.events.ids import child_id
-from mainstem.events.serving import Predicted
 from mainstem.serving.ports import Floats, Question
 from mainstem.serving.rows import FIXED, Form
 
 
 class Answered(msgspec.Struct, array_like=True):
-    """Answers that one version gave at one position: a list has a cell a call, `inputs` and `scores` one a row.
+    """Answers that one version gave at one position.
 
-    `inputs` is float64 [rows, width], `scores` float64 [rows], both little endian.
+    Of each call: how many rows it has, its id, channel, entity and trace. `inputs` is float64 [rows, width], `scores`
+    float64 [rows], both little endian.
     """
 
     topic: str
     head: bytes
     recorded: str
     position: str
-    rows: list[int]
-    ids: list[str]
-    channels: list[str]
-    entities: list[str | None]
-    traces: list[bytes | None]
+    calls: list[tuple[int, str, str, str | None, bytes | None]]
     width: int
     inputs: bytes
     scores: bytes
@@ -38,15 +33,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Answered).decode
 
 
-class Ids:
-    """The ids of the answers in a block: 24 hexadecimal digits of the block, eight of the row in it."""
+def prediction_id(incarnation: str, number: int) -> str:
+    """Return the id of the answer to the row that has a number in a spool: 16 digits of the spool, 16 of the number.
 
-    def __init__(self, incarnation: str, first: int) -> None:
-        self._stem = child_id(f"{incarnation}/{first}", Predicted.TYPE)[:24]
-
-    def of(self, row: int) -> str:
-        """Return the id of the answer to a row, counted from 0."""
-        return f"{self._stem}{row:08x}"
+    The spool's name was drawn when it was first opened, so no other event is called so.
+    """
+    return f"{incarnation[:16]}{number:016x}"
 
 
 def pack(
@@ -59,11 +51,7 @@ def pack(
             form.head,
             recorded,
             position,
-            [len(question.rows) for question in questions],
-            [question.id for question in questions],
-            [question.channel for question in questions],
-            [question.entity for question in questions],
-            [question.traceparent for question in questions],
+            [(len(each.rows), each.id, each.channel, each.entity, each.traceparent) for each in questions],
             inputs.shape[1],
             inputs.tobytes(),
             scores.tobytes(),
@@ -79,16 +67,15 @@ def unpack(incarnation: str, block: Block) -> list[Message]:
     inputs = np.frombuffer(given.inputs, "<f8").reshape(-1, given.width)
     features = orjson.dumps(inputs, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
     scores = orjson.dumps(np.frombuffer(given.scores, "<f8"), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    found, prediction_ids = list[Message](), Ids(incarnation, block.first)
-    calls = zip(given.rows, given.ids, given.channels, given.entities, given.traces, strict=True)
-    for rows, asked, channel, entity, trace in calls:
+    found: list[Message] = []
+    for rows, asked, channel, entity, trace in given.calls:
         subject, story = (entity or given.position).encode(), asked.encode()
         headers = [*fixed, ("ce_subject", subject), ("ce_correlationid", story), ("ce_causationid", story)]
         headers += [] if trace is None else [("traceparent", trace)]
         said = {"channel": channel, "entity": entity, "row": None, "position": given.position}
         middle = orjson.dumps(said)[1:-1]
         for row in range(len(found), len(found) + rows):
-            event_id = prediction_ids.of(row).encode()
+            event_id = prediction_id(incarnation, block.first + row).encode()
             value = b'%b,%b,"features":[%b],"score":%b}' % (given.head, middle, features[row], scores[row])
             found.append(Message(given.topic, subject, value, (*headers, ("ce_id", event_id)), partition=0))
     return found

@@ -169,6 +169,13 @@ class LogTime:
     """How far the partitions of the feature topics were seen."""
 
     partitions: dict[tuple[str, int], Reached] = field(default_factory=dict)
+    #: What `of` said last, by topic.
+    _said: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def see(self, partitions: Mapping[tuple[str, int], Reached]) -> None:
+        """Take notice of how far partitions were seen."""
+        self.partitions.update(partitions)
+        self._said.clear()
 
     def latest(self, topics: Collection[str]) -> int:
         """Return the highest time that any partition of these topics showed (µs)."""
@@ -179,6 +186,12 @@ class LogTime:
 
         Before the first row the position is that of offset -1.
         """
+        known = self._said.get(topic)
+        if known is None:
+            known = self._said[topic] = self._of(topic)
+        return known
+
+    def _of(self, topic: str) -> tuple[int, str]:
         seen = [(reached, number) for (name, number), reached in self.partitions.items() if name == topic]
         if not seen:
             return 0, f"{topic}/0/-1"

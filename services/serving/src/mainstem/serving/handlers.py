@@ -59,10 +59,10 @@ class Stream:
         scored, log = await self._score(fresh, headers)
         for place in places:
             self._handed_over[place] = fence.positions[place].next_offset
-        self._shown.partitions.update(log.partitions)
+        self._shown.see(log.partitions)
         await publisher.publish(scored.messages)
         self._fence.positions.update(fence.positions)
-        self.log.partitions.update(log.partitions)
+        self.log.see(log.partitions)
         self._progress.add(scored.tallies, scored.parked, fence.positions)
         for topic, count in Counter(record.topic for record in records).items():
             metrics.RECORDS.labels(topic).inc(count)
@@ -73,7 +73,7 @@ class Stream:
         scored, log = Scored(), LogTime(dict(self.log.partitions))
         for at in range(0, len(records), _SLICE):
             scored.add(self._scorer.score(records[at : at + _SLICE], headers[at : at + _SLICE], log))
-            log.partitions.update(scored.reached)
+            log.see(scored.reached)
             await asyncio.sleep(0)
         return scored, log
 

@@ -82,11 +82,11 @@ async def _read_up_to(log: LoggedRecords, ends: Mapping[Partition, int]) -> tupl
         for row in read_rows(fresh, headers, parked):
             place = row.record.topic, row.record.partition
             at = time.partitions.get(place, Reached())
-            time.partitions[place] = at.with_row(row.recorded_us, row.record.offset)
+            time.see({place: at.with_row(row.recorded_us, row.record.offset)})
         for index, marker in read_markers(fresh, headers, parked).items():
             place = fresh[index].topic, fresh[index].partition
             at = time.partitions.get(place, Reached())
-            time.partitions[place] = at.with_marker(marker.envelope.time_us)
+            time.see({place: at.with_marker(marker.envelope.time_us)})
     return fence, time
 
 

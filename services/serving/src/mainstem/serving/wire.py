@@ -1,23 +1,22 @@
 """What the Open Inference Protocol says of our models and carries to them, on whatever transport."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import msgspec
 import numpy as np
 import orjson
 
 from mainstem.inference import Answer as Given
-from mainstem.inference import Parameters, Request, Signature, Spec, Tensor, Wanted
+from mainstem.inference import Parameters, Request, Signature, Spec, Tensor, Wanted, rest
 from mainstem.inference.errors import BadRequest, Unsupported
-from mainstem.inference.rest import Reader
 from mainstem.serving.domain import Activation, Indexed, Usage
 from mainstem.serving.engine import INPUT, OUTPUT
 from mainstem.serving.ports import Answer, Floats
 
 PLATFORM = "onnx_onnxv1"
 #: Every output, as JSON.
-ALL = (Wanted(OUTPUT, raw=False),)
+ALL: Sequence[Wanted] = (Wanted(OUTPUT, raw=False),)
 EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 
 
@@ -35,9 +34,9 @@ def signature(width: int) -> Signature:
 
 
 @cache
-def reader(width: int) -> Reader:
+def reader(width: int) -> rest.Reader:
     """Return what reads requests to such a model on HTTP."""
-    return Reader(signature(width))
+    return rest.Reader(signature(width))
 
 
 def metadata(activation: Activation) -> dict[str, object]:
@@ -65,8 +64,6 @@ def properties(activation: Activation) -> dict[str, str]:
 
 def rows(request: Request, width: int) -> tuple[Floats, Sequence[Wanted]]:
     """Return the one input and the outputs to give. Raises BadRequest for tensors that such a model has not."""
-    if request.fits and request.outputs is None and not request.raw:
-        return request.inputs[0].values, ALL
     form = signature(width)
     form.accept(request.inputs)
     return np.asarray(request.inputs[0].values, np.float64), request.wanted(form)
@@ -86,7 +83,7 @@ def given(answer: Answer, wanted: Sequence[Wanted]) -> Given:
     return Given(answer.model, str(answer.version), answer.id, outputs, answer.parameters())
 
 
-def plain(answer: Answer) -> bytes:
+def plain(answer: Answer, prediction: str) -> bytes:
     """Return an answer with every output as JSON: what `rest.write` makes of it, for less."""
     tensor = b'{"name":"%b","datatype":"FP64","shape":[%d,2],"data":%b}' % (
         OUTPUT.encode(),
@@ -96,9 +93,18 @@ def plain(answer: Answer) -> bytes:
     return b'%b"id":%b,"parameters":%b,"outputs":[%b]}' % (
         _opening(answer.model, answer.version),
         orjson.dumps(answer.id),
-        orjson.dumps(answer.parameters()),
+        _parameters(answer.position, answer.recorded, prediction),
         tensor,
     )
+
+
+def _parameters(position: str, recorded: str, prediction: str) -> bytes:
+    return b'%b"prediction_id":"%b"}' % (_place(position, recorded), prediction.encode())
+
+
+@lru_cache(maxsize=16)
+def _place(position: str, recorded: str) -> bytes:
+    return orjson.dumps({"position": position, "recorded_time": recorded})[:-1] + b","
 
 
 @cache
