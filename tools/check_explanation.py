@@ -1,4 +1,4 @@
-"""Checks a bundle of `prediction explain`: check_explanation.py BUNDLE LOG_KEY WITNESS_KEY."""
+"""Checks a bundle of `prediction explain`: check_explanation.py BUNDLE LOG_KEY WITNESS_KEY (each key, or its file)."""
 
 import hashlib
 import json
@@ -9,38 +9,34 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-#: The part that an entry plays, its type, and the fields of the story that it tells, with a name that each must quote.
+#: The part that an entry plays, its type (* is what a source wrote), and what it tells = the name that it must quote.
 TABLE = """
-prediction serving.predicted id=ce_id moment=ce_recordedtime model=model version=version channel=channel score=score
-prediction serving.predicted actor=ce_actor correlation=ce_correlationid trace=traceparent position=position onnx=onnx
-prediction serving.predicted entity=entity inputs=features feature_set=feature_definition
-row feature.row_computed row=values; accepted_record data.record_accepted accepted_record=record records=
-project registry.project_applied project=definition/charter/owners features=; run training.run_completed run=run
-source_record * source_record=; request training.requested request=requested_by
-step training.step_completed code=code environment=environment
-registration registry.version_registered onnx=onnx profile=profile evaluation=evidence gates=gates builders=builders
-approval registry.version_approved approval=approved_by; promotion registry.version_promoted promotion=promoted_by
-dataset training.dataset_built dataset=dataset; promotion registry.version_promoted rollback=replaces
-deployment registry.deployment_set deployment=onnx rollout=version; window monitoring.window_judged drift=figures
-activation serving.deployment_activated activation=effective_from; alert * alerts=kind
-label data.record_accepted outcome=ce_recordedtime; receipt ledger.receipt_issued receipts=event_id
+prediction predicted id=ce_id moment=ce_recordedtime model version channel score actor=ce_actor position onnx
+correlation=ce_correlationid trace=traceparent entity inputs=features feature_set=feature_definition; row row_computed
+row=values; accepted_record record_accepted accepted_record=record records=; source_record * source_record=; project
+project_applied project=definition/charter/owners features=; request requested request=requested_by; run run_completed
+run; step step_completed code environment; dataset dataset_built dataset; registration version_registered onnx profile
+evaluation=evidence gates builders; approval version_approved approval=approved_by; promotion version_promoted
+promotion=promoted_by rollback=replaces; deployment deployment_set deployment=onnx rollout=version; activation
+deployment_activated activation=effective_from; window window_judged drift=figures; alert alert_opened alerts=kind;
+label record_accepted outcome=ce_recordedtime; receipt receipt_issued receipts=event_id
 """
-#: What these say and another entry must say, too.
+#: What these say and another entry must say, too, or one of two others ({D} are the decisions).
 SAME = """
-registration,approval,deployment,activation,promotion,window.version=prediction.version row.values=prediction.features
-registration,approval,deployment,activation,promotion,window.model=prediction.model accepted_record.ce_id=row.spine_id
-registration,approval,deployment,activation,run.onnx=prediction.onnx receipt.event_id=approval.ce_id|promotion.ce_id
-registration.feature_set=prediction.feature_definition alert.model=prediction.model|prediction.nothing
-accepted_record.ce_origin=source_record.place row.definition=prediction.feature_definition row.ce_id=prediction.row
-deployment.approved_by=approval.approved_by run,dataset.dataset=registration.dataset dataset.request=registration.run
-run,request,step.run=registration.run accepted_record.record=source_record.
+registration,approval,deployment,activation,run.onnx=prediction.onnx run,dataset.feature_set=registration.feature_set
+request,run,dataset,project,deployment.project=registration.project receipt.event_id=approval.ce_id|promotion.ce_id
+alert.definition=prediction.feature_definition|prediction.nothing registration.feature_set=prediction.feature_definition
+deployment.feature_definition=prediction.feature_definition {D},request,run,dataset,window,step.model=prediction.model
+alert.model=prediction.model|prediction.nothing run,dataset.definition=registration.definition row.ce_id=prediction.row
+accepted_record.ce_origin=source_record.place row.definition=prediction.feature_definition
+run,deployment.profile=registration.profile deployment.approved_by=approval.approved_by dataset.request=registration.run
+run,dataset.dataset=registration.dataset {D},window.version=prediction.version run,request,step.run=registration.run
+accepted_record.record=source_record. accepted_record.ce_id=row.spine_id row.values=prediction.features
 """
-#: The parts that must be there, those that must where a record was asked about, and those that several entries play.
-NEEDED = "prediction project run dataset registration approval promotion deployment activation"
-NEEDED_FOR_A_RECORD, SEVERAL = " row accepted_record source_record", ("step", "receipt", "alert")
+D, OF_A_RECORD = "registration,approval,promotion,deployment,activation", {"row", "accepted_record", "source_record"}
+NEEDED, SEVERAL = {"prediction", "project", "run", "dataset", *D.split(",")}, ("step", "receipt", "alert")
 
 
 def holds(truth: object, what: str) -> None:
@@ -51,9 +47,9 @@ def holds(truth: object, what: str) -> None:
 
 def signed(note: str, vkey: str, kind: int) -> list[str]:
     """Return the lines of a checkpoint that this key signed: of a log (1), or of a witness (4) with the time."""
-    name, digest, data = (Path(vkey).read_text().strip() if Path(vkey).is_file() else vkey).split("+", 2)
+    key = vkey if vkey.count("+") > 1 else Path(vkey).read_text().strip()
+    (name, digest, data), (text, _, lines) = key.split("+", 2), note.rpartition("\n\n")
     made = hashlib.sha256(f"{name}\n".encode() + b64decode(data)).digest()[:4]
-    text, _, lines = note.rpartition("\n\n")
     found = [b64decode(line.split(" ")[2]) for line in lines.splitlines() if line.split(" ")[:2] == ["\u2014", name]]
     value = next((each[4:] for each in found if each[:4] == made), b"")
     holds(value and b64decode(data)[0] == kind and made.hex() == digest, f"checkpoint: no key of {name} signed it")
@@ -65,7 +61,7 @@ def signed(note: str, vkey: str, kind: int) -> list[str]:
 
 def root_from(entry: bytes, leaf: int, size: int, path: list[bytes]) -> bytes:
     """Return the root to which an audit path leads (RFC 6962, 2.1.1)."""
-    holds(0 <= leaf < size and bool(path) == (size > 1), "an audit path has another length")
+    holds(type(leaf) is int and 0 <= leaf < size and bool(path) == (size > 1), "an audit path has another length")
     if size == 1:
         return hashlib.sha256(b"\0" + entry).digest()
     left = 1 << (size - 1).bit_length() - 1
@@ -74,24 +70,23 @@ def root_from(entry: bytes, leaf: int, size: int, path: list[bytes]) -> bytes:
 
 
 class Entry:
-    """A frame of the log: where a record stood, its headers, and what it says."""
+    """A frame of the log; `[path]` is where a record stood, a header, or a part of its payload by its names."""
 
     def __init__(self, frame: bytes) -> None:
         at = 5 + struct.unpack_from(">BI", frame)[1]
         self.topic, (part, offset, _, key, size, named) = frame[5:at].decode(), struct.unpack_from(">IqqiiI", frame, at)
-        at, end, names = at + 32, at + 32 + named, []
+        at, end, names, self.headers = at + 32, at + 32 + named, [], {}
         while at < end:
             names.append(frame[at + 4 : (at := at + 4 + struct.unpack_from(">I", frame, at)[0])].decode())
-        at, self.headers = end + 4 * len(names) + max(key, 0), {"place": f"{self.topic}/{part}/{offset}"}
+        at, self.place = end + 4 * len(names) + max(key, 0), f"{self.topic}/{part}/{offset}"
         for name, length in zip(names, struct.unpack_from(f">{len(names)}i", frame, end), strict=True):
             self.headers[name] = frame[at : (at := at + max(length, 0))].decode(errors="replace")
-        self.says = json.loads(frame[at:] or b"null")
-        holds(frame[0] == 1 and at + max(size, 0) == len(frame), f"{self.headers['place']}: it is no frame")
+        self.says, self.headers["place"] = json.loads(frame[at:] or b"null"), self.place
+        holds(frame[0] == 1 and at + max(size, 0) == len(frame), f"{self.place}: it is no frame")
 
     def __getitem__(self, path: str) -> Any:
-        """Return the place, a header, or a part of the payload by its names."""
-        found = self.headers.get(path, self.says)
-        for name in path.split("/") if path and path not in self.headers else ():
+        found = self.headers.get(path) if path[:3] == "ce_" or path in ("place", "traceparent") else self.says
+        for name in path.split("/") if path and found is self.says else ():
             found = found.get(name) if isinstance(found, dict) else None
         return found
 
@@ -99,102 +94,107 @@ class Entry:
 def check_statements(story: Any, parts: dict[str, int], entries: dict[int, Entry]) -> str:
     """Hold every statement against its entry."""
     plays, quotes, known = dict[str, set[int]](), dict[str, set[str]](), set[str]()
-    for part, kind, *fields in (one.split(" ") for one in TABLE.strip().replace("; ", "\n").split("\n")):
+    for part, kind, *fields in (one.split() for one in TABLE.split(";")):
         played = {name for name in parts if name == part or (part in SEVERAL and name.split(" ")[0] == part)}
         leaves, known = {parts[name] for name in played}, known | played
-        kinds = {entries[leaf]["ce_type"] for leaf in leaves if kind != "*"}
-        holds(kinds <= {f"mainstem.{kind}.v1"}, f"{part}: it is of another type")
-        for field, _, name in (each.partition("=") for each in fields):
+        ours = [str(entries[leaf]["ce_type"]).split(".")[-2] for leaf in leaves if entries[leaf].topic[:4] != "src."]
+        fits = len(ours) == len(leaves) * (kind != "*") and all(one.endswith(kind) for one in ours)
+        holds(fits, f"{part}: it is of another type")
+        for field, said, name in (each.partition("=") for each in fields):
             plays.setdefault(field, set()).update(leaves)
-            quotes.setdefault(field, set()).update([name] if name and leaves else [])
+            quotes.setdefault(field, set()).update([name or field] if leaves and (name or not said) else [])
     odd = (set(story["fields"]) | set(story["gaps"])) ^ {*plays, "checkpoint"} | set(parts) - known
     odd |= set(story["fields"]) & set(story["gaps"])
     holds(not odd, f"{', '.join(odd)}: neither told or lacking, nor a part, or both")
     for field, leaves in plays.items():
         told, there = story["fields"].get(field, []), [entries[leaf][one] for leaf in leaves for one in quotes[field]]
         holds(told or (story["gaps"][field] and not any(one is not None for one in there)), f"{field}: it is withheld")
+        holds(not told or sorted(each["leaf"] for each in told) == sorted(leaves), f"{field}: other leaves play a part")
         for leaf, says in ((each["leaf"], each["says"]) for each in told):
-            holds(leaf in leaves, f"{field}: leaf {leaf} plays no part in it")
             holds(quotes[field] <= set(says), f"{field}: it does not quote {', '.join(quotes[field])}")
             wrong = [name for name in says if json.dumps(entries[leaf][name]) != json.dumps(says[name])]
             holds(not wrong, f"{field}: leaf {leaf} has another {', '.join(wrong)}")
-    return f"{len(plays)} fields are what the entries at their leaves say, or have a reason"
+    return f"{len(plays)} fields are what their entries say; not told: {', '.join(story['gaps']) or 'none'}"
 
 
 def check_inputs(story: Any, e: dict[str, Entry], entries: dict[int, Entry]) -> str:
     """Hold features against their definition, and the records behind them against their entries."""
     sets = {each["id"]: each["spec"] for each in e["project"]["definition/feature_sets"].values()}
     spec = {name: part for name, part in sets[e["prediction"]["feature_definition"]].items() if name != "target"}
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    named = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    holds(named == e["prediction"]["feature_definition"], "feature_set: the definition is of another one")
-    served = dict(zip([each["name"] for each in spec["features"]], e["prediction"]["features"], strict=True))
-    told = {each["name"]: each["value"] for each in story["fields"]["features"][0]["derived"]["features"]}
-    holds(told == served, "features: they are not the inputs that were scored")
-    again = [each for one in story["fields"].get("records", []) for each in one["derived"]["features"]]
-    made = {each["name"]: each["recomputed"] for each in again}
-    holds(made == served or not again, "records: they give other values")
-    listed = [one for each in again for records in each["records"].values() for one in records]
+    named = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+    holds(f"sha256:{named.hexdigest()}" == e["prediction"]["feature_definition"], "feature_set: it is another's")
+    names = [each["name"] for each in spec["features"]]
+    served = json.dumps(list(zip(names, e["prediction"]["features"], strict=True)))
+    told = [[each["name"], each["value"]] for each in story["fields"]["features"][0]["derived"]["features"]]
+    holds(json.dumps(told) == served, "features: they are not the inputs that were scored")
+    again = story["fields"].get("records", [{"derived": {"features": [], "differing": []}}])[0]["derived"]
+    made = json.dumps([[each["name"], each["recomputed"]] for each in again["features"] if each["equal"] is True])
+    holds((made == served and not again["differing"]) or "records" in story["gaps"], "records: they give other values")
+    listed = [one for each in again["features"] for some in each["records"].values() for one in some]
     for one, entry in ((each, entries[each["leaf"]]) for each in listed):
-        same = (entry["ce_origin"], entry["ce_time"]) == (one["source"], one["event_time"])
-        holds(same and entry.topic.startswith("evt.data."), f"records: leaf {one['leaf']} is not the one that is named")
-    found = f"{len(listed)} times a record behind them is where it should be" if again else story["gaps"]["records"]
-    return f"the features are those of the definition; {found}"
+        said = (one["source"], one["event_time"], "mainstem.data.record_accepted.v1", "evt.data.")
+        same = (entry["ce_origin"], entry["ce_time"], entry["ce_type"], entry.topic[:9]) == said
+        same = same and entry["ce_recordedtime"] <= e["row"]["ce_recordedtime"]
+        holds(same, f"records: leaf {one['leaf']} is not the one that is named, or came too late")
+    return f"the features are those of the definition; {len(listed)} times a record behind them is where it should be"
 
 
 def check_chain(story: Any, parts: dict[str, int], e: dict[str, Entry]) -> str:
     """Hold together what was asked, made, approved, promoted, put in force, answered, and what turned out."""
     made, then = e["registration"], e["prediction"]["ce_recordedtime"]
-    for said, others in (pair.split("=") for pair in SAME.split()):
+    for said, others in (pair.split("=") for pair in SAME.format(D=D).split()):
         (several, _, name), them = said.partition("."), [one.split(".") for one in others.split("|")]
         for part in (one for one in e if one.split(" ")[0] in several.split(",") and them[0][0] in e):
             holds(e[part][name] in [e[of][its] for of, its in them], f"{part}: its {name} is not the {others}")
-    holds(all(gate["passed"] for gate in made["gates"]) and made["stage"] == "candidate", "gates: not all passed")
+    holds(made["gates"] and all(gate["passed"] is True for gate in made["gates"]), "gates: not all passed")
     holds(e["approval"]["approved_by"] not in made["builders"], "approval: it is by somebody who built the version")
     holds(parts["registration"] < parts["approval"] < parts["promotion"], "promotion: it came before the approval")
     holds(e["activation"]["effective_from"] <= then, "activation: it was not in effect yet")
-    late = [name for name in e if name[:6] in ("window", "alert ") and e[name]["ce_recordedtime"] > then]
+    late = [one for one in e if one.split(" ")[0] in {*NEEDED, "window", "alert"} and e[one]["ce_recordedtime"] > then]
     holds(not late, f"{', '.join(late)}: it was not known yet")
     if "label" not in e:
-        return f"the version that answered was approved and in force; no outcome: {story['gaps']['outcome']}"
+        return f"the version that answered was approved and activated before; no outcome: {story['gaps']['outcome']!r}"
     rule, label = e["project"]["definition/models"][e["prediction"]["model"]]["label"], e["label"]
-    known, asked = (datetime.fromisoformat(one) for one in (label["ce_recordedtime"], e["accepted_record"]["ce_time"]))
-    same = label.topic == f"evt.data.{rule['source']}" and asked < known <= asked + timedelta(microseconds=rule["wait"])
+    came, asked = (datetime.fromisoformat(one) for one in (label["ce_recordedtime"], e["accepted_record"]["ce_time"]))
+    same = label.topic == f"evt.data.{rule['source']}" and asked < came <= asked + timedelta(microseconds=rule["wait"])
     same = same and label["record"][rule["key"]] == e["accepted_record"]["record"][rule["key"]]
     truth = label["record"][rule["column"]] > rule["above"]
     told = story["fields"]["outcome"][0]["derived"]
     holds(same and told["truth"] is truth and told["above"] == rule["above"], "outcome: it is not what the label says")
-    return f"the version that answered was approved and in force; the outcome was {truth}"
+    return f"the version that answered was approved and activated before; the outcome was {truth}"
 
 
 def check(bundle: Any, log: str, witness: str) -> None:
     """Print what holds, check by check; raise ValueError, or what reading raises, at the first that does not."""
-    story, (_, size, root, *_), entries = bundle["explanation"], signed(bundle["checkpoint"], log, 1), {}
+    story, (origin, size, root, *_), entries = bundle["explanation"], signed(bundle["checkpoint"], log, 1), {}
     signed(bundle["checkpoint"], witness, 4)
     for leaf, frame, path in ((one["leaf"], b64decode(one["frame"]), one["path"]) for one in bundle["entries"]):
         entry = frame if len(frame) < 65_536 else struct.pack(">BQ", 255, len(frame)) + hashlib.sha256(frame).digest()
-        made = root_from(entry, leaf, int(size), list(map(b64decode, path)))
+        made = root_from(entry, leaf, int(size), [*map(b64decode, path)])
         holds(made == b64decode(root), f"leaf {leaf}: this entry is not in the log")
         entries[leaf] = Entry(frame)
     print(f"holds  {len(entries)} entries are below the checkpoint over {size}, which log and witness signed")
     parts = {each["name"]: each["leaf"] for each in story["links"]}
     e = {name: entries[leaf] for name, leaf in parts.items()}
-    missing = set((NEEDED + NEEDED_FOR_A_RECORD * bool(e["prediction"]["row"])).split()) - set(e)
-    holds(not missing and story["prediction"] == e["prediction"]["ce_id"], f"prediction: no {missing}, or another id")
+    asked = OF_A_RECORD if e["prediction"]["row"] else set()
+    odd = (NEEDED | asked) - set(e) | (OF_A_RECORD - asked) & set(e)
+    holds(not odd and story["prediction"] == e["prediction"]["ce_id"], f"prediction: lacks or has {odd}, or another id")
     holds(not story["faults"], f"it contradicts: {story['faults']}")
     for one in story["links"]:
         said, there = ("{topic}/{partition}/{offset}".format(**one), one["event_id"], one["recorded"]), e[one["name"]]
         holds(said == (there["place"], there["ce_id"], there["ce_recordedtime"]), f"{one['name']}: it stands elsewhere")
-    told = story["fields"]["checkpoint"][0]["derived"]
-    same = (told["size"], told["root"]) == (int(size), b64decode(root).hex()) and len(parts) == len(story["links"])
-    holds(same, "checkpoint: it is told otherwise than it was signed, or two entries play one part")
-    print(f"holds  {check_statements(story, parts, entries)}")
-    print(f"holds  {check_inputs(story, e, entries)}")
-    print(f"holds  {check_chain(story, parts, e)}")
+    by = [line.split(" ")[1] for line in bundle["checkpoint"].rpartition("\n\n")[2].splitlines()]
+    derived = {"origin": origin, "size": int(size), "root": b64decode(root).hex(), "signed_by": by}
+    same = story["fields"]["checkpoint"] == [{"leaf": None, "says": {}, "derived": derived}]
+    holds(same and len(parts) == len(story["links"]), "checkpoint: it is told otherwise, or two entries play one part")
+    found = check_statements(story, parts, entries), check_inputs(story, e, entries), check_chain(story, parts, e)
+    print(*(f"holds  {each}" for each in found), sep="\n")
 
 
 if __name__ == "__main__":
     try:
-        check(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:])
-    except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, OSError, struct.error) as fault:
+        text = Path(sys.argv[1]).read_text()
+        holds(json.dumps(json.loads(text), separators=(",", ":")) == text, "it was not written by `prediction explain`")
+        check(json.loads(text), *sys.argv[2:])
+    except Exception as fault:  # noqa: BLE001  (whatever it is, the bundle does not hold)
         sys.exit(f"FAILS  {fault if isinstance(fault, ValueError) else repr(fault)}")

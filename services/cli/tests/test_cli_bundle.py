@@ -247,7 +247,7 @@ CHANGES: dict[str, tuple[Callable[[Bundle], object], str]] = {
     ),
     "a field speaks of another entry": (
         lambda b: b["explanation"]["fields"]["approval"][0].update(leaf=leaf_of(b, "promotion")),
-        "plays no part",
+        "other leaves play a part",
     ),
     "the approval is left out": (lambda b: unlink(b, "approval"), "approval"),
     "the source is left out": (lambda b: unlink(b, "source_record"), "source_record"),
@@ -325,7 +325,7 @@ FORGED: dict[str, tuple[str, Callable[[Fact], Fact], str]] = {
     "a gate failed": ("registration", failed, "gates: not all passed"),
     "another dataset was learnt from": ("run", changed(dataset="sha256:x"), "its dataset is not"),
     "the run made other bytes": ("run", changed(onnx="sha256:x"), "run: its onnx is not"),
-    "the row is another": ("row", changed(values=[1.0] * 15), "its values is not the prediction.features"),
+    "the row is another": ("row", changed(values=[1.0] * 15), "they give other values"),
     "the accepted record is another": ("flight_departed 2013-05-01-UA-60-EWR", diverted, "its record is not"),
     "another definition counts": ("row", changed(definition="sha256:x"), "its definition is not"),
 }
@@ -350,7 +350,7 @@ STRANGE: dict[str, tuple[Callable[[Fact], Fact], str, str, str]] = {
 @pytest.mark.parametrize("name", sorted(STRANGE))
 async def test_what_belongs_to_another_answer_is_refused(tmp_path: Path, name: str) -> None:
     """The explainer would not name it: a forger of the story does."""
-    change, field, quoted, said = STRANGE[name]
+    change, where, what, said = STRANGE[name]
     part = name if name in ("step fit", "window") else f"{name} x"
 
     def named(told: Story, found: Explained) -> None:
@@ -359,9 +359,10 @@ async def test_what_belongs_to_another_answer_is_refused(tmp_path: Path, name: s
 
     bundle = await packed(tmp_path, story({name: change}), named)
     entry = _CHECKER["Entry"](b64decode(entry_of(bundle, part)["frame"]))
-    told = {"leaf": leaf_of(bundle, part), "says": {quoted: entry[quoted]}}
-    bundle["explanation"]["gaps"].pop(field, None)
-    bundle["explanation"]["fields"].setdefault(field, []).append(told)
+    for field, quoted in [(where, what), *([("code", "code")] if part == "step fit" else [])]:
+        told = {"leaf": leaf_of(bundle, part), "says": {quoted: entry[quoted]}}
+        bundle["explanation"]["gaps"].pop(field, None)
+        bundle["explanation"]["fields"].setdefault(field, []).append(told)
     assert f"{part}: " in refused(bundle)
     assert said in refused(bundle)
 

@@ -108,6 +108,17 @@ class Log:
         """Return the numbers of the bundles."""
         return range(-(-self.size // WIDTH))
 
+    def held(self) -> str:
+        """Return a digest of which files with entries there are, how long, and when they were changed; hexadecimal."""
+        found = sha256()
+        for part in ("tile/entries", "part", "frame"):
+            for file in sorted((self.folder / part).rglob("*")):
+                about = file.stat()
+                if S_ISREG(about.st_mode):
+                    name = file.relative_to(self.folder)
+                    found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+        return found.hexdigest()
+
     def tile(self, tile: Tile) -> bytes:
         """Return the bytes of a tile; raise OSError when there is none."""
         return read_tile(self.folder, tile)

@@ -102,11 +102,17 @@ def encode(event: Event) -> Message:
 
 
 def decode(record: Record) -> Event:
-    """Return the event in `record`; raise Undecodable naming where it stands and what is wrong."""
+    """Return the event in `record`; raise Undecodable naming where it stands and what is wrong.
+
+    An event counts on its own topic alone: whoever may write to another could call a record of theirs whatever they
+    like, and give it any id.
+    """
     try:
         envelope = read_envelope(record.headers)
-        fact_type = BY_TYPE[envelope.type]
-        return Event(envelope, fact_type.model_validate_json(record.value or b""))
+        fact = BY_TYPE[envelope.type].model_validate_json(record.value or b"")
+        if fact.TOPIC != "*" and fact.topic != record.topic:
+            raise ValueError(f"{envelope.type} belongs on {fact.topic}")
+        return Event(envelope, fact)
     except (KeyError, ValueError) as fault:
         where = f"{record.topic}/{record.partition}/{record.offset}"
         why = faults(fault) if isinstance(fault, ValidationError) else repr(fault)

@@ -21,7 +21,7 @@ from mainstem.cli.progress import bar
 from mainstem.cli.replay import History, open_history
 from mainstem.events.catalogue import decode
 from mainstem.events.errors import Rejected, Undecodable
-from mainstem.events.frames import Entry
+from mainstem.events.frames import Damaged, Entry
 from mainstem.events.instants import parse, render
 from mainstem.events.registry import ProjectApplied
 from mainstem.events.training import DatasetBuilt
@@ -66,6 +66,8 @@ class Told(msgspec.Struct):
     labels: dict[str, list[str]] = {}
     #: How labels are joined, as it was declared last, by model.
     models: dict[str, dict[str, Any]] = {}
+    #: Leaves of definitions that cannot be read: what they declare is not known.
+    unreadable: list[int] = []
 
     def sources(self, feature_set: str) -> list[str]:
         """Return the sources that rows of a set, and what is learnt from them, may rest on."""
@@ -74,7 +76,7 @@ class Told(msgspec.Struct):
 
     def take(self, placed: Sequence[Placed]) -> None:
         """Take entries."""
-        for _, entry in placed:
+        for leaf, entry in placed:
             if entry.topic in _TOLD:
                 try:
                     fact = decode(entry).fact
@@ -83,7 +85,10 @@ class Told(msgspec.Struct):
                 if isinstance(fact, DatasetBuilt):
                     self.datasets[fact.dataset] = Dataset(fact.table, fact.feature_set, fact.model, fact.cut)
                 elif isinstance(fact, ProjectApplied):
-                    self._declare(parse_project(fact.definition))
+                    try:
+                        self._declare(parse_project(fact.definition))
+                    except Rejected:
+                        self.unreadable.append(leaf)
 
     def _declare(self, definition: ProjectDefinition) -> None:
         for label, part in definition.feature_sets.items():
@@ -144,6 +149,11 @@ async def _build(history: History) -> tuple[Graph, Told]:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
                 told.take(placed)
             advance(len(placed))
+    if (await history.tree()).root().hex() != history.root:
+        raise Damaged(
+            "the entries make another root than the checkpoint has, so they prove nothing; `mainstem audit verify` "
+            "tells which of them were changed"
+        )
     return builder.graph(history.size), told
 
 
@@ -254,7 +264,12 @@ def _gaps(ancestry: Ancestry) -> Facts:
         f"{topic} {kind or 'without a type'}": found
         for (topic, kind), found in graph.unread.by_kind(graph.size).items()
     }
-    return {"withheld": graph.size - graph.read, "unread": unread, "datasets_without_rows": ancestry.closed}
+    return {
+        "withheld": graph.size - graph.read,
+        "unread": unread,
+        "definitions_unread": [f"leaf {leaf}" for leaf in ancestry.told.unreadable],
+        "datasets_without_rows": ancestry.closed,
+    }
 
 
 #: How what may be sought begins, whether or not the log has it.
@@ -277,7 +292,7 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     return {
         "of": name,
         "sought": prefix,
-        "proven": found.proven and not read_by and not ancestry.closed,
+        "proven": found.proven and not read_by and not ancestry.closed and not ancestry.told.unreadable,
         "absent": found.absent and not read_by,
         "behind": len(found.closure),
         "leaves_read": found.read,

@@ -1,6 +1,7 @@
 """What explaining asks of an archive, be it the ledger's database or a copy of the log in files."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -9,7 +10,7 @@ from mainstem.cli.evidence.columns import Columns
 from mainstem.events.catalogue import decode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Envelope, Fact
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import Rejected, Undecodable
 from mainstem.events.frames import Entry
 from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.monitoring import AlertOpened, WindowJudged
@@ -91,8 +92,18 @@ class Chronicle:
 
     @cached_property
     def definitions(self) -> list[Applied]:
-        """The definitions that were applied."""
-        return [Applied(found, parse(found.fact.definition)) for found in self.of(ProjectApplied)]
+        """The definitions that were applied, but for those that are none."""
+        readable = []
+        for found in self.of(ProjectApplied):
+            with suppress(Rejected):
+                readable.append(Applied(found, parse(found.fact.definition)))
+        return readable
+
+    @property
+    def unreadable(self) -> list[int]:
+        """The leaves of the definitions that are none."""
+        readable = {each.found.leaf for each in self.definitions}
+        return [found.leaf for found in self.of(ProjectApplied) if found.leaf not in readable]
 
 
 class ReadSet(NamedTuple):

@@ -3,6 +3,7 @@
 from typing import Final
 
 from mainstem.cli.evidence.archive import PREDICTIONS, Applied, Archive, Chronicle, Found, ReadSet, events
+from mainstem.cli.evidence.coherence import contradictions
 from mainstem.cli.evidence.inputs import Behind, described, same_bits
 from mainstem.cli.evidence.making import tell_making
 from mainstem.cli.evidence.outcome import tell_outcome
@@ -11,6 +12,7 @@ from mainstem.cli.evidence.story import Story
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
+from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import Predicted
 from mainstem.ledger.checkpoint import Checkpoint
 
@@ -48,11 +50,12 @@ async def tell(archive: Archive, answer: Answer) -> Story:
     _tell_answer(story, answer)
     chronicle = await archive.chronicle()
     applied = _definition(chronicle, answer)
-    read = _tell_project(story, answer, applied)
+    read = _tell_project(story, chronicle, answer, applied)
     spine = await _tell_inputs(archive, story, answer, read)
     tell_making(story, chronicle, answer)
     tell_state(story, chronicle, answer)
     await tell_outcome(archive, story, answer, spine, applied)
+    story.faults += contradictions(story.parts)
     _tell_checkpoint(archive, story)
     return story
 
@@ -79,22 +82,30 @@ def _tell_answer(story: Story, answer: Answer) -> None:
 
 
 def _definition(chronicle: Chronicle, answer: Answer) -> Applied | None:
-    """Return the definition with the feature set: the last archived before the answer, else the first after."""
+    """Return the definition with the feature set: the last on record when it was answered, else the first.
+
+    It is that of the project that registered the version, if the version is known.
+    """
     having = [
         each
         for each in chronicle.definitions
         if any(part.id == answer.fact.feature_definition for part in each.project.feature_sets.values())
     ]
-    before = [each for each in having if each.found.leaf < answer.leaf]
+    registered = chronicle.last(VersionRegistered, model=answer.fact.model, version=answer.fact.version)
+    if registered is not None:
+        having = [each for each in having if each.project.charter.name == registered.fact.project]
+    before = [each for each in having if each.found.envelope.recorded_us <= answer.envelope.recorded_us]
     return before[-1] if before else having[0] if having else None
 
 
-def _tell_project(story: Story, answer: Answer, applied: Applied | None) -> ReadSet | None:
+def _tell_project(story: Story, chronicle: Chronicle, answer: Answer, applied: Applied | None) -> ReadSet | None:
     """State what the project is and what its features are called; return the feature set."""
     fact = answer.fact
     story.say("inputs", answer, "features")
     if applied is None:
         missing = f"no definition with feature set {fact.feature_definition} is in the archive"
+        if chronicle.unreadable:
+            missing += f"; those at leaves {chronicle.unreadable} cannot be read"
         story.lack(missing, "project", "features", "records")
         story.say("feature_set", answer, "feature_definition")
         return None

@@ -1,10 +1,12 @@
-"""Where things stand in a copy of the log: found once in one pass, and kept outside of the copy under its root.
+"""Where things stand in a copy of the log: found once in one pass, and kept outside of the copy.
+
+It is kept under the root and what the copy holds of it: a copy of all is another one than a copy of some topics.
 
 Whoever handed over the copy did not make it: it is no part of what is verified, and is believed.
 
-<copy>.index/<root>/                      may be thrown away; it is made anew
-<copy>.index/<root>/set-<id>/             the records of a feature set (`columns`)
-<copy>.index/<root>/key-<source>-<column> the leaves of the accepted records of a source by what a column holds
+<copy>.index/<root>-<held>/                      may be thrown away; it is made anew
+<copy>.index/<root>-<held>/set-<id>/             the records of a feature set (`columns`)
+<copy>.index/<root>-<held>/key-<source>-<column> the leaves of the accepted records of a source by what a column holds
 """
 
 import json
@@ -48,7 +50,8 @@ def beside(log: Log) -> Path:
     Raises Rejected where it cannot be made.
     """
     folder = log.folder.resolve()
-    kept = folder.with_name(f"{folder.name}.index") / f"{log.checkpoint.root.hex()[:_DIGITS]}.{_FORM}"
+    of = f"{log.checkpoint.root.hex()[:_DIGITS]}-{log.held()[:_DIGITS]}"
+    kept = folder.with_name(f"{folder.name}.index") / f"{of}.{_FORM}"
     try:
         kept.parent.mkdir(exist_ok=True)
     except OSError as fault:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from mainstem.audit.entries import printable
 from mainstem.cli.evidence.story import Statement, Story
 
 _CHAPTERS: Final = {
@@ -40,11 +41,11 @@ def page(story: Story) -> Iterator[str]:
             yield from _features(story) if name == "features" else _field(story, name)
         yield ""
     yield "CONTRADICTIONS" if story.faults else "CONTRADICTIONS  none"
-    yield from (f"  {fault}" for fault in story.faults)
+    yield from (f"  {printable(fault)}" for fault in story.faults)
     lacking = story.document()["gaps"]
     yield "NOT TOLD" if lacking else "NOT TOLD  nothing"
     if isinstance(lacking, Mapping):
-        yield from (f"  {_worded(name):<{_WIDTH}}{reason}" for name, reason in lacking.items())
+        yield from (f"  {_worded(name):<{_WIDTH}}{printable(str(reason))}" for name, reason in lacking.items())
 
 
 def _field(story: Story, name: str) -> Iterator[str]:
@@ -76,7 +77,8 @@ def _features(story: Story) -> Iterator[str]:
         yield f"  features{_at(statement)}"
         again = {each["name"]: each for each in _listed(story.statements.get("records", ()))}
         for feature in _listed([statement]):
-            yield f"    {feature['name']:<{_WIDTH}}{_shown(feature['value']):<24}{feature['expression']}"
+            name, expression = printable(str(feature["name"])), printable(str(feature["expression"]))
+            yield f"    {name:<{_WIDTH}}{_shown(feature['value']):<24}{expression}"
             yield from _records(again.get(feature["name"]))
 
 
@@ -87,10 +89,10 @@ def _records(again: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"    {'':<{_WIDTH}}evaluated again, records {again['count']}: {same}"
     for words, records in again["records"].items():
         for record in records[-_NEWEST:][::-1]:
-            place = f"{record['event_time']}  {record['source']}  leaf {record['leaf']}"
+            place = printable(f"{record['event_time']}  {record['source']}  leaf {record['leaf']}")
             yield f"    {'':<{_WIDTH}}  {_shown(record['value']):<22}{place}"
         if len(records) > _NEWEST:
-            yield f"    {'':<{_WIDTH}}  and {len(records) - _NEWEST} more in {words}"
+            yield f"    {'':<{_WIDTH}}  and {len(records) - _NEWEST} more in {printable(words)}"
 
 
 def _listed(statements: Sequence[Statement]) -> list[Mapping[str, Any]]:
@@ -103,7 +105,7 @@ def _at(statement: Statement) -> str:
 
 
 def _worded(name: str) -> str:
-    return name.replace("_", " ")
+    return printable(name.replace("_", " "))
 
 
 def _line(value: Mapping[str, object]) -> str:
@@ -112,5 +114,5 @@ def _line(value: Mapping[str, object]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return value
+        return printable(value)
     return "none" if value is None else json.dumps(value)

@@ -63,12 +63,14 @@ class Story:
     gaps: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    #: The entries of the links.
+    parts: dict[str, Entry] = field(default_factory=dict)
     #: The records that values rest on.
     leaves: set[int] = field(default_factory=set)
 
     def link(self, name: str, placed: Placed | Found[Fact]) -> None:
         """Name an entry by the part that it plays."""
-        entry = placed.entry
+        entry = self.parts[name] = placed.entry
         headers = {key: (value or b"").decode(errors="replace") for key, value in entry.headers}
         place = (placed.leaf, entry.topic, entry.partition, entry.offset)
         self.links.append(Link(name, *place, headers.get("ce_id"), headers.get("ce_recordedtime")))
