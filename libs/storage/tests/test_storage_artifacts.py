@@ -31,7 +31,7 @@ def test_a_partial_file_of_a_killed_process_is_no_artifact(tmp_path: Path) -> No
     address = Artifacts(tmp_path).put(b"whole")
     file = next(path for path in tmp_path.rglob("*") if path.is_file())
     file.rename(file.with_name(f"{file.name}.4711"))
-    with pytest.raises(ArtifactMissing, match=f"no artifact {address}; rebuild the run that made it"):
+    with pytest.raises(ArtifactMissing, match=f"no artifact {address}; put it back from a copy, or make it anew"):
         Artifacts(tmp_path).get(address)
     assert Artifacts(tmp_path).get(Artifacts(tmp_path).put(b"whole")) == b"whole"
 

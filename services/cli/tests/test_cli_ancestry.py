@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from mainstem.audit.copying import Choice, Copy
 from mainstem.cli.main import app
-from mainstem.events.catalogue import header
+from mainstem.events.catalogue import encode, header
+from mainstem.events.envelope import begin
 from mainstem.events.frames import Entry, frame
+from mainstem.events.registry import ProjectApplied
 from mainstem.ledger import Frontier, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.entry import entry_of
@@ -31,10 +33,14 @@ def history() -> list[Entry]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory, history: list[Entry]) -> Path:
     """Return a copy of a history in which two versions were trained and one answers; no platform runs."""
+    return write(tmp_path_factory.mktemp("copy") / "copy", history)
+
+
+def write(folder: Path, history: list[Entry]) -> Path:
+    """Write a copy of a history."""
     frames = [frame(entry) for entry in history]
     tree = Frontier().append(leaf_hashes(map(entry_of, frames)))
     text = Checkpoint(LOG.name, tree.size, tree.root()).text()
-    folder = tmp_path_factory.mktemp("copy") / "copy"
     copy = Copy(folder, Note(text, (LOG.sign(text), WITNESS.cosign(text, 1_700_000_000))), Choice(range(tree.size)))
     for entry, data in zip(history, frames, strict=True):
         copy.take(entry.topic, [data], leaf_hashes([entry_of(data)]))
@@ -151,3 +157,32 @@ async def test_the_absence_of_what_nothing_is_called_proves_nothing(copy: Path) 
     assert (code, "proven" in said) == (1, False)
     result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "absent", "wear/1", "x", "--log", str(copy)])
     assert "nothing in the log is called 'x'" in " ".join(result.output.split())
+
+
+async def test_entries_that_make_another_root_prove_nothing(tmp_path: Path, copy: Path, history: list[Entry]) -> None:
+    """Whoever rewrites an entry and all tiles above it still has no checkpoint."""
+    folder, leaf = tmp_path / "copy", leaf_of(history, "mainstem.training.dataset_built.v1")
+    changed = [*history]
+    changed[leaf] = history[leaf]._replace(value=(history[leaf].value or b"").replace(b"wear", b"tear"))
+    write(folder, changed)
+    (folder / "checkpoint").write_bytes((copy / "checkpoint").read_bytes())
+    asked = ["audit", "absent", "wear/1", "src.harbour", "--log", str(folder)]
+    result = await asyncio.to_thread(CliRunner().invoke, app, asked)
+    assert (result.exit_code, "proven" in result.output) == (1, False)
+    assert "make another root than the checkpoint has" in " ".join(result.output.split())
+
+
+async def test_a_definition_that_cannot_be_read_leaves_absence_unproven(tmp_path: Path, history: list[Entry]) -> None:
+    garbage = ProjectApplied(project="harbour", definition_id="x", definition={"no": "charter"}, applied_by="eve")
+    message = encode(begin(garbage, command_id="garbage", source="/test", actor="eve", recorded_us=0))
+    offset = sum(entry.topic == message.topic for entry in history)
+    entry = Entry(message.topic, 0, offset, 0, message.key, message.value, message.headers)
+    write(tmp_path / "copy", [*history, entry])
+    code, found = await ask(tmp_path / "copy", "absent", "wear/1", "src.harbour")
+    assert (code, found["proven"], found["absent"]) == (1, False, True)
+    assert found["definitions_unread"] == [f"leaf {len(history)}"]
+
+
+async def test_origins_name_the_sources_whose_records_rows_count_in_their_windows(copy: Path) -> None:
+    _, found = await ask(copy, "origins", "wear/1")
+    assert "inspected" in found["windows_of"]

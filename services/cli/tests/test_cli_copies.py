@@ -18,12 +18,13 @@ from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import begin
 from mainstem.events.frames import Entry
-from mainstem.events.registry import VersionApproved
+from mainstem.events.registry import VersionApproved, VersionRegistered
 from mainstem.ledger_service.folder import Folder
 from mainstem.ledger_service.publishing import Publisher
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.storage.artifacts import Artifacts
 from mainstem.testkit.cosigner import LOG, WITNESS, Cosigner
+from mainstem.testkit.examples import example
 
 pytestmark = pytest.mark.real
 
@@ -84,6 +85,30 @@ async def test_what_is_exported_is_what_the_log_published_and_holds(tmp_path: Pa
         assert (tmp_path / "copy" / name).read_bytes() == (tmp_path / "log" / name).read_bytes()
     code, said = await command("audit", "verify", tmp_path / "copy", *VKEYS, "-o", "json")
     assert (code, json.loads(said)["holds"], json.loads(said)["entries"]) == (0, True, 3_020)
+
+
+async def test_a_copy_without_what_a_version_cannot_be_without_is_told(store: PostgresStore, tmp_path: Path) -> None:
+    address = f"sha256:{sha256(b'gone').hexdigest()}"
+    fact = example(VersionRegistered, model="tide", version=7, onnx=address, profile=address)
+    message = encode(begin(fact, command_id="register", source="/test", actor="ann", recorded_us=MAY))
+    await store.archive([Entry(message.topic, 0, 20, 0, message.key, message.value, message.headers)])
+    await Publisher(Folder(tmp_path / "log", LOG.log_key), LOG, WITNESS.witness_key, Cosigner().ask).publish(store)
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "export", str(tmp_path / "c"), "--artifacts"])
+    assert result.exit_code == 1
+    assert f"lacks {address}, which tide version 7 cannot be without" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("store")
+async def test_what_lies_below_the_artifacts_of_a_copy_is_one_under_its_name(tmp_path: Path) -> None:
+    await export(tmp_path / "copy", "--artifacts")
+    (file,) = (tmp_path / "copy" / "artifact").glob("??/*")
+    (tmp_path / "copy" / "artifact" / "zz").mkdir()
+    (tmp_path / "copy" / "artifact" / "zz" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "copy" / "artifact" / "junk").write_bytes(b"x")
+    code, said = await command("audit", "verify", tmp_path / "copy", *VKEYS)
+    assert code == 1
+    assert f"artifact/zz/{file.name}: it is no artifact" in said
+    assert "artifact/junk: it is no artifact" in said
 
 
 @pytest.mark.usefixtures("store")

@@ -2,18 +2,20 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from services.cli.tests.told_story import FLIGHT, Changes, Story, onnx, project, story
+from services.cli.tests.told_story import FLIGHT, MAY, Changes, Story, onnx, project, story
 from typer.testing import CliRunner, Result
 
 from mainstem.cli.archive import open_schema
 from mainstem.cli.evidence.archive import Archive, ReadSet, events
 from mainstem.cli.evidence.copied import Copy
 from mainstem.cli.evidence.explaining import explain
+from mainstem.cli.evidence.page import page
 from mainstem.cli.evidence.stored import Stored
 from mainstem.cli.evidence.story import FIELDS
 from mainstem.cli.evidence.story import Story as Explained
@@ -23,6 +25,7 @@ from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
 from mainstem.events.ids import content_id
+from mainstem.events.registry import ProjectApplied
 from mainstem.ledger_service.store import PostgresStore
 
 
@@ -235,3 +238,32 @@ async def test_another_score_is_told_with_its_distance(tmp_path: Path) -> None:
         found = await command("replay", *arguments, "--log", copy, "--artifacts", artifacts)
         assert found.exit_code == 1
     assert "ulp from it" in found.output
+
+
+async def test_what_people_wrote_cannot_pass_for_what_the_page_says(tmp_path: Path) -> None:
+    comment = "fine\n\nCONTRADICTIONS  none\nNOT TOLD  nothing\n\x1b[8m"
+    changes: Changes = {"approval": lambda fact: fact.model_copy(update={"comment": comment, "approved_by": "rob"})}
+    lines = list(page(await explained(tmp_path, changes)))
+    assert [line for line in lines if line.startswith("CONTRADICTIONS")] == ["CONTRADICTIONS"]
+    assert any("rob approved a version that they built" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+async def test_a_definition_that_cannot_be_read_ends_no_explanation(tmp_path: Path) -> None:
+    told = story()
+    garbage = ProjectApplied(
+        project="harbour", definition_id="sha256:x", definition={"no": "charter"}, applied_by="eve"
+    )
+    told.tell("garbage", garbage, MAY)
+    found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
+    assert (found.faults, empty_fields(found)) == ([], [])
+
+
+async def test_an_index_of_a_part_is_not_taken_for_one_of_the_whole(tmp_path: Path) -> None:
+    told, folder = story(), tmp_path / "copy"
+    told.copy_to(folder, ("evt.registry.*",))
+    with pytest.raises(Rejected, match="0 predictions begin with"):
+        await explain(Copy(folder), told.ids["prediction"])
+    shutil.rmtree(folder)
+    told.copy_to(folder)
+    assert (await explain(Copy(folder), told.ids["prediction"])).faults == []

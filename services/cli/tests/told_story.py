@@ -127,9 +127,9 @@ class Story:
         text = Checkpoint(LOG.name, tree.size, tree.root()).text()
         return Note(text, (LOG.sign(text), WITNESS.cosign(text, 1_700_000_000)))
 
-    def copy_to(self, folder: Path) -> Path:
-        """Write a copy of the log and return where."""
-        copy = Copy(folder, self.note(), Choice(range(len(self.entries))))
+    def copy_to(self, folder: Path, topics: tuple[str, ...] | None = None) -> Path:
+        """Write a copy of the log, or of some topics of it, and return where."""
+        copy = Copy(folder, self.note(), Choice(range(len(self.entries)), topics))
         for entry in self.entries:
             data = frame(entry)
             copy.take(entry.topic, [data], leaf_hashes([entry_of(data)]))

@@ -248,7 +248,7 @@ async def test_a_table_that_was_changed_or_exchanged_is_told(parts: Parts) -> No
     assert check(parts.artifacts, str(one["dataset"]), plain)[0] == "differs"
     _file(parts.folder, str(one["dataset"])).unlink()
     assert check(parts.artifacts, str(one["dataset"]), plain) == (
-        "missing", f"no artifact {one['dataset']}; rebuild the run that made it"
+        "missing", f"no artifact {one['dataset']}; put it back from a copy, or make it anew"
     )  # fmt: skip
 
 

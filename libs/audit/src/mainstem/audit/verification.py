@@ -262,10 +262,14 @@ class Verification:
                     )
 
     def _check_artifacts(self) -> None:
-        """Tell of artifacts of the copy whose bytes are not those of their name."""
-        for file in sorted(self._log.folder.glob("artifact/??/*")):
-            if file.is_file() and sha256(file.read_bytes()).hexdigest() != file.name:
-                path = file.relative_to(self._log.folder).as_posix()
+        """Tell of artifacts of the copy whose bytes are not those of their name, or that nobody finds by it."""
+        for file in sorted(self._log.folder.glob("artifact/**/*")):
+            if file.is_dir():
+                continue
+            path = file.relative_to(self._log.folder).as_posix()
+            if path != f"artifact/{file.name[:2]}/{file.name}":
+                self._fault(path, "it is no artifact: one stands below the first two digits of its SHA-256")
+            elif not file.is_file() or sha256(file.read_bytes()).hexdigest() != file.name:
                 self._fault(path, "its bytes are not those of its name, the SHA-256 that entries know it by")
 
     def _is_ours(self, path: str) -> bool:

@@ -54,7 +54,7 @@ class Artifacts:
         try:
             content = self._path(address).read_bytes()
         except FileNotFoundError as fault:
-            raise ArtifactMissing(f"no artifact {address}; rebuild the run that made it") from fault
+            raise ArtifactMissing(f"no artifact {address}; put it back from a copy, or make it anew") from fault
         found = _PREFIX + sha256(content).hexdigest()
         if found != address:
             raise ArtifactCorrupt(f"artifact {address} holds bytes of {found}; it was changed after it was stored")

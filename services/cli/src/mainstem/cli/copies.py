@@ -14,9 +14,12 @@ from mainstem.audit.verification import Keys, Report, Verification, read_note
 from mainstem.cli.archive import open_archive
 from mainstem.cli.connection import setting
 from mainstem.cli.progress import bar
-from mainstem.events.catalogue import header
+from mainstem.events.catalogue import decode, header
+from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, unframe
+from mainstem.events.registry import VersionRegistered
+from mainstem.events.training import DatasetBuilt
 from mainstem.ledger import leaf_hash, verify_inclusion
 from mainstem.ledger.entry import stands_for
 from mainstem.ledger.keys import LogKey, WitnessKey, read_log_key, read_witness_key
@@ -46,14 +49,15 @@ class Exported:
 async def export(folder: Path, choice: Choice, *, artifacts: bool) -> Exported:
     """Copy the log at its newest checkpoint, from the archive.
 
-    Raises Rejected when there is no checkpoint yet, or the folder is not empty or cannot be written; Damaged for a
-    changed archive.
+    Raises Rejected when there is no checkpoint yet, or the folder is not empty or cannot be written, and at the end
+    when artifacts were wanted and one is gone that a version or a dataset cannot be without; Damaged for a changed
+    archive.
     """
     if not choice.leaves:
         raise Rejected(
             f"there are no leaves from {choice.leaves.start} to {choice.leaves.stop}; give the lower one first"
         )
-    named: set[bytes] = set()
+    named, needed = set[bytes](), dict[str, str]()
     async with open_archive() as store, store.snapshot() as archive:
         note = await archive.checkpoint()
         if note is None:
@@ -67,9 +71,16 @@ async def export(folder: Path, choice: Choice, *, artifacts: bool) -> Exported:
                 copy.take(block.topic, frames, block.hashes)
                 if artifacts and choice.has_topic(block.topic):
                     named.update(addresses(block.topic, frames))
+                    needed |= required(block.topic, frames)
                 advance(block.count)
         copied = copy.finish()
     count = _copy_artifacts(named, folder / ARTIFACTS) if artifacts else 0
+    for address, who in needed.items():
+        if not Artifacts(folder / ARTIFACTS).has(address):
+            raise Rejected(
+                f"{folder} has every entry but lacks {address}, which {who} cannot be without: it is not below "
+                f"{setting('MAINSTEM_ARTIFACTS')}; put it back and export into another folder"
+            )
     return Exported(copy.checkpoint.size, copy.checkpoint.root.hex(), copied, count)
 
 
@@ -78,6 +89,27 @@ def addresses(topic: str, frames: Iterable[bytes]) -> Iterator[bytes]:
     if not topic.startswith(NAME_NONE):
         for frame in frames:
             yield from _ADDRESS.findall(frame)
+
+
+def required(topic: str, frames: Iterable[bytes]) -> dict[str, str]:
+    """Return the artifacts that versions and datasets of a topic cannot be without, each with who needs it."""
+    found = dict[str, str]()
+    if topic in (VersionRegistered.TOPIC, DatasetBuilt.TOPIC):
+        for data in frames:
+            with suppress(Rejected, Damaged):
+                found |= needs(decode(unframe(data)).fact)
+    return found
+
+
+def needs(fact: Fact) -> dict[str, str]:
+    """Return the artifacts that a fact cannot be without, each with who needs it."""
+    match fact:
+        case VersionRegistered():
+            return dict.fromkeys((fact.onnx, fact.profile), f"{fact.model} version {fact.version}")
+        case DatasetBuilt():
+            return dict.fromkeys((fact.dataset, fact.table), f"the dataset of {fact.model} as of {fact.cut}")
+        case _:
+            return {}
 
 
 def _copy_artifacts(named: set[bytes], folder: Path) -> int:

@@ -1,5 +1,7 @@
 """The command `mainstem`: noun, then verb. Commands import what they need when they run."""
 
+import logging
+
 import typer
 
 from mainstem.cli.commands import demo, platform
@@ -20,6 +22,9 @@ GROUPS: dict[str, tuple[str, str]] = {
     "audit": ("mainstem.cli.commands.audit", "Prove that nothing was changed and every table follows from the log."),
     "prediction": ("mainstem.cli.commands.prediction", "Explain an answer from the log."),
 }
+
+# That a client of the broker tries again is no news for whoever runs a command.
+logging.getLogger("aiokafka").setLevel(logging.ERROR)
 
 app = typer.Typer(
     cls=lazy_group(GROUPS),

@@ -15,7 +15,7 @@ from mainstem.bus.admin import topic_names
 from mainstem.bus.restoring import Restoring
 from mainstem.cli.archive import open_schema
 from mainstem.cli.connection import setting
-from mainstem.cli.copies import ARTIFACTS
+from mainstem.cli.copies import ARTIFACTS, needs
 from mainstem.cli.folding import Folding, foldings
 from mainstem.cli.local.errors import LocalError
 from mainstem.cli.progress import bar
@@ -27,6 +27,7 @@ from mainstem.events.ids import content_id
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.events.registry import ProjectApplied, VersionRegistered
 from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
+from mainstem.events.training import DatasetBuilt
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey, Secret
 from mainstem.ledger.note import NoteError
@@ -185,16 +186,14 @@ def _restore_artifacts(folder: Path, named: Mapping[str, str]) -> int:
 
 
 async def _read_ahead(copied: Copied, key: LogKey) -> tuple[list[Row], dict[str, str]]:
-    """Return the checkpoints that the log tells of, and the artifacts that versions need, each with a version."""
-    topics, named = [CheckpointPublished.TOPIC, VersionRegistered.TOPIC], dict[str, str]()
+    """Return the checkpoints that the log tells of, and the artifacts that it cannot be without, each with who."""
+    topics, named = [CheckpointPublished.TOPIC, VersionRegistered.TOPIC, DatasetBuilt.TOPIC], dict[str, str]()
     entries: list[Record] = []
     async for some in copied.entries(topics, 0):
         entries += [placed.entry for placed in some]
     for record in entries:
         with suppress(Rejected):
-            fact = decode(record).fact
-            if isinstance(fact, VersionRegistered):
-                named |= dict.fromkeys((fact.onnx, fact.profile), f"{fact.model} version {fact.version}")
+            named |= needs(decode(record).fact)
     return told_checkpoints(entries, key), named
 
 

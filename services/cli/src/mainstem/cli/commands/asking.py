@@ -57,10 +57,10 @@ def impact(
 def origins(
     names: Names, log: Log = None, artifacts: Store = None, size: Size = None, output: Output = Format.TABLE
 ) -> None:
-    """List what these were made of, back to the records of sources."""
+    """List what these were made of, back to the records of sources, and whose records rows count in their windows."""
     known = _read(log, artifacts, size)
-    rows = [ancestry.find(known.graph, name) for name in names]
-    _tell(ancestry.reached(known, questions.backward(known.graph, rows)), output)
+    behind = questions.backward(known.graph, [ancestry.find(known.graph, name) for name in names])
+    _tell({**ancestry.reached(known, behind), "windows_of": ancestry.windows_behind(known, behind)}, output)
 
 
 def absent(

@@ -241,6 +241,15 @@ def reached(ancestry: Ancestry, closure: Closure) -> Facts:
     }
 
 
+def windows_behind(ancestry: Ancestry, closure: Closure) -> list[str]:
+    """Return the sources that rows behind something count in their windows, or take their labels from.
+
+    Which of their records that are, row by row, is no edge of the graph: `impact` follows it from a record on.
+    """
+    sets = [ancestry.graph.names.get(row, "") for row in closure.of(Kind.DEFINITION).tolist()]
+    return sorted({source for identity in sets for source in ancestry.told.sources(identity)})
+
+
 def around(graph: Graph, names: Sequence[str]) -> Set[int]:
     """Return the leaves of what is called so, of what that was made of, and of what it went into."""
     rows = [find(graph, name) for name in names]
