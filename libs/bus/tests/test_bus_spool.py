@@ -234,6 +234,12 @@ def small_disk(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_what_an_earlier_release_left_is_named_and_not_passed_over(tmp_path):
+    (tmp_path / "00000000000000000000.spool").write_bytes(b"frames")
+    with pytest.raises(SpoolCorrupt, match="let that release send it"):
+        Spool(tmp_path, CAP)
+
+
 def test_two_processes_cannot_write_to_a_folder(spool, tmp_path):
     with pytest.raises(SpoolBusy, match="folder of its own"):
         Spool(tmp_path, CAP)

@@ -92,6 +92,7 @@ class Spool:
         self._segment_bytes = min(SEGMENT_BYTES, cap_bytes // 8)
         self._lock = _locked(folder)
         self.incarnation = _incarnation(folder)
+        _refuse_others(folder)
         segments = _segments(folder) or [_Segment(folder / f"{0:020}{_SUFFIX}", 0, 0)]
         self._last = segments[-1]
         self._next, self._last.size = _recovered(segments)
@@ -307,6 +308,13 @@ def _segments(folder: Path) -> list[_Segment]:
         except FileNotFoundError:
             continue  # it was released meanwhile
     return found
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise SpoolCorrupt when messages of an earlier release lie here, which this one cannot read."""
+    for path in folder.glob("*.spool"):
+        if path.stat().st_size:
+            raise SpoolCorrupt(f"{path} was written by an earlier release: let that release send it, then move it away")
 
 
 def _open(path: Path) -> int:
