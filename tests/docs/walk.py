@@ -126,7 +126,7 @@ STEPS: Final = {
         lambda out: out == "", eventually=True, given=_ANSWER
     ),
     "python tools/check_explanation.py answer.json $MAINSTEM_LOG_VKEY $MAINSTEM_WITNESS_VKEY": Step(
-        said(r"holds +\d+ entries", r"holds +\d+ fields", "approved and in force")
+        said(r"holds +\d+ entries", r"holds +\d+ fields", "approved and activated before")
     ),
     "mainstem feature diff --feature-set flight_delay": Step(
         said("rows +27249\n", "cells +408735\n", "differing +0\n", "unknown +0\n", "missing +0\n")
