@@ -36,7 +36,7 @@ Line = Callable[[Server, Row], AbstractAsyncContextManager[Ask]]
 
 async def calls(stage: Stage, trained: Trained) -> list[Figure]:
     """Ask about one row at a time, over both protocols in turn."""
-    await stage.bus.publisher.publish([encode(event) for event in _deployment(stage, trained)])
+    await stage.bus.publisher.publish([encode(event) for event in deployment(stage, trained)])
     lines: dict[str, Line] = {"HTTP": _http, "gRPC": _grpc}
     figures = {name: Figure("serving", f"a prediction over {name}", ON_SERVERS) for name in lines}
     bare = bare_session(stage, trained)
@@ -56,7 +56,7 @@ async def calls(stage: Stage, trained: Trained) -> list[Figure]:
     return list(figures.values())
 
 
-def _deployment(stage: Stage, trained: Trained) -> list[Event]:
+def deployment(stage: Stage, trained: Trained) -> list[Event]:
     """Return what the registry says when a version goes into production."""
     compiled = stage.definition.feature_sets[FEATURES].compiled
     shared = {"model": MODEL, "version": 1, "onnx": trained.onnx}

@@ -38,7 +38,7 @@ async def training(stage: Stage) -> tuple[Figure, Trained]:
     """Do the same run again and again, each time from an empty memory."""
     figure = Figure("training", "a row, from the log to the exported model", "Kafka")
     shares: dict[str, float] = {}
-    trained = _trained(stage, outputs(await _run(stage, {})))
+    trained = await train_once(stage)
     count = len(trained.y)
     for _ in range(RUNS):
         watch = Stopwatch()
@@ -47,6 +47,11 @@ async def training(stage: Stage) -> tuple[Figure, Trained]:
     steps = ", ".join(f"{step} {part / sum(shares.values()):.0%}" for step, part in shares.items())
     figure.note = f"{count:,} rows: {steps}"
     return figure, trained
+
+
+async def train_once(stage: Stage) -> Trained:
+    """Do one run; return what it left."""
+    return _trained(stage, outputs(await _run(stage, {})))
 
 
 async def _run(stage: Stage, shares: dict[str, float]) -> list[StepResult]:

@@ -47,9 +47,9 @@ async def test_what_answers_before_it_records_loses_and_ours_does_not(
         recorded = await serving.balanced()
         found = await logged(platform)
     lost = callers.answered.items() - set(found)
-    assert bool(lost) is loses
+    # What is lost is found out by its absence, or since the number that it had is given again.
+    assert (bool(lost) or callers.doubled > 0) is loses
     if not loses:
-        assert callers.doubled == 0
         assert Counter(name for name, _ in found).most_common(1)[0][1] == 1
         assert len(found) == recorded >= len(callers.answered)
 

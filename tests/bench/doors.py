@@ -1,0 +1,188 @@
+"""Direct calls over HTTP: one core for the server, one for a client with 32 connections, in turn with peers."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from tests.bench.calls import deployment
+from tests.bench.clock import OTHERS, OWN, RUNS, ratio, spend
+from tests.bench.features import features
+from tests.bench.goals import Goal, Outcome
+from tests.bench.ingestion import ingestion
+from tests.bench.processes import Server, answering
+from tests.bench.serving import bare_session
+from tests.bench.stage import CHECKOUT, FIRST_DAYS, MODEL, Stage, open_stage
+from tests.bench.training import Floats, Trained, train_once
+
+from mainstem.cli.local import graph
+from mainstem.events.catalogue import encode
+from mainstem.serving.engine import CHUNK
+
+CONNECTIONS: Final = 32
+#: Of each burst.
+SECONDS: Final = 1.5
+_INFER: Final = f"/v2/models/{MODEL}/infer"
+_READY: Final = f"/v2/models/{MODEL}/ready"
+_OURS: Final = graph.SERVICES["serving"].argv
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What a client saw in a while, and what the server took for a call."""
+
+    per_second: float
+    p50_us: float
+    p99_us: float
+    cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request: its body, and how much of that is JSON if other bytes follow."""
+
+    body: bytes
+    json_length: int = 0
+
+
+async def measure(stage: Stage, trained: Trained) -> list[Outcome]:
+    """Return what clients get of us and of others."""
+    await stage.bus.publisher.publish([encode(event) for event in deployment(stage, trained)])
+    digest = trained.onnx.removeprefix("sha256:")
+    model = Path(stage.env["MAINSTEM_ARTIFACTS"], digest[:2], digest)
+    one, many = _as_json(trained.x[:1]), _as_bytes(trained.x[:CHUNK])
+    bare = bare_session(stage, trained)
+    async with AsyncExitStack() as stack:
+        began = time.perf_counter()
+        ours = await stack.enter_async_context(answering(_OURS, stage.env, _READY))
+        first_answer_s = time.perf_counter() - began
+        peers = await _peers(stack, stage, model)
+        seen: dict[str, list[Burst]] = {}
+        alone: list[tuple[float, float]] = []
+        for run in range(RUNS + 1):
+            found = {name: await _burst(server, one, CONNECTIONS) for name, server in peers.items()}
+            found["ours"] = await _burst(ours, one, CONNECTIONS)
+            found |= {
+                f"{name}, one": await _burst(server, one, 1)
+                for name, server in (("ours", ours), ("constant", peers["constant"]))
+            }
+            found["ours, raw"] = await _burst(ours, many, CONNECTIONS)
+            bare_us = spend(lambda: bare(1), len(trained.x)).cpu_us, spend(bare, len(trained.x)).cpu_us
+            if run:  # the first warms up
+                alone.append(bare_us)
+                for name, burst in found.items():
+                    seen.setdefault(name, []).append(burst)
+        return [*_outcomes(seen, alone), *_sizes(ours, first_answer_s)]
+
+
+async def _peers(stack: AsyncExitStack, stage: Stage, model: Path) -> dict[str, Server]:
+    python, path = (sys.executable, "-m"), {"PYTHONPATH": str(CHECKOUT)}
+    spool = {**stage.env, **path, "MAINSTEM_INSTANCE": "1"}
+    return {
+        "without a record": await stack.enter_async_context(
+            answering((*python, "tests.bench.unrecorded"), spool, _READY)
+        ),
+        "FastAPI": await stack.enter_async_context(
+            answering((*python, "tests.bench.fastapi_peer"), {**path, "BENCH_MODEL": str(model)}, "/")
+        ),
+        "constant": await stack.enter_async_context(answering((*python, "tests.bench.constant"), path, "/")),
+    }
+
+
+async def _burst(server: Server, question: Question, connections: int) -> Burst:
+    """Ask for a while, from the other core."""
+    arguments = (server.http, _INFER, connections, SECONDS, question.json_length)
+    os.sched_setaffinity(0, OTHERS)
+    pump = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.pump", *map(str, arguments)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=CHECKOUT,
+    )
+    os.sched_setaffinity(0, OWN)
+    cpu = server.cpu_us()
+    out, _ = await pump.communicate(question.body)
+    found = json.loads(out)
+    return Burst(found["per_second"], found["p50_us"], found["p99_us"], (server.cpu_us() - cpu) / found["asked"])
+
+
+def _outcomes(seen: Mapping[str, list[Burst]], alone: list[tuple[float, float]]) -> list[Outcome]:
+    def times(subject: str, name: str, other: str, of: str, goal: Goal) -> Outcome:
+        ours, theirs = ([getattr(burst, of) for burst in seen[each]] for each in (name, other))
+        return Outcome(subject, other, ratio(ours, theirs), "times", goal)
+
+    at_least = lambda bound: Goal(bound, at_least=True)  # noqa: E731
+    return [
+        times("answers a second", "ours", "FastAPI", "per_second", at_least(10)),
+        times("answers a second", "ours", "constant", "per_second", at_least(1.6)),
+        times("answers a second", "ours", "without a record", "per_second", at_least(0.95)),
+        times("p99 at 32 connections", "ours", "FastAPI", "p99_us", Goal(0.25)),
+        times("p50 at one connection", "ours, one", "constant, one", "p50_us", Goal(1.15)),
+        Outcome(
+            "CPU time of a call",
+            "onnxruntime alone, row by row",
+            ratio([burst.cpu_us for burst in seen["ours"]], [one for one, _ in alone]),
+            "times",
+            Goal(3.5),
+        ),
+        Outcome(
+            "rows a second, 64 as raw bytes",
+            "onnxruntime alone, 64 at once",
+            ratio([burst.per_second * CHUNK for burst in seen["ours, raw"]], [1e6 / many for _, many in alone]),
+            "times",
+            at_least(0.6),
+        ),
+    ]
+
+
+def _sizes(ours: Server, first_answer_s: float) -> list[Outcome]:
+    status = Path(f"/proc/{ours.pid}/status").read_text()
+    rss_mib = int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return [
+        Outcome("resident memory of the process", "", rss_mib, "MiB", Goal(100)),
+        Outcome("from start to the first answer", "", first_answer_s, "s", Goal(0.6)),
+    ]
+
+
+def _as_json(rows: Floats) -> Question:
+    cells = [None if cell != cell else cell for cell in rows.ravel().tolist()]  # noqa: PLR0124  (NaN)
+    tensor = {"name": "features", "datatype": "FP64", "shape": list(rows.shape), "data": cells}
+    return Question(json.dumps({"inputs": [tensor], "parameters": {"entity": "AA1"}}).encode())
+
+
+def _as_bytes(rows: Floats) -> Question:
+    raw = np.ascontiguousarray(rows).tobytes()
+    tensor = {"name": "features", "datatype": "FP64", "shape": list(rows.shape)}
+    head = json.dumps(
+        {
+            "inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    return Question(head + raw, len(head))
+
+
+@asynccontextmanager
+async def trained_stage() -> AsyncIterator[tuple[Stage, Trained]]:
+    """Lend the servers, and a model of some weeks of flights."""
+    async with open_stage() as stage:
+        await stage.play(FIRST_DAYS)
+        for turn in (await ingestion(stage), await features(stage)):
+            await stage.drain(turn)
+        yield stage, await train_once(stage)
+
+
+async def _main() -> list[Outcome]:
+    async with trained_stage() as (stage, trained):
+        return await measure(stage, trained)
+
+
+if __name__ == "__main__":
+    print(json.dumps([outcome.document() for outcome in asyncio.run(_main())]))
