@@ -64,11 +64,18 @@ def main() -> None:
     wanted = parser.parse_args().output
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     outcomes = alone("engine", POLARS_MAX_THREADS="1")
-    lineage, evidence = alone("lineage"), alone("evidence")
+    lineage, evidence, doors = alone("lineage"), alone("evidence"), alone("doors")
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
-        told = {"engine": outcomes, "lineage": lineage, "evidence": evidence, "figures": figures, "year": shares}
+        told = {
+            "engine": outcomes,
+            "lineage": lineage,
+            "evidence": evidence,
+            "doors": doors,
+            "figures": figures,
+            "year": shares,
+        }
         print(json.dumps(told, indent=2))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -80,6 +87,8 @@ def main() -> None:
     console.print(_goals(lineage))
     console.print("\nThe evidence: on a PostgreSQL that syncs, in turn with what it is compared with", style="bold")
     console.print(_goals(evidence))
+    console.print("\nDirect calls over HTTP: the server on one core, its callers on the other, in turn", style="bold")
+    console.print(_goals(doors))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
     console.print(_costs(figures))
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"
