@@ -153,6 +153,21 @@ async def test_a_head_that_came_whole_is_known_and_one_that_is_read_step_by_step
     assert [head.length for head in served.door.heads.values()] == [3, 3]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"\r\n\r\n" + post(b"<one>"),
+        b"\r\n" + post(b"<one>"),
+        b"POST /echo HTTP/1.1\ncontent-length: 9\n\n<\r\n\r\none>",
+        b"POST /echo HTTP/1.1\r\ncontent-length: 9\n\r\n<\r\n\r\none>",
+        b"POST /echo HTTP/1.1\r\na: b\r\n c\r\ncontent-length: 5\r\n\r\n<one>",
+    ],
+)
+async def test_what_is_not_the_whole_head_is_not_remembered_as_one(served: Served, odd: bytes) -> None:
+    await spoken(served, odd + post(b"", b"connection: close"))
+    assert not served.door.heads
+
+
 async def test_no_more_heads_are_known_than_there_is_room_for(served: Served) -> None:
     for number in range(1_500):
         served.door.remember(b"%d" % number, Head(served.echo, keep_alive=True, length=0))

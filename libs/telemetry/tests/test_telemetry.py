@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from mainstem.telemetry import Tracer, configure, logger, metrics
+from mainstem.telemetry.timings import Timings
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = (f"00-{TRACE}-{SPAN}-{flags}".encode() for flags in ("01", "00"))
@@ -76,3 +78,19 @@ def test_every_instrument_says_what_to_do() -> None:
     declared = re.findall(r"^(#: .*\n)?[A-Z_]+: Final = (?:Counter|Gauge|Histogram)", source, re.MULTILINE)
     assert len(declared) > 5
     assert "" not in declared
+
+
+@given(st.lists(st.floats(0, 10), max_size=50))
+def test_timings_are_told_as_the_client_librarys_histogram_tells_them(seconds: list[float]) -> None:
+    bounds, ours, theirs = (0.001, 0.5, 5.0), CollectorRegistry(), CollectorRegistry()
+    timings = Timings("seen", "Seen", "channel", bounds, ours)
+    histogram = Histogram("seen", "Seen", ["channel"], registry=theirs, buckets=bounds)
+    for each in seconds:
+        timings.labels("http").observe(each)
+        histogram.labels("http").observe(each)
+    told = [
+        {(one.name, *one.labels.values()): one.value for family in registry.collect() for one in family.samples}
+        for registry in (ours, theirs)
+    ]
+    created = {key: value for key, value in told[1].items() if not key[0].endswith("_created")}
+    assert told[0] == pytest.approx(created)

@@ -64,6 +64,14 @@ async def test_an_answer_is_recorded_at_the_log_time_reached(service, make):
     assert answer.parameters()["position"] == event.fact.position == f"{make.topic}/0/7"
 
 
+async def test_an_answer_after_another_row_stands_at_the_new_position(service, make):
+    await service.deploy()
+    await service.take(make.row(7))
+    first = ask(service)
+    await service.take(make.row(8))
+    assert (first.position, ask(service).position) == (f"{make.topic}/0/7", f"{make.topic}/0/8")
+
+
 async def test_before_any_row_an_answer_is_recorded_when_its_version_came_into_effect(service, make):
     await service.deploy(at=make.may)
     assert ask(service).recorded == render(make.may)

@@ -8,8 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from http import HTTPStatus
+from functools import partial
 from typing import Final, cast
 
 import httptools
@@ -19,12 +18,11 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-Headers = tuple[tuple[bytes, bytes], ...]
+from mainstem.runtime.responses import Headers, rendered
 
 _SWEEP_S: Final = 1.0
 #: Requests of one connection that wait for their answer before no more of it is read.
 _MOST_PIPELINED: Final = 64
-_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 #: So many heads are known, each of so many bytes at most.
 _MOST_HEADS, _HEAD_BYTES = 1_000, 2_048
 _END: Final = b"\r\n\r\n"
@@ -310,7 +308,7 @@ class Connection(asyncio.Protocol):
         keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         found = Head(handler, keep_alive, len(body))
         head, self._head = self._head, None
-        if head is not None and _STEPWISE.isdisjoint(name for name, _ in message.headers):
+        if head is not None and _is_whole(head, method, message):
             self._door.remember(head, found)
         return self._serve(found, body)
 
@@ -385,15 +383,11 @@ class Connection(asyncio.Protocol):
         cold.data_received(b"".join((method, b" ", message.url, b" HTTP/1.1\r\n", *kept, about, body)))
 
 
-def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
-    """Return a response as bytes."""
-    return b"%bcontent-length: %d\r\n\r\n%b" % (_head(status, headers, keep_alive), len(body), body)
-
-
-@lru_cache(maxsize=256)
-def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join((_LINES[status], *lines, b"" if keep_alive else b"connection: close\r\n"))
+def _is_whole(head: bytes, method: bytes, message: _Message) -> bool:
+    """Tell whether bytes are all that stood before the body: a line for the request and each header, none before."""
+    lines = len(message.headers) + 2
+    stepwise = any(name in _STEPWISE for name, _ in message.headers)
+    return not stepwise and head.startswith(method + b" ") and head.count(b"\n") == head.count(b"\r\n") == lines
 
 
 def _error(why: str) -> bytes:

@@ -11,7 +11,8 @@ import orjson
 
 from mainstem.events.errors import MainstemError
 from mainstem.inference import Wanted, rest
-from mainstem.runtime.direct import Call, Handler, Headers
+from mainstem.runtime.direct import Call, Handler
+from mainstem.runtime.responses import Headers
 from mainstem.serving import wire
 from mainstem.serving.batching import Batcher
 from mainstem.serving.bodies import STATUS, packed, refused, unpacked

@@ -1,0 +1,20 @@
+"""Responses of HTTP/1.1 as bytes."""
+
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool = True) -> bytes:
+    """Return a response as bytes."""
+    return b"%bcontent-length: %d\r\n\r\n%b" % (_head(status, headers, keep_alive), len(body), body)
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((_LINES[status], *lines, b"" if keep_alive else b"connection: close\r\n"))
