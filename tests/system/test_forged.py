@@ -10,6 +10,8 @@ from tests.system.keeper import good
 from tests.system.spring import MODEL, Spring
 from tests.system.world import Sent, World, fact
 
+from mainstem.testkit.odd_headers import send_odd
+
 pytestmark = pytest.mark.real
 
 #: Too long for the index of any table, however it is packed.
@@ -82,11 +84,23 @@ async def test_junk_on_a_topic_of_the_platform_stops_nobody(world: World, spring
         await good(world)
         follower = await world.follow(topic)
         there = await world.send(topic, *junk(await follower.all()))
-        await world.until(lambda: archived(world, topic, len(there)))
+        await send_odd(world.env["MAINSTEM_KAFKA"], topic, 0, b"{}", None)
+        await world.until(lambda: archived(world, topic, len(there) + 2))
         await world.accepted("gauge", await good(world))
         answer = await spring.ask(id=f"after junk on {topic}", parameters={"entity": f"after junk on {topic}"})
         assert answer.status_code == 200
         await spring.prediction(channel="http", entity=f"after junk on {topic}")
+
+
+async def test_a_header_whose_name_is_no_text_costs_a_source_nothing(world: World) -> None:
+    async with world.unharmed():
+        follower = await world.follow("src.gauge")
+        before = len(await follower.all())
+        for partition in (0, 1):
+            await send_odd(world.env["MAINSTEM_KAFKA"], "src.gauge", partition, b"{}", None)
+        await world.accepted("gauge", await good(world))
+        await world.until(lambda: archived(world, "src.gauge", 0))
+        assert len(await follower.all()) > before + 4
 
 
 async def archived(world: World, topic: str, sent: int) -> bool:

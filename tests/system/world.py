@@ -17,6 +17,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
+from mainstem.bus.records import read_every_record
 from mainstem.cli.local.graph import SERVICES
 from mainstem.cli.local.platform import Platform
 
@@ -142,6 +143,7 @@ class World:
     async def follow(self, topic: str) -> Follower:
         """Return the one follower of a topic."""
         if topic not in self.followers:
+            read_every_record()
             consumer = AIOKafkaConsumer(
                 topic,
                 bootstrap_servers=self.env["MAINSTEM_KAFKA"],

@@ -16,11 +16,13 @@ from mainstem.bus import Partition
 from mainstem.bus.admin import cluster_id, create_topics, given_out, topic_names
 from mainstem.bus.kafka import KafkaBus, KafkaSubscription
 from mainstem.bus.reader import LogReader
+from mainstem.bus.records import Unreadable
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.bus_contract import APPEND_TIME, BusContract, Reader, numbered
+from mainstem.testkit.odd_headers import TEXT, send_odd
 from mainstem.testkit.waiting import running, until
 
 pytestmark = pytest.mark.real
@@ -315,3 +317,35 @@ async def test_a_broker_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         async with LogReader(NOWHERE, []):
             pass
+
+
+async def test_a_header_whose_name_is_no_text_costs_no_record_of_any_partition(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    reader, topic = Reader(), topics[0]
+    async with running(bus.subscribe("odd", [topic], reader.positions).run(reader.on_batch)):
+        for _ in range(5):
+            await bus.publisher.publish([*numbered(topic, 20), *numbered(topic, 20, partition=1)])
+            await send_odd(kafka, topic, 0, b"odd", None)
+        await until(lambda: len(reader.records) >= 210)
+    seen = {number: [r.offset for r in reader.records if r.partition == number] for number in (0, 1)}
+    assert seen == {0: list(range(110)), 1: list(range(100))}
+    odd = [record for record in reader.records if record.value == b"odd"]
+    assert [list(record.headers) for record in odd] == [[(TEXT, b"held"), ("empty", None)]] * 5
+    async with LogReader(kafka, [topic]) as whole:
+        await whole.start()
+        assert sum([len(some) async for some in whole.to_end()]) == 210
+
+
+async def test_what_cannot_be_read_ends_the_reader_before_anything_is_passed_over(
+    kafka: str, bus: KafkaBus, topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, topic = Reader(), topics[0]
+    await bus.publisher.publish([*numbered(topic, 20), *numbered(topic, 20, partition=1)])
+    await send_odd(kafka, topic, 1, b"odd")
+    monkeypatch.setattr("mainstem.bus.records._AnyNames", lambda _: int("no record"))
+    with pytest.raises(Unreadable, match=rf"{topic}/1/20: the batch cannot be read"):
+        async with asyncio.timeout(20):
+            await bus.subscribe("broken", [topic], reader.positions).run(reader.on_batch)
+    handed = {(r.partition, r.offset) for r in reader.records}
+    assert all((number, offset - 1) in handed for number, offset in handed if offset)

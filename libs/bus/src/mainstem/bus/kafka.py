@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from mainstem.bus.admin import cluster_id, create_topics, given_out
 from mainstem.bus.port import OnBatch, Partition, Positions
+from mainstem.bus.records import Unreadable, read_every_record
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
@@ -90,7 +91,7 @@ class KafkaSubscription:
         positions: Positions,
     ) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, topics
-        self._handover: asyncio.Queue[Sequence[Record]] = asyncio.Queue(1)
+        self._handover: asyncio.Queue[Sequence[Record] | Unreadable] = asyncio.Queue(1)
         self._handled = asyncio.get_running_loop().create_future()
         self._busy = asyncio.Lock()
         self._assignments = 0
@@ -122,6 +123,8 @@ class KafkaSubscription:
             fetch_max_wait_ms=_POLL_MS,
         )
         self._subscriber(self._on_message)
+        self._poll = self._subscriber.get_msg
+        self._watch_polling()
 
     @property
     def consumer(self) -> AIOKafkaConsumer:
@@ -135,6 +138,8 @@ class KafkaSubscription:
             await self._subscriber.start()
             while True:
                 records = await self._handover.get()
+                if isinstance(records, Unreadable):
+                    raise records
                 self._following.update({(r.topic, r.partition): r.offset + 1 for r in records})
                 await on_batch(records)
                 self._handled.set_result(None)
@@ -212,6 +217,18 @@ class KafkaSubscription:
                     found[tp.topic, tp.partition] = position
         known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_hand}
         return {place: position for place, position in found.items() if position != known.get(place, position)}
+
+    def _watch_polling(self) -> None:
+        self._subscriber.get_msg = self._polled
+
+    async def _polled(self, consumer: AIOKafkaConsumer) -> Sequence[Record]:
+        """Return the next batch; one that cannot be read ends `run`, as others that were read with it are lost."""
+        try:
+            found: Sequence[Record] = await self._poll(consumer)
+        except Unreadable as fault:
+            await self._handover.put(fault)
+            raise
+        return found
 
     async def _parse(self, records: Sequence[Record]) -> KafkaAckableMessage:
         """Wrap a batch without looking inside: a parser that cannot fail loses nothing."""
@@ -312,6 +329,7 @@ class KafkaBus:
     def __init__(self, bootstrap: str, client: str, instance: str = "0") -> None:
         self._bootstrap = bootstrap
         self._instance = instance
+        read_every_record()
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             client_id=client,

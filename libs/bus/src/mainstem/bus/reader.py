@@ -6,6 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from mainstem.bus.port import Partition
+from mainstem.bus.records import read_every_record
 from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
 
@@ -17,6 +18,7 @@ class LogReader:
 
     def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
         self._topics = topics
+        read_every_record()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             auto_offset_reset="earliest",
