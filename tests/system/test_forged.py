@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka.structs import ConsumerRecord
+from libs.bus.tests.odd_headers import send_odd
 from tests.system.keeper import good
 from tests.system.spring import MODEL, Spring
 from tests.system.world import Sent, World, fact
-
-from mainstem.testkit.odd_headers import send_odd
 
 pytestmark = pytest.mark.real
 

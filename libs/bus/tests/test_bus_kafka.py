@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import TopicPartition
 from libs.bus.tests.bus_expiry import delete, expire
+from libs.bus.tests.odd_headers import TEXT, send_odd
 
 from mainstem.bus import Partition
 from mainstem.bus.admin import cluster_id, create_topics, given_out, topic_names
@@ -22,7 +23,6 @@ from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.bus_contract import APPEND_TIME, BusContract, Reader, numbered
-from mainstem.testkit.odd_headers import TEXT, send_odd
 from mainstem.testkit.waiting import running, until
 
 pytestmark = pytest.mark.real
