@@ -155,7 +155,7 @@ def test_labels_lead_to_the_windows_and_the_datasets_in_which_they_count() -> No
     labels.take(STORY.entries)
     judged, learnt = Node(Kind.RECORD, "src.outcome/0/1"), Node(Kind.RECORD, "src.outcome/0/0")
     dataset = labels.behind_dataset(GRAPH, DATASET, [("s0", at(0)), ("s1", at(1))], at(24))
-    graph = given.extended(GRAPH, [labels.behind_windows(GRAPH), dataset])
+    graph = given.extended(GRAPH, [labels.behind_windows(GRAPH, GRAPH.leaves[GRAPH.of(Kind.WINDOW)].tolist()), dataset])
     assert path(graph, judged, of(Kind.WINDOW, "window"))[-1] == "labels window"
     assert graph.row(of(Kind.WINDOW, "window")) not in questions.forward(graph.as_of(35), [judged])
     assert path(graph, learnt, Node(Kind.DATASET, DATASET)) == ["accepted_as accepted", "labels dataset"]
