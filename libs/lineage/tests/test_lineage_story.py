@@ -150,6 +150,15 @@ def test_the_rows_of_a_dataset_are_added_by_the_spine_records_that_its_table_nam
     assert graph.edges == GRAPH.edges + 2
 
 
+def test_rows_that_became_known_later_are_missing_from_a_dataset_as_of_an_earlier_size() -> None:
+    dataset = int(GRAPH.leaves[GRAPH.row(Node(Kind.DATASET, DATASET))])
+    late = int(GRAPH.leaves[GRAPH.row(of(Kind.ROW, "w5"))])
+    for size, missing in ((late, [STORY.ids["r5"]]), (late + 1, [])):
+        assert dataset < size
+        held = given.rows_in(GRAPH.as_of(size), DATASET, STORY.feature_set.id, [STORY.ids["r0"], STORY.ids["r5"]])
+        assert held.missing == missing
+
+
 def test_labels_lead_to_the_windows_and_the_datasets_in_which_they_count() -> None:
     labels = Labels(MODEL, STORY.definition.models[MODEL].label)
     labels.take(STORY.entries)

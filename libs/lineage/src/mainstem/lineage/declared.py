@@ -4,10 +4,11 @@ Whatever is told has its leaf: a dataset goes by the definition that it names an
 however a project is declared later, and an earlier size knows no more than the entries below it say.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Fact
@@ -17,9 +18,14 @@ from mainstem.events.monitoring import WindowJudged
 from mainstem.events.registry import ProjectApplied
 from mainstem.events.training import DatasetBuilt, RunCompleted
 from mainstem.feature_engine import load
+from mainstem.lineage import questions
+from mainstem.lineage.graph import Graph
+from mainstem.lineage.nodes import Kind, Relation
 from mainstem.project import Label, parse
 
-_TOPICS = (ProjectApplied.TOPIC, DatasetBuilt.TOPIC, WindowJudged.TOPIC)
+_TOPICS: Final = (ProjectApplied.TOPIC, DatasetBuilt.TOPIC, WindowJudged.TOPIC)
+#: All edges but those between the definition of a project and its parts.
+_READING: Final = frozenset(Relation) - {Relation.DECLARES, Relation.PART_OF}
 
 
 class Spec(msgspec.Struct, array_like=True, frozen=True):
@@ -167,6 +173,28 @@ class Declared(msgspec.Struct):
         """Return the datasets, by identity, and the windows, by leaf, of which no definition read says the rule."""
         datasets = [one.id for one in self.datasets().values() if self.rule_of(one) is None]
         return datasets + [f"leaf {one.leaf}" for one in self.judged if self.rule_at(one.model, one.leaf) is None]
+
+
+def sources_behind(graph: Graph, declared: Declared, rows: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Yield the sources that some nodes, and what is behind them, read or take labels from, each with what does so.
+
+    What else a project declares is read by nothing, so its edges to its parts are not followed.
+    """
+    starts = np.array(rows, np.int64)
+    behind = np.union1d(starts, questions.backward(graph, starts, _READING).rows)
+    behind = behind[np.isin(graph.kinds[behind], (Kind.DEFINITION, Kind.DATASET, Kind.WINDOW))]
+    names = {graph.names.get(row, "") for row in behind.tolist()}
+    datasets = [one for one in declared.datasets().values() if one.id in names]
+    read = {one.feature_set for one in datasets} | (names & declared.sets.keys())
+    for identity in sorted(read):
+        yield from ((source, f"feature set {identity}") for source in declared.streams(identity))
+    for one in datasets:
+        if (label := declared.rule_of(one)) is not None:
+            yield label.source, f"the labels of dataset {one.id}"
+    leaves = set(graph.leaves[behind].tolist())
+    for window in declared.judged:
+        if window.leaf in leaves and (label := declared.rule_at(window.model, window.leaf)) is not None:
+            yield label.source, f"the labels of the window at leaf {window.leaf}"
 
 
 def _label(rule: Rule) -> Label:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,8 @@ from mainstem.cli.replay import History, open_history
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, Entry
 from mainstem.events.instants import parse, render
-from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Relation, Sought, Step, questions
-from mainstem.lineage.declared import Dataset, Declared
+from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Sought, Step, questions
+from mainstem.lineage.declared import Dataset, Declared, sources_behind
 from mainstem.lineage.facts import ACCEPTED_TOPICS
 from mainstem.lineage.given import extended, rows_in
 from mainstem.lineage.nodes import place, version
@@ -35,8 +35,6 @@ _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PLACE: Final = re.compile(r"\d{1,9}/\d{1,18}", re.ASCII)
 #: Kinds that are looked for by an id that may be of any of them.
 _BY_ID: Final = (Kind.EVENT, Kind.RUN, Kind.ALERT, Kind.QUARANTINED)
-#: All edges but those between a project's definition and its parts.
-_READING: Final = frozenset(Relation) - {Relation.DECLARES, Relation.PART_OF}
 #: Nodes of a kind that are listed by name.
 _MOST_NAMED: Final = 20
 
@@ -197,27 +195,7 @@ def windows_behind(ancestry: Ancestry, rows: Sequence[int]) -> list[str]:
 
     Which of their records that are, row by row, is no edge of the graph: `impact` follows it from a record on.
     """
-    return sorted({source for source, _ in _sources(ancestry, rows)})
-
-
-def _sources(ancestry: Ancestry, rows: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Yield the sources that some nodes and what is behind them rest on, each with what reads it.
-
-    A definition is not read by what else its project declares, so such edges are not followed.
-    """
-    graph, declared = ancestry.graph, ancestry.declared
-    starts = np.array(rows, np.int64)
-    behind = np.union1d(starts, questions.backward(graph, starts, _READING).rows)
-    datasets, judged = declared.datasets(), {one.leaf: one.model for one in declared.judged}
-    for row in behind[np.isin(graph.kinds[behind], (Kind.DEFINITION, Kind.DATASET, Kind.WINDOW))].tolist():
-        name, leaf, label = graph.names.get(row, ""), int(graph.leaves[row]), None
-        yield from ((source, f"feature set {name}") for source in declared.streams(name))
-        if name in datasets:
-            label = declared.rule_of(datasets[name])
-        elif leaf in judged:
-            label = declared.rule_at(judged[leaf], leaf)
-        if label is not None:
-            yield label.source, f"the labels of {Kind(graph.kinds[row]).name.lower()} {name}"
+    return sorted({source for source, _ in sources_behind(ancestry.graph, ancestry.declared, rows)})
 
 
 def around(graph: Graph, names: Sequence[str]) -> Set[int]:
@@ -269,8 +247,9 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
         )
     rows = [find(graph, name)]
     found = questions.absence(graph, rows, Sought(prefix=prefix))
-    read_by = [f"{source} by {reader}" for source, reader in _sources(ancestry, rows) if _is_of(source, prefix)]
     declared = ancestry.declared
+    behind = sources_behind(graph, declared, rows)
+    read_by = [f"{source} by {reader}" for source, reader in behind if _is_of(source, prefix)]
     unknown = bool(ancestry.closed or declared.unreadable or declared.unjoined())
     return {
         "of": name,
