@@ -120,9 +120,9 @@ def lineage(
     leaves = ancestry.around(_read(log, artifacts, None).graph, of) if of else None
     placed = asyncio.run(ancestry.entries(log, leaves, many=vocabulary is Vocabulary.PROV))
     if vocabulary is Vocabulary.PROV:
-        text = json.dumps(prov.write(placed).document)
+        text = json.dumps(prov.write(placed, leaves).document)
     else:
-        text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed))
+        text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed, leaves))
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as fault:

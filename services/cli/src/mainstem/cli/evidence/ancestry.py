@@ -22,6 +22,7 @@ from mainstem.cli.replay import History, open_history
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, Entry
 from mainstem.events.instants import parse, render
+from mainstem.ledger_service.domain import Placed
 from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Sought, Step, questions
 from mainstem.lineage.declared import Dataset, Declared, sources_behind
 from mainstem.lineage.facts import ACCEPTED_TOPICS
@@ -75,17 +76,18 @@ async def read(copy: Path | None, artifacts: Path, size: int | None = None) -> A
 
 
 async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> list[tuple[int, Entry]]:
-    """Return entries with their leaves: those of some, or all.
+    """Return entries with their leaves: all of topics that do not grow with every record, and for `many` the others.
 
-    But for `many` only those of topics that do not grow with every record.
+    Of these others, with `leaves`, those of some.
     """
+
+    def wanted(placed: Placed) -> bool:
+        if placed.entry.topic.startswith(NAME_NONE):
+            return many and (leaves is None or placed.leaf in leaves)
+        return True
+
     async with open_history(copy) as history:
-        return [
-            placed
-            async for some in history.entries(["*"], 0)
-            for placed in some
-            if (leaves is None or placed.leaf in leaves) and (many or not placed.entry.topic.startswith(NAME_NONE))
-        ]
+        return [placed async for some in history.entries(["*"], 0) for placed in some if wanted(placed)]
 
 
 async def _build(history: History) -> tuple[Graph, Declared]:
