@@ -4,13 +4,16 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from libs.lineage.tests.lineage_story import DATASET, MODEL, TABLE, Story, at, told
-from services.cli.tests.test_cli_ancestry import ask, write
+from services.cli.tests.test_cli_ancestry import ask, command, write
 
+from mainstem.audit.log import Log
 from mainstem.cli.copies import ARTIFACTS
+from mainstem.cli.evidence.index import beside
 from mainstem.events.frames import Entry
 from mainstem.events.ids import content_id
 from mainstem.project import ProjectDefinition
@@ -116,3 +119,24 @@ async def test_what_is_not_known_below_a_size_is_no_gap_of_it(tmp_path: Path) ->
     _, whole = await ask(after, "absent", DATASET, "src.report")
     _, early = await ask(after, "impact", "src.reading/0/0", "--size", built)
     assert (len(whole["datasets_without_rows"]), early["datasets_without_rows"]) == (1, [])
+
+
+async def test_what_is_called_so_later_is_not_known_below_a_size(before: Path) -> None:
+    """So that nothing of it is behind something says nothing there."""
+    story = told()
+    asked = next(leaf for leaf, entry in enumerate(story.entries) if b"run2" in (entry.value or b""))
+    code, found = await ask(before, "absent", f"{MODEL}/1", "run2", "--size", asked + 1)
+    assert (code, found["proven"]) == (0, True)
+    code, said = await command("audit", "absent", f"{MODEL}/1", "run2", "--size", asked, "--log", before)
+    assert (code, said) == (1, "")
+
+
+async def test_what_an_earlier_release_kept_beside_a_copy_is_made_anew(tmp_path: Path) -> None:
+    after = copied(tmp_path / "copy", redefined(source="report"))
+    expected = await kinds(after, LEARNT)
+    kept = beside(Log(after)).with_suffix(".lineage.npz")
+    with np.load(kept) as arrays:
+        np.savez(kept, **{name: arrays[name] for name in arrays.files if name != "declared"})
+    assert await kinds(after, LEARNT) == expected
+    with np.load(kept) as arrays:
+        assert "declared" in arrays.files

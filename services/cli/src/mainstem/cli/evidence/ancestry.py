@@ -242,7 +242,8 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     A source that a feature set behind it reads, or that its labels come from, counts as behind it.
     """
     graph = ancestry.graph
-    if not prefix.startswith(_SOUGHT) and not any(each.startswith(prefix) for each in graph.names.values()):
+    called = (row for row, each in graph.names.items() if each.startswith(prefix))
+    if not prefix.startswith(_SOUGHT) and not any(graph.known[row] < graph.size for row in called):
         raise Rejected(
             f"nothing in the log is called {printable(prefix[:80])!r}, so that it is absent says nothing; name a topic "
             "(src.orders), an address (sha256:), or an id"
