@@ -107,8 +107,13 @@ WINDOWS = st.builds(Window, HOURS, st.integers(1, 4))
 BUILT = st.builds(Built, DEFINITIONS, HOURS, st.lists(st.tuples(ENTITIES, HOURS), max_size=4).map(tuple))
 OTHERS = st.builds(Learnt, DEFINITIONS) | st.builds(Registered, st.integers(0, 20))
 HAPPENINGS = st.one_of(APPLIED, TRUTHS, TRUTHS, PREDICTIONS, WINDOWS, WINDOWS, BUILT, OTHERS)
-#: A first definition and a question stand in front, so that what follows has something to be about.
-LOGS = st.builds(lambda *first: [*first[:2], *first[2]], APPLIED, PREDICTIONS, st.lists(HAPPENINGS, max_size=20))
+#: A question stands in front, so that what follows has something to be about, and most often a definition, too.
+LOGS = st.builds(
+    lambda *first: [*first[0], first[1], *first[2]],
+    st.lists(APPLIED, max_size=1),
+    PREDICTIONS,
+    st.lists(HAPPENINGS, max_size=20),
+)
 REDEFINED: list[Happening] = [
     Applied(0),
     Prediction("a", 0),
@@ -218,12 +223,13 @@ class Plain:
         self.log = log
 
     def rule(self, leaf: int) -> ProjectDefinition | None:
-        """Return the definition that a dataset names, if it was applied, or the last before a window."""
+        """Return the definition that a dataset names, or the last before a window, else the first."""
         one, applied = self.log[leaf], [each.definition for each in self.log if isinstance(each, Applied)]
         if isinstance(one, Built | Learnt):
             return DECLARED[one.definition] if one.definition in applied else None
         before = [each.definition for each in self.log[:leaf] if isinstance(each, Applied)]
-        return DECLARED[before[-1]] if before else None
+        chosen = before[-1:] or applied[:1]
+        return DECLARED[chosen[0]] if chosen else None
 
     def truth(self, leaf: int, entity: str, event_us: int, before_us: int) -> int | None:
         """Return the leaf of the last truth in time by the rule that goes for a dataset or a window."""

@@ -57,7 +57,7 @@ class Dataset(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Judged(msgspec.Struct, array_like=True, frozen=True):
-    """A window of a model that was judged."""
+    """A window of a model in which a version was judged; in one without there are no predictions to label."""
 
     leaf: int
     model: str
@@ -106,7 +106,7 @@ class Declared(msgspec.Struct):
                 self.built.append(Dataset(leaf, *named, fact.table, fact.cut))
             case RunCompleted():
                 self.built.append(Dataset(leaf, fact.dataset, fact.definition, fact.model, fact.feature_set))
-            case WindowJudged():
+            case WindowJudged(version=int()):
                 self.judged.append(Judged(leaf, fact.model))
             case _:
                 pass
@@ -153,9 +153,12 @@ class Declared(msgspec.Struct):
     def rule_at(self, model: str, leaf: int) -> Label | None:
         """Return how the labels of a model were joined when an entry was written: as the last definition before says.
 
-        None when none before it declares the model.
+        Where none before it declares the model the first one says it: one topic may come to the log before another.
         """
-        return next((_label(one) for one in reversed(self.rules) if one.model == model and one.leaf < leaf), None)
+        ours = [one for one in self.rules if one.model == model]
+        before = [one for one in ours if one.leaf < leaf]
+        chosen = before[-1:] or ours[:1]
+        return _label(chosen[0]) if chosen else None
 
     def joined(self) -> list[Joined]:
         """Return what labels were joined with, by rule; what is not known by which is left out."""
