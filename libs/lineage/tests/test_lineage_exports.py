@@ -14,15 +14,19 @@ from typing import Any
 
 import attr
 import pytest
-from libs.lineage.tests.lineage_story import DATASET, MODEL, STORY_GATE, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from libs.lineage.tests.lineage_story import DATASET, MODEL, STORY_GATE, deploy, told
 from openlineage.client import event_v2, generated
 from openlineage.client.generated.base import BaseFacet
 from openlineage.client.serde import Serde
 from prov.model import ProvActivity, ProvAgent, ProvDerivation, ProvDocument, ProvEntity
 
 from mainstem.events.catalogue import decode
+from mainstem.events.frames import Entry
 from mainstem.lineage.openlineage import ENTRY, PRODUCER, Export
 from mainstem.lineage.prov import write
+from mainstem.testkit.projects import applied
 
 Json = dict[str, Any]
 
@@ -234,3 +238,54 @@ def test_some_entries_make_a_document_of_their_own_and_what_is_unread_is_told() 
     assert written.unread == [40]
     document = ProvDocument.deserialize(content=json.dumps(written.document), format="json")
     assert len(list(document.get_records(ProvDerivation))) > 3
+
+
+def redefined() -> list[Entry]:
+    """Return a story in which the project changes hands before a version is deployed that was trained before."""
+    story = told()
+    ours = story.definition
+    owners = ours.charter.owners.model_copy(update={"technical": "others"})
+    theirs = ours.model_copy(update={"charter": ours.charter.model_copy(update={"owners": owners})})
+    story.say("changed hands", applied(theirs, "hands"))
+    deploy(story, 70)
+    story.record("r7", "reading", {"sensor": "s7", "wind": 55.0}, 80)
+    story.row("w7", "r7")
+    story.predict("p7", "w7")
+    return story.entries
+
+
+REDEFINED = redefined()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.integers(0, len(REDEFINED) - 1)))
+def test_events_of_a_part_are_those_that_the_whole_log_leads_to(part: set[int]) -> None:
+    whole = list(Export().events(enumerate(REDEFINED)))
+    asked = list(Export().events(enumerate(REDEFINED), part))
+    assert asked == [event for event in whole if leaf_of(event) in part]
+
+
+def leaf_of(event: Json) -> int:
+    about = event["run"]["facets"] if "run" in event else event["job"]["facets"]
+    leaf: int = about[ENTRY]["leaf"]
+    return leaf
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.integers(0, len(REDEFINED) - 1)))
+def test_a_document_of_a_part_states_nothing_that_the_whole_log_does_not(part: set[int]) -> None:
+    whole, asked = (relations(write(enumerate(REDEFINED), only).document) for only in (None, part))
+    assert asked <= whole
+    assert {one for one in whole if leaf_said(one) in part and "declares" in one} <= asked
+    assert all(leaf_said(one) in part for one in asked)
+
+
+def relations(document: Json) -> set[str]:
+    """Return what a document says of two things, without the number that it has there."""
+    parts = [part for name, part in document.items() if name not in {"prefix", "entity", "activity", "agent"}]
+    return {json.dumps(said, sort_keys=True) for part in parts for said in part.values()}
+
+
+def leaf_said(relation: str) -> int:
+    leaf: int = json.loads(relation)["mainstem:leaf"]
+    return leaf

@@ -150,12 +150,21 @@ def test_the_rows_of_a_dataset_are_added_by_the_spine_records_that_its_table_nam
     assert graph.edges == GRAPH.edges + 2
 
 
+def test_rows_that_became_known_later_are_missing_from_a_dataset_as_of_an_earlier_size() -> None:
+    dataset = int(GRAPH.leaves[GRAPH.row(Node(Kind.DATASET, DATASET))])
+    late = int(GRAPH.leaves[GRAPH.row(of(Kind.ROW, "w5"))])
+    for size, missing in ((late, [STORY.ids["r5"]]), (late + 1, [])):
+        assert dataset < size
+        held = given.rows_in(GRAPH.as_of(size), DATASET, STORY.feature_set.id, [STORY.ids["r0"], STORY.ids["r5"]])
+        assert held.missing == missing
+
+
 def test_labels_lead_to_the_windows_and_the_datasets_in_which_they_count() -> None:
     labels = Labels(MODEL, STORY.definition.models[MODEL].label)
     labels.take(STORY.entries)
     judged, learnt = Node(Kind.RECORD, "src.outcome/0/1"), Node(Kind.RECORD, "src.outcome/0/0")
     dataset = labels.behind_dataset(GRAPH, DATASET, [("s0", at(0)), ("s1", at(1))], at(24))
-    graph = given.extended(GRAPH, [labels.behind_windows(GRAPH), dataset])
+    graph = given.extended(GRAPH, [labels.behind_windows(GRAPH, GRAPH.leaves[GRAPH.of(Kind.WINDOW)].tolist()), dataset])
     assert path(graph, judged, of(Kind.WINDOW, "window"))[-1] == "labels window"
     assert graph.row(of(Kind.WINDOW, "window")) not in questions.forward(graph.as_of(35), [judged])
     assert path(graph, learnt, Node(Kind.DATASET, DATASET)) == ["accepted_as accepted", "labels dataset"]

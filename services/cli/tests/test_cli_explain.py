@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from services.cli.tests.told_story import FLIGHT, MAY, Changes, Story, onnx, project, story
+from services.cli.tests.told_story import FLIGHT, HOUR, MAY, MODEL, Changes, Story, onnx, project, story
 from typer.testing import CliRunner, Result
 
 from mainstem.cli.archive import open_schema
-from mainstem.cli.evidence.archive import Archive, ReadSet, events
+from mainstem.cli.evidence.archive import Archive, Found, ReadSet, events
+from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.copied import Copy
 from mainstem.cli.evidence.explaining import explain
 from mainstem.cli.evidence.page import page
@@ -27,6 +28,7 @@ from mainstem.events.errors import Rejected
 from mainstem.events.ids import content_id
 from mainstem.events.registry import ProjectApplied
 from mainstem.ledger_service.store import PostgresStore
+from mainstem.project import ProjectDefinition
 
 
 @asynccontextmanager
@@ -257,6 +259,50 @@ async def test_a_definition_that_cannot_be_read_ends_no_explanation(tmp_path: Pa
     told.tell("garbage", garbage, MAY)
     found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
     assert (found.faults, empty_fields(found)) == ([], [])
+
+
+def again(told: Story, definition: ProjectDefinition, at_us: int) -> None:
+    """Tell that the project was applied with another definition."""
+    fact = ProjectApplied(
+        project="flights",
+        definition_id=definition.id,
+        definition=json.loads(definition.canonical()),
+        applied_by="dana",
+    )
+    told.tell("again", fact, at_us)
+
+
+async def test_a_definition_that_was_applied_after_the_answer_changes_nothing_of_its_story(tmp_path: Path) -> None:
+    told, later = story(), story()
+    model = project().models[MODEL]
+    rule = model.label.model_copy(update={"above": 500.0, "wait": 1})
+    charter = project().charter.model_copy(update={"purpose": "Another."})
+    update = {"models": {MODEL: model.model_copy(update={"label": rule})}, "charter": charter}
+    again(later, project().model_copy(update=update), MAY + 30 * HOUR)
+    documents = [
+        (await explain(Copy(one.copy_to(tmp_path / name)), one.ids["prediction"])).document()
+        for name, one in {"told": told, "later": later}.items()
+    ]
+    for document in documents:
+        document["fields"].pop("checkpoint")  # type: ignore[attr-defined]
+    assert documents[0] == documents[1]
+
+
+async def test_records_are_read_as_far_back_as_any_definition_let_their_events_lie_ahead(tmp_path: Path) -> None:
+    """A record that was accepted while events might lie an hour ahead counts when they may not any more."""
+    read: list[ReadSet] = []
+
+    class Asked(Copy):
+        async def columns(self, read_: ReadSet, spine: Found[RecordAccepted]) -> Columns:
+            read.append(read_)
+            return await super().columns(read_, spine)
+
+    told = story()
+    sources = {name: one.model_copy(update={"ahead": 1}) for name, one in project().sources.items()}
+    again(told, project().model_copy(update={"sources": sources}), MAY - HOUR // 2)
+    await explain(Asked(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
+    streams = project().feature_sets["flight_delay"].compiled.streams
+    assert [one.ahead_us for one in read] == [max(project().sources[name].ahead for name in streams)]
 
 
 async def test_an_index_of_a_part_is_not_taken_for_one_of_the_whole(tmp_path: Path) -> None:

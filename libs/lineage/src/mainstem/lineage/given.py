@@ -4,7 +4,8 @@ Whoever asks brings what the edges follow from, and adds them to a graph with `e
 leaf with which they are known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,10 +13,11 @@ import numpy as np
 
 from mainstem.events.data import RecordAccepted
 from mainstem.events.frames import Entry
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instants import NEVER, parse, parse_all
 from mainstem.events.serving import Predicted
 from mainstem.lineage.assembly import linked
 from mainstem.lineage.columns import Ends, Flags, Longs
+from mainstem.lineage.declared import Dataset, Joined
 from mainstem.lineage.facts import ACCEPTED_TOPICS
 from mainstem.lineage.graph import Graph
 from mainstem.lineage.nodes import EVENT_PREFIX, Kind, Node, Relation, digest
@@ -24,6 +26,10 @@ from mainstem.project.records import UNREADABLE
 
 _ACCEPTED: Final = RecordAccepted.TYPE.encode()
 _PREDICTED: Final = Predicted.TYPE.encode()
+_BATCH: Final = 10_000
+
+#: Returns the entity and the event time (µs) of each row of a dataset; None when its table is not there.
+Asked = Callable[[Dataset], Iterable[tuple[str, int]] | None]
 
 
 class Held(NamedTuple):
@@ -102,6 +108,22 @@ def _rows_of(graph: Graph, feature_set: str) -> Flags:
     return ours
 
 
+def labelled(graph: Graph, joined: Joined, entries: Iterable[tuple[int, Entry]], asked: Asked) -> Iterator[Ends]:
+    """Yield the edges from truths to the datasets and windows that they were joined with by one rule.
+
+    `entries` are those of `Labels.topics`, with their leaves; what stands at the graph's size or behind it does not
+    count.
+    """
+    labels, known = Labels(joined.model, joined.label), (entry for leaf, entry in entries if leaf < graph.size)
+    while batch := list(islice(known, _BATCH)):
+        labels.take(batch)
+    yield labels.behind_windows(graph, joined.windows)
+    for dataset in joined.datasets:
+        rows = asked(dataset)
+        if rows is not None and dataset.cut is not None:
+            yield labels.behind_dataset(graph, dataset.id, rows, parse(dataset.cut))
+
+
 class Labels:
     """Truths as they became known, by what they are joined by, and the predictions of a model that they are about.
 
@@ -114,6 +136,11 @@ class Labels:
         self._questions_topic = Predicted.TOPIC.format(model=model)
         self._truths: dict[str, list[_Known]] = {}
         self._questions: list[tuple[str, int, bytes]] = []
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        """The topics of the entries to take."""
+        return self._truths_topic, self._questions_topic
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Take entries of the log; those of other topics are passed over."""
@@ -146,8 +173,8 @@ class Labels:
         if question.channel == "stream" and question.entity is not None:
             self._questions.append((question.entity, time_us, key))
 
-    def behind_windows(self, graph: Graph) -> Ends:
-        """Return edges from truths to the windows in which they judge predictions."""
+    def behind_windows(self, graph: Graph, judged: Sequence[int]) -> Ends:
+        """Return edges from truths to the windows in which they judge predictions, given the leaves of the windows."""
         pairs = [(self._truth(entity, time_us), key) for entity, time_us, key in self._questions]
         found = [(truth, key) for truth, key in pairs if truth is not None]
         truths = graph.rows(b"".join(truth.key for truth, _ in found))
@@ -156,8 +183,9 @@ class Labels:
         truths, predictions = truths[there], predictions[there]
         which, windows = _targets(graph, predictions, Relation.JUDGED_IN)
         edges = _edges(graph, truths[which], windows, Relation.LABELS)
-        in_time = graph.recorded_us[edges.sources] <= graph.recorded_us[edges.targets]
-        return Ends(edges.sources[in_time], edges.targets[in_time], edges.relations[in_time], edges.leaves[in_time])
+        keep = graph.recorded_us[edges.sources] <= graph.recorded_us[edges.targets]
+        keep &= np.isin(graph.leaves[edges.targets], judged)
+        return Ends(edges.sources[keep], edges.targets[keep], edges.relations[keep], edges.leaves[keep])
 
     def behind_dataset(self, graph: Graph, dataset: str, asked: Iterable[tuple[str, int]], cut_us: int) -> Ends:
         """Return edges from truths to a dataset, given the entity and event time of each of its rows, and its cut (µs).
@@ -180,12 +208,15 @@ class Labels:
 
 
 def _targets(graph: Graph, rows: Longs, relation: Relation) -> tuple[Longs, Longs]:
-    """Return the targets of some rows by one relation: the place of the row among the given ones, and the target."""
+    """Return the targets of some rows by one relation that is known at the size.
+
+    These are the place of the row among the given ones, and the target.
+    """
     low = graph.starts[rows]
     counts = graph.starts[rows + 1] - low
     which = np.repeat(np.arange(len(rows)), counts)
     edges = np.arange(len(which)) + np.repeat(low - np.cumsum(counts) + counts, counts)
-    ours = graph.relations[edges] == relation
+    ours = (graph.relations[edges] == relation) & (graph.edge_leaves[edges] < graph.size)
     return which[ours], graph.targets[edges[ours]].astype(np.int64)
 
 

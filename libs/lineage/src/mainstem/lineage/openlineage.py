@@ -5,7 +5,7 @@ Every event carries a facet of our own with the leaf and the id of the event tha
 https://openlineage.io/spec/2-0-2/OpenLineage.json, as JSON.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
@@ -54,8 +54,11 @@ class Export:
     _projects: dict[str, str] = field(default_factory=dict)  #: by model
     _requests: set[str] = field(default_factory=set)  #: for datasets
 
-    def events(self, placed: Iterable[tuple[int, Entry]]) -> Iterator[Json]:
-        """Yield the events that entries lead to, given with their leaves in the order of these."""
+    def events(self, placed: Iterable[tuple[int, Entry]], only: Collection[int] | None = None) -> Iterator[Json]:
+        """Yield the events that entries lead to, given with their leaves in the order of these.
+
+        With `only`, yield those of some leaves: what the others declare, such as who owns a job by then, still counts.
+        """
         for leaf, entry in placed:
             if entry.topic.startswith(SOURCE_TOPICS):
                 continue
@@ -63,7 +66,9 @@ class Export:
                 event = decode(entry)
             except Undecodable:
                 continue
-            yield from self._told(event.fact, _Said(leaf, event))
+            told = list(self._told(event.fact, _Said(leaf, event)))
+            if only is None or leaf in only:
+                yield from told
 
     def _told(self, fact: Fact, said: "_Said") -> Iterator[Json]:
         match fact:

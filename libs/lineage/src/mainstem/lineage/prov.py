@@ -4,7 +4,7 @@ https://www.w3.org/submissions/prov-json/; the relations are those of PROV-DM. A
 all of it, or those that a closure leads to.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -52,30 +52,36 @@ class _Statement(NamedTuple):
     said: Said
 
 
-def write(placed: Iterable[tuple[int, Entry]]) -> Written:
-    """Return what entries say, given with their leaves in the order of these.
+def write(placed: Iterable[tuple[int, Entry]], only: Collection[int] | None = None) -> Written:
+    """Return what entries say, given with their leaves in the order of these; with `only`, what those of some say.
 
-    Causes that are not among them are left out; what is named and not among them is an entity, or an activity, of which
-    only the name is known.
+    What the others declare, approve, produce and activate still counts: a part that was there is not declared anew.
+
+    Causes that were not given are left out; what is named and not stated is an entity, or an activity, of which only
+    the name is known.
     """
     writer, known, statements, unread = _Writer(), Known(), dict[int, _Statement](), list[int]()
     for leaf, entry in placed:
+        chosen = only is None or leaf in only
         if entry.topic.startswith(SOURCE_TOPICS):
-            writer.record(leaf, entry)
+            if chosen:
+                writer.record(leaf, entry)
             continue
         try:
             event = decode(entry)
         except Undecodable:
-            unread.append(leaf)
+            unread += [leaf] if chosen else []
             continue
         said = read(event, known)
         if said is not None:
             statements[leaf] = _Statement(leaf, event, said)
     stands_for = {event.envelope.id: said.subject for _, event, said in statements.values()}
-    for statement in statements.values():
+    told = {leaf: one for leaf, one in statements.items() if only is None or leaf in only}
+    for statement in told.values():
         writer.state(statement, stands_for)
     for edge, leaf in _matched(list(statements.values())):
-        writer.edge(edge, stands_for, statements[leaf])
+        if leaf in told:
+            writer.edge(edge, stands_for, told[leaf])
     return Written(writer.document(), unread)
 
 

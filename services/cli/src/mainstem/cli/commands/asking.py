@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,8 +58,9 @@ def origins(
 ) -> None:
     """List what these were made of, back to the records of sources, and whose records rows count in their windows."""
     known = _read(log, artifacts, size)
-    behind = questions.backward(known.graph, [ancestry.find(known.graph, name) for name in names])
-    _tell({**ancestry.reached(known, behind), "windows_of": ancestry.windows_behind(known, behind)}, output)
+    rows = [ancestry.find(known.graph, name) for name in names]
+    behind = questions.backward(known.graph, rows)
+    _tell({**ancestry.reached(known, behind), "windows_of": ancestry.windows_behind(known, rows)}, output)
 
 
 def absent(
@@ -120,9 +120,9 @@ def lineage(
     leaves = ancestry.around(_read(log, artifacts, None).graph, of) if of else None
     placed = asyncio.run(ancestry.entries(log, leaves, many=vocabulary is Vocabulary.PROV))
     if vocabulary is Vocabulary.PROV:
-        text = json.dumps(prov.write(placed).document)
+        text = json.dumps(prov.write(placed, leaves).document)
     else:
-        text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed))
+        text = "".join(f"{json.dumps(event)}\n" for event in openlineage.Export().events(placed, leaves))
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as fault:
@@ -131,13 +131,7 @@ def lineage(
 
 
 def _read(log: Path | None, artifacts: Path | None, size: int | None) -> ancestry.Ancestry:
-    known = asyncio.run(ancestry.read(log, _store(log, artifacts)))
-    if size is None:
-        return known
-    try:
-        return replace(known, graph=known.graph.as_of(size))
-    except ValueError as fault:
-        raise Rejected(str(fault)) from fault
+    return asyncio.run(ancestry.read(log, _store(log, artifacts), size))
 
 
 def _store(log: Path | None, artifacts: Path | None) -> Path:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,83 +19,25 @@ from mainstem.cli.copies import NAME_NONE
 from mainstem.cli.evidence.index import beside
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import History, open_history
-from mainstem.events.catalogue import decode
-from mainstem.events.errors import Rejected, Undecodable
+from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, Entry
 from mainstem.events.instants import parse, render
-from mainstem.events.registry import ProjectApplied
-from mainstem.events.training import DatasetBuilt
-from mainstem.feature_engine import load
 from mainstem.ledger_service.domain import Placed
 from mainstem.lineage import Builder, Closure, Graph, Kind, Node, Sought, Step, questions
+from mainstem.lineage.declared import Dataset, Declared, sources_behind
 from mainstem.lineage.facts import ACCEPTED_TOPICS
 from mainstem.lineage.given import extended, rows_in
 from mainstem.lineage.nodes import place, version
-from mainstem.project import ProjectDefinition
-from mainstem.project import parse as parse_project
 from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
 
 Facts = dict[str, Any]
 
-_TOLD: Final = (DatasetBuilt.TOPIC, ProjectApplied.TOPIC)
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PLACE: Final = re.compile(r"\d{1,9}/\d{1,18}", re.ASCII)
 #: Kinds that are looked for by an id that may be of any of them.
 _BY_ID: Final = (Kind.EVENT, Kind.RUN, Kind.ALERT, Kind.QUARANTINED)
 #: Nodes of a kind that are listed by name.
 _MOST_NAMED: Final = 20
-
-
-class Dataset(msgspec.Struct, array_like=True):
-    """What was built of what: the address of its table, the identity of its feature set, its model and its cut."""
-
-    table: str
-    feature_set: str
-    model: str
-    cut: str
-
-
-class Told(msgspec.Struct):
-    """What entries say that the graph does not hold."""
-
-    #: By dataset.
-    datasets: dict[str, "Dataset"] = {}
-    #: The feature sets that were ever declared, by identity.
-    sets: dict[str, dict[str, Any]] = {}
-    #: Sources of the labels of models that read a set, by its identity.
-    labels: dict[str, list[str]] = {}
-    #: How labels are joined, as it was declared last, by model.
-    models: dict[str, dict[str, Any]] = {}
-    #: Leaves of definitions that cannot be read: what they declare is not known.
-    unreadable: list[int] = []
-
-    def sources(self, feature_set: str) -> list[str]:
-        """Return the sources that rows of a set, and what is learnt from them, may rest on."""
-        streams = load(self.sets[feature_set]).streams if feature_set in self.sets else ()
-        return sorted({*streams, *self.labels.get(feature_set, ())})
-
-    def take(self, placed: Sequence[Placed]) -> None:
-        """Take entries."""
-        for leaf, entry in placed:
-            if entry.topic in _TOLD:
-                try:
-                    fact = decode(entry).fact
-                except Undecodable:
-                    continue  # the graph counts it as unread
-                if isinstance(fact, DatasetBuilt):
-                    self.datasets[fact.dataset] = Dataset(fact.table, fact.feature_set, fact.model, fact.cut)
-                elif isinstance(fact, ProjectApplied):
-                    try:
-                        self._declare(parse_project(fact.definition))
-                    except Rejected:
-                        self.unreadable.append(leaf)
-
-    def _declare(self, definition: ProjectDefinition) -> None:
-        for label, part in definition.feature_sets.items():
-            self.sets[part.id] = dict(part.spec)
-            judged = {model.label.source for model in definition.models.values() if model.feature_set == label}
-            self.labels[part.id] = sorted({*self.labels.get(part.id, ()), *judged})
-        self.models |= {name: model.label.model_dump(mode="json") for name, model in definition.models.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +48,17 @@ class Ancestry:
     """
 
     graph: Graph
-    told: Told
+    declared: Declared
     closed: list[str]
     #: Feature sets whose windows could not be followed, and why.
     unfollowed: dict[str, str] = field(default_factory=dict)
 
 
-async def read(copy: Path | None, artifacts: Path) -> Ancestry:
+async def read(copy: Path | None, artifacts: Path, size: int | None = None) -> Ancestry:
     """Build the graph of a copy, or without one of the platform's archive; one that is kept beside the copy is taken.
 
-    `artifacts` is the store with the tables of datasets.
+    `artifacts` is the store with the tables of datasets. With `size` it is what the first so many leaves say. Raises
+    Rejected when there are fewer.
     """
     kept = None if copy is None else beside(Log(copy)).with_suffix(".lineage.npz")
     found = None if kept is None or not kept.exists() else _load(kept)
@@ -124,61 +67,67 @@ async def read(copy: Path | None, artifacts: Path) -> Ancestry:
             found = await _build(history)
         if kept is not None:
             _keep(kept, *found)
-    return _with_datasets(*found, Artifacts(artifacts))
+    graph, declared = found
+    try:
+        known = graph if size is None else graph.as_of(size)
+    except ValueError as fault:
+        raise Rejected(str(fault)) from fault
+    return _with_datasets(known, declared.as_of(known.size), Artifacts(artifacts))
 
 
 async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> list[tuple[int, Entry]]:
-    """Return entries with their leaves: those of some, or all.
+    """Return entries with their leaves: all of topics that do not grow with every record, and for `many` the others.
 
-    But for `many` only those of topics that do not grow with every record.
+    Of these others, with `leaves`, those of some.
     """
+
+    def wanted(placed: Placed) -> bool:
+        if placed.entry.topic.startswith(NAME_NONE):
+            return many and (leaves is None or placed.leaf in leaves)
+        return True
+
     async with open_history(copy) as history:
-        return [
-            placed
-            async for some in history.entries(["*"], 0)
-            for placed in some
-            if (leaves is None or placed.leaf in leaves) and (many or not placed.entry.topic.startswith(NAME_NONE))
-        ]
+        return [placed async for some in history.entries(["*"], 0) for placed in some if wanted(placed)]
 
 
-async def _build(history: History) -> tuple[Graph, Told]:
-    builder, told = Builder(), Told()
+async def _build(history: History) -> tuple[Graph, Declared]:
+    builder, declared = Builder(), Declared.none()
     with bar("reading", history.size) as advance:
         async for placed in history.entries(["*"], 0):
             if placed:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
-                told.take(placed)
+                declared.take(placed)
             advance(len(placed))
     if (await history.tree()).root().hex() != history.root:
         raise Damaged(
             "the entries make another root than the checkpoint has, so they prove nothing; `mainstem audit verify` "
             "tells which of them were changed"
         )
-    return builder.graph(history.size), told
+    return builder.graph(history.size), declared
 
 
-def _load(kept: Path) -> tuple[Graph, Told] | None:
+def _load(kept: Path) -> tuple[Graph, Declared] | None:
     """Return what was kept; None when it cannot be read: it is made anew then."""
     try:
         with np.load(kept) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-        return Graph.from_arrays(found), msgspec.json.decode(found["told_besides"].tobytes(), type=Told)
+        return Graph.from_arrays(found), msgspec.json.decode(found["declared"].tobytes(), type=Declared)
     except (OSError, ValueError, KeyError, BadZipFile):
         return None
 
 
-def _keep(kept: Path, graph: Graph, told: Told) -> None:
+def _keep(kept: Path, graph: Graph, declared: Declared) -> None:
     kept.parent.mkdir(exist_ok=True)
     partial = kept.with_name(f".{kept.name}.new.npz")
-    besides = np.frombuffer(msgspec.json.encode(told), np.uint8)
-    np.savez(partial, told_besides=besides, **graph.to_arrays())  # type: ignore[arg-type]
+    told = np.frombuffer(msgspec.json.encode(declared), np.uint8)
+    np.savez(partial, declared=told, **graph.to_arrays())  # type: ignore[arg-type]
     partial.replace(kept)
 
 
-def _with_datasets(graph: Graph, told: Told, artifacts: Artifacts) -> Ancestry:
+def _with_datasets(graph: Graph, declared: Declared, artifacts: Artifacts) -> Ancestry:
     """Add the edges from rows to datasets, which their tables know."""
     edges, closed = [], list[str]()
-    for dataset, built in told.datasets.items():
+    for dataset, built in declared.datasets().items():
         table = table_of(artifacts, built, ["spine_id"])
         if table is None:
             closed.append(dataset)
@@ -187,11 +136,13 @@ def _with_datasets(graph: Graph, told: Told, artifacts: Artifacts) -> Ancestry:
         edges.append(held.edges)
         if held.missing:
             closed.append(f"{dataset} (the log lacks {len(held.missing)} of its rows, that of {held.missing[0]} first)")
-    return Ancestry(extended(graph, edges) if edges else graph, told, closed)
+    return Ancestry(extended(graph, edges) if edges else graph, declared, closed)
 
 
 def table_of(artifacts: Artifacts, built: Dataset, columns: list[str]) -> pa.Table | None:
     """Return columns of the table of a dataset; None when it is not there, or not the one that was built."""
+    if built.table is None:
+        return None
     try:
         return pq.read_table(io.BytesIO(artifacts.get(built.table)), columns=columns)
     except (ArtifactMissing, ArtifactCorrupt):
@@ -241,13 +192,12 @@ def reached(ancestry: Ancestry, closure: Closure) -> Facts:
     }
 
 
-def windows_behind(ancestry: Ancestry, closure: Closure) -> list[str]:
-    """Return the sources that rows behind something count in their windows, or take their labels from.
+def windows_behind(ancestry: Ancestry, rows: Sequence[int]) -> list[str]:
+    """Return the sources that rows behind something count in their windows, or that its labels come from.
 
     Which of their records that are, row by row, is no edge of the graph: `impact` follows it from a record on.
     """
-    sets = [ancestry.graph.names.get(row, "") for row in closure.of(Kind.DEFINITION).tolist()]
-    return sorted({source for identity in sets for source in ancestry.told.sources(identity)})
+    return sorted({source for source, _ in sources_behind(ancestry.graph, ancestry.declared, rows)})
 
 
 def around(graph: Graph, names: Sequence[str]) -> Set[int]:
@@ -276,7 +226,8 @@ def _gaps(ancestry: Ancestry) -> Facts:
     return {
         "withheld": graph.size - graph.read,
         "unread": unread,
-        "definitions_unread": [f"leaf {leaf}" for leaf in ancestry.told.unreadable],
+        "definitions_unread": [f"leaf {leaf}" for leaf in ancestry.declared.unreadable],
+        "labels_unknown": ancestry.declared.unjoined(),
         "datasets_without_rows": ancestry.closed,
     }
 
@@ -291,17 +242,22 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     A source that a feature set behind it reads, or that its labels come from, counts as behind it.
     """
     graph = ancestry.graph
-    if not prefix.startswith(_SOUGHT) and not any(each.startswith(prefix) for each in graph.names.values()):
+    called = (row for row, each in graph.names.items() if each.startswith(prefix))
+    if not prefix.startswith(_SOUGHT) and not any(graph.known[row] < graph.size for row in called):
         raise Rejected(
             f"nothing in the log is called {printable(prefix[:80])!r}, so that it is absent says nothing; name a topic "
             "(src.orders), an address (sha256:), or an id"
         )
-    found = questions.absence(graph, [find(graph, name)], Sought(prefix=prefix))
-    read_by = list(_read_by(ancestry, found.closure, prefix))
+    rows = [find(graph, name)]
+    found = questions.absence(graph, rows, Sought(prefix=prefix))
+    declared = ancestry.declared
+    behind = sources_behind(graph, declared, rows)
+    read_by = [f"{source} by {reader}" for source, reader in behind if _is_of(source, prefix)]
+    unknown = bool(ancestry.closed or declared.unreadable or declared.unjoined())
     return {
         "of": name,
         "sought": prefix,
-        "proven": found.proven and not read_by and not ancestry.closed and not ancestry.told.unreadable,
+        "proven": found.proven and not read_by and not unknown,
         "absent": found.absent and not read_by,
         "behind": len(found.closure),
         "leaves_read": found.read,
@@ -313,14 +269,10 @@ def absent(ancestry: Ancestry, name: str, prefix: str) -> Facts:
     }
 
 
-def _read_by(ancestry: Ancestry, closure: Closure, prefix: str) -> Iterator[str]:
-    """Yield what feature sets of a closure read of what is sought."""
-    for row in closure.of(Kind.DEFINITION).tolist():
-        identity = ancestry.graph.names.get(row, "")
-        for source in ancestry.told.sources(identity):
-            topics = f"src.{source}", f"{ACCEPTED_TOPICS}{source}"
-            if any(topic.startswith(prefix) or prefix.startswith(f"{topic}/") for topic in topics):
-                yield f"{source} by feature set {identity}"
+def _is_of(source: str, prefix: str) -> bool:
+    """Tell whether records of a source are among what is sought."""
+    topics = f"src.{source}", f"{ACCEPTED_TOPICS}{source}"
+    return any(topic.startswith(prefix) or prefix.startswith(f"{topic}/") for topic in topics)
 
 
 def step(graph: Graph, one: Step) -> Facts:

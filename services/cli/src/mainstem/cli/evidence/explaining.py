@@ -14,6 +14,7 @@ from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import Predicted
+from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.checkpoint import Checkpoint
 
 _LEAST_DIGITS: Final = 8
@@ -123,7 +124,13 @@ def _tell_project(story: Story, chronicle: Chronicle, answer: Answer, applied: A
         story.faults.append(count)
         return None
     story.derive("features", applied.found.leaf, features=described(compiled, fact.features))
-    return ReadSet(compiled, max(applied.project.sources[name].ahead for name in compiled.streams))
+    return ReadSet(compiled, _ahead_us(chronicle, compiled))
+
+
+def _ahead_us(chronicle: Chronicle, compiled: CompiledSet) -> int:
+    """Return how far an event of a set's sources may lie after its arrival, by whichever contract accepted it."""
+    contracts = [each.project.sources.get(name) for each in chronicle.definitions for name in compiled.streams]
+    return max(contract.ahead for contract in contracts if contract is not None)
 
 
 async def _tell_inputs(archive: Archive, story: Story, answer: Answer, read: ReadSet | None) -> Spine | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -13,18 +12,15 @@ from mainstem.cli.evidence.ancestry import Ancestry, table_of
 from mainstem.cli.evidence.index import Index
 from mainstem.cli.evidence.influence import Influence
 from mainstem.events.errors import Rejected
-from mainstem.events.instants import parse
-from mainstem.events.serving import Predicted
 from mainstem.feature_engine import load
 from mainstem.lineage import Graph, Kind, Node, Relation, questions
 from mainstem.lineage.columns import Ends
+from mainstem.lineage.declared import Dataset
 from mainstem.lineage.facts import ACCEPTED_TOPICS
-from mainstem.lineage.given import Labels, counted_in, extended
-from mainstem.project import Label
+from mainstem.lineage.given import Labels, counted_in, extended, labelled
 from mainstem.storage.artifacts import Artifacts
 
 _ACCEPTING: Final = (Relation.ACCEPTED_AS, Relation.QUARANTINED_AS, Relation.CORRECTED_AS)
-_BATCH: Final = 10_000
 
 
 def followed(ancestry: Ancestry, copy: Path, artifacts: Artifacts, rows: Sequence[int]) -> Ancestry:
@@ -32,8 +28,8 @@ def followed(ancestry: Ancestry, copy: Path, artifacts: Artifacts, rows: Sequenc
     graph, index = ancestry.graph, Index(Log(copy))
     found = [(row, _stream(graph, row)) for asked in rows for row in _accepted(graph, asked)]
     edges, unfollowed = list(_labelled(ancestry, index, artifacts, {stream for _, stream in found})), dict[str, str]()
-    for identity, spec in ancestry.told.sets.items():
-        compiled = load(spec)
+    for identity, declared in ancestry.declared.sets.items():
+        compiled = load(declared.spec)
         read = [(row, stream) for row, stream in found if stream in compiled.streams]
         if not read or graph.rows(Node(Kind.DEFINITION, identity).key)[0] < 0:
             continue
@@ -50,23 +46,18 @@ def followed(ancestry: Ancestry, copy: Path, artifacts: Artifacts, rows: Sequenc
 
 def _labelled(ancestry: Ancestry, index: Index, artifacts: Artifacts, streams: set[str]) -> Iterator[Ends]:
     """Yield the edges from the records of streams to the datasets and windows that they are labels of."""
-    graph = ancestry.graph
-    for model, declared in ancestry.told.models.items():
-        label = Label.model_validate(declared)
-        if label.source not in streams:
-            continue
-        labels = Labels(model, label)
-        topics = [f"{ACCEPTED_TOPICS}{label.source}", Predicted.TOPIC.format(model=model)]
-        entries = index.entries(index.leaves(topics).tolist())
-        while batch := list(islice(entries, _BATCH)):
-            labels.take([entry for _, entry in batch])
-        yield labels.behind_windows(graph)
-        for dataset, built in ancestry.told.datasets.items():
-            table = table_of(artifacts, built, ["entity", "event_time"]) if built.model == model else None
-            if table is not None:
-                times = table.column("event_time").cast(pa.int64()).to_pylist()
-                asked = zip(table.column("entity").to_pylist(), times, strict=True)
-                yield labels.behind_dataset(graph, dataset, asked, parse(built.cut))
+
+    def asked(dataset: Dataset) -> Iterator[tuple[str, int]] | None:
+        table = table_of(artifacts, dataset, ["entity", "event_time"])
+        if table is None:
+            return None
+        times = table.column("event_time").cast(pa.int64()).to_pylist()
+        return zip(table.column("entity").to_pylist(), times, strict=True)
+
+    for joined in ancestry.declared.joined():
+        if joined.label.source in streams:
+            entries = index.entries(index.leaves(Labels(joined.model, joined.label).topics).tolist())
+            yield from labelled(ancestry.graph, joined, entries, asked)
 
 
 def _accepted(graph: Graph, row: int) -> list[int]:
