@@ -13,46 +13,46 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from proven_entries import Entry, closed, holds, proven
-from told_fields import RULES, Bundle, address, check_derived, check_fields, check_parts, written
+from told_fields import RULES, Story, address, check_derived, check_fields, check_parts, written
 
 
-def check_features(b: Bundle) -> str:
+def check_features(story: Story) -> str:
     """Hold the features against their definition, and the records behind them against their entries."""
-    answer, label = b.parts["prediction"], b.told("feature_set")[0]["label"]
-    found = b.parts["project"]["definition/feature_sets"].get(label, {"id": None, "spec": {}})
+    answer, label = story.parts["prediction"], story.told("feature_set")[0]["label"]
+    found = story.parts["project"]["definition/feature_sets"].get(label, {"id": None, "spec": {}})
     spec = {name: part for name, part in found["spec"].items() if name != "target"}
     holds(found["id"] == answer["feature_definition"] == address(spec), "feature_set: it is another's")
     served = written(list(zip([one["name"] for one in spec["features"]], answer["features"], strict=True)))
-    told = b.told("features")[0]["features"]
+    told = story.told("features")[0]["features"]
     for one in told:
         closed(one, "features", "name expression value")
     holds(written([[one["name"], one["value"]] for one in told]) == served, "features: not the inputs that were scored")
     behind = set[int]()
-    for again in b.told("records"):
+    for again in story.told("records"):
         values = written([[one["name"], one["recomputed"]] for one in again["features"] if one["equal"] is True])
         holds(values == served and again["differing"] == [], "records: they give other values")
         for feature, one in zip(spec["features"], again["features"], strict=True):
-            behind |= check_records(b, feature, one)
-    unnamed = set(b.entries) - behind - set(b.leaves.values())
+            behind |= check_records(story, feature, one)
+    unnamed = set(story.entries) - behind - set(story.leaves.values())
     holds(not unnamed, f"leaves {sorted(unnamed)}: nothing names these entries")
     return f"the features are those of the definition; {len(behind)} records behind them are where they should be"
 
 
-def check_records(b: Bundle, feature: Any, told: Any) -> set[int]:
+def check_records(story: Story, feature: Any, told: Any) -> set[int]:
     """Hold the records behind a value against its definition; return their leaves."""
     closed(told, "records", "name recomputed equal count records")
     what, value = f"records: {told['name']}", told["recomputed"]
     listed = [one for some in told["records"].values() for one in some]
     holds(type(told["count"]) is int and told["count"] == len(listed), f"{what}: its count is not {len(listed)}")
     for one in listed:
-        check_record(b, what, one)
+        check_record(story, what, one)
     reads = list(parts_of(feature["value"]))
     columns = {one.get("column", one.get("at")) for one in reads}
-    asking = [one for one in listed if one["leaf"] == b.leaves["accepted_record"]]
+    asking = [one for one in listed if one["leaf"] == story.leaves["accepted_record"]]
     holds(len(asking) == len(columns), f"{what}: the record that asked is told {len(asking)} times, not {len(columns)}")
-    others = [b.entries[one["leaf"]] for one in listed if one not in asking]
+    others = [story.entries[one["leaf"]] for one in listed if one not in asking]
     for one in others:
-        counts = any(within(part, b.parts["accepted_record"], one) for part in reads if "aggregate" in part)
+        counts = any(within(part, story.parts["accepted_record"], one) for part in reads if "aggregate" in part)
         holds(counts, f"{what}: it does not rest on {one['place']}")
     aggregate = feature["value"].get("aggregate")
     enough = len(others) == (value or 0) if aggregate == "count" else others or not aggregate or not value
@@ -60,14 +60,14 @@ def check_records(b: Bundle, feature: Any, told: Any) -> set[int]:
     return {one["leaf"] for one in listed}
 
 
-def check_record(b: Bundle, what: str, told: Any) -> None:
+def check_record(story: Story, what: str, told: Any) -> None:
     """Hold that a record is an accepted one of the place and time that are told, and was there for the row."""
     closed(told, what, "leaf source event_time value")
-    entry = b.at(told["leaf"], what)
+    entry = story.at(told["leaf"], what)
     same = (entry["ce_origin"], entry["ce_time"]) == (told["source"], told["event_time"])
-    accepted = entry["ce_type"] == b.parts["accepted_record"]["ce_type"] and entry.topic.startswith("evt.data.")
+    accepted = entry["ce_type"] == story.parts["accepted_record"]["ce_type"] and entry.topic.startswith("evt.data.")
     holds(same and accepted, f"{what}: leaf {told['leaf']} is not the one that is named")
-    in_time = entry["ce_recordedtime"] <= b.parts["row"]["ce_recordedtime"]
+    in_time = entry["ce_recordedtime"] <= story.parts["row"]["ce_recordedtime"]
     holds(in_time, f"{what}: leaf {told['leaf']} came too late")
 
 
@@ -92,29 +92,30 @@ def within(window: Any, spine: Entry, entry: Entry) -> bool:
     return entry.topic == f"evt.data.{window['stream']}" and keyed and happened < asked and near
 
 
-def check_chain(b: Bundle) -> None:
+def check_chain(story: Story) -> None:
     """Hold that the entries say alike what they must, and stand in the order of the rules."""
     for said, others in {**RULES["same"], **RULES["same_if_said"]}.items():
         part, _, name = said.partition(".")
         named = [others] if isinstance(others, str) else others
-        wanted = [written(value) for other in named for value in b.said(other)]
-        for one in b.playing(part) if wanted else ():
-            value = b.parts[one][name]
+        wanted = [written(value) for other in named for value in story.said(other)]
+        for one in story.playing(part) if wanted else ():
+            value = story.parts[one][name]
             free = value is None and said in RULES["same_if_said"]
             holds(free or written(value) in wanted, f"{one}: its {name} is not the {' or '.join(named)}")
     for said, other in RULES["not_after"].items():
         part, _, name = said.partition(".")
-        late = [one for one in b.playing(part) if not b.parts[one][name] <= b.said(other)[0]]
+        late = [one for one in story.playing(part) if not story.parts[one][name] <= story.said(other)[0]]
         holds(not late, f"{', '.join(late)}: its {name} is after the {other}")
     for first, then in RULES["before"].items():
-        holds(first not in b.leaves or b.leaves[first] < b.leaves[then], f"{then}: it came before the {first}")
+        behind = first in story.leaves and story.leaves[first] >= story.leaves[then]
+        holds(not behind, f"{then}: it came before the {first}")
 
 
-def check_decision(b: Bundle) -> None:
+def check_decision(story: Story) -> None:
     """Hold the gates against the settings of the project and the evidence, and who approved against who built."""
-    made, settings = b.parts["registration"], b.model["gates"]
-    definition = b.parts["project"]["definition"]
-    holds(b.parts["project"]["definition_id"] == address(definition), "project: its definition_id is not its content's")
+    made, settings = story.parts["registration"], story.model["gates"]
+    project = story.parts["project"]
+    holds(project["definition_id"] == address(project["definition"]), "project: its definition_id is not its content's")
     gates = {gate["name"]: gate for gate in made["gates"]}
     holds(sorted(gates) == sorted(RULES["gates"]) and len(gates) == len(made["gates"]), "gates: others judged it")
     holds(all(gate["passed"] is True for gate in gates.values()), "gates: not all passed")
@@ -130,31 +131,28 @@ def check_decision(b: Bundle) -> None:
         holds(kept, f"gates: {name} did not pass")
     sure = made["evidence/incumbent"] is None or made["evidence/incumbent/confidence"] >= settings["confidence"]
     holds(sure, "gates: the comparison is less sure than the project asks")
-    replaces = b.parts["promotion"]["replaces"]
-    holds(
-        replaces or made["evidence/incumbent"] is None, "promotion: it replaces none, and the gates had one to compare"
-    )
-    holds(
-        b.parts["approval"]["approved_by"] not in made["builders"], "approval: it is by somebody who built the version"
-    )
+    first = story.parts["promotion"]["replaces"] is None
+    holds(not first or made["evidence/incumbent"] is None, "promotion: it replaces none, the gates compared with one")
+    approver = story.parts["approval"]["approved_by"]
+    holds(approver not in made["builders"], "approval: it is by somebody who built the version")
 
 
-def check_begun(b: Bundle) -> None:
+def check_begun(story: Story) -> None:
     """Hold that what was activated had begun to answer at the place of the row."""
-    if b.playing("row"):
-        topic, partition, offset = b.parts["prediction"]["position"].rsplit("/", 2)
-        reads = f"evt.feature.{b.parts['deployment']['feature_set']}"
+    if story.playing("row"):
+        topic, partition, offset = story.parts["prediction"]["position"].rsplit("/", 2)
+        reads = f"evt.feature.{story.parts['deployment']['feature_set']}"
         holds(topic == reads, f"activation: it reads {reads}, and the answer is to {topic}")
-        first = b.parts["activation"]["from_offsets"].get(partition, 0)
+        first = story.parts["activation"]["from_offsets"].get(partition, 0)
         holds(first <= int(offset), f"activation: it begins at offset {first} of partition {partition}, not {offset}")
 
 
-def check_outcome(b: Bundle) -> str:
+def check_outcome(story: Story) -> str:
     """Hold the outcome against the label, and the label against the rule of the model."""
-    if not b.playing("label"):
-        return f"no outcome: {b.story['gaps']['outcome']!r}"
-    rule, label, told = b.model["label"], b.parts["label"], b.told("outcome")[0]
-    asking = b.at(b.leaves.get("accepted_record", -1), "accepted_record")
+    if not story.playing("label"):
+        return f"no outcome: {story.document['gaps']['outcome']!r}"
+    rule, label, told = story.model["label"], story.parts["label"], story.told("outcome")[0]
+    asking = story.at(story.leaves.get("accepted_record", -1), "accepted_record")
     came, asked = (datetime.fromisoformat(one) for one in (label["ce_recordedtime"], asking["ce_time"]))
     holds(label.topic == f"evt.data.{rule['source']}", f"outcome: it is not what the label says, on {label.topic}")
     in_time = asked < came <= asked + timedelta(microseconds=rule["wait"])
@@ -169,26 +167,24 @@ def check_outcome(b: Bundle) -> str:
 def check(bundle: Any, log: str, witness: str) -> None:
     """Print what holds, check by check; raise ValueError, or what reading raises, at the first that does not."""
     checkpoint, entries = proven(bundle, log, witness)
-    print(
-        f"holds  {len(entries)} entries are below the checkpoint over {checkpoint['size']}, signed by log and witness"
-    )
-    story = bundle["explanation"]
-    closed(story, "the explanation", "format prediction fields gaps faults links")
-    formats = {"bundle": bundle["format"], "explanation": story["format"]}
+    print(f"holds  {len(entries)} entries are below the checkpoint over {checkpoint['size']} that both keys signed")
+    document = bundle["explanation"]
+    closed(document, "the explanation", "format prediction fields gaps faults links")
+    formats = {"bundle": bundle["format"], "explanation": document["format"]}
     holds(formats == RULES["formats"], f"it has the formats {formats}, this reads {RULES['formats']}")
-    holds(story["faults"] == [], f"it contradicts: {story['faults']}")
+    holds(document["faults"] == [], f"it contradicts: {document['faults']}")
     told = [{"leaf": None, "says": {}, "derived": checkpoint}]
-    holds(written(story["fields"].get("checkpoint")) == written(told), "checkpoint: it is told otherwise")
-    b = Bundle(story, entries)
-    check_parts(b)
-    holds(story["prediction"] == b.parts["prediction"]["ce_id"], "prediction: the story is of another id")
-    print(f"holds  {check_fields(b)}")
-    check_derived(b)
-    check_chain(b)
-    check_decision(b)
-    check_begun(b)
-    print(f"holds  {check_features(b)}")
-    print(f"holds  the version that answered was approved and activated before; {check_outcome(b)}")
+    holds(written(document["fields"].get("checkpoint")) == written(told), "checkpoint: it is told otherwise")
+    story = Story(document, entries)
+    check_parts(story)
+    holds(document["prediction"] == story.parts["prediction"]["ce_id"], "prediction: the story is of another id")
+    print(f"holds  {check_fields(story)}")
+    check_derived(story)
+    check_chain(story)
+    check_decision(story)
+    check_begun(story)
+    print(f"holds  {check_features(story)}")
+    print(f"holds  the version that answered was approved and activated before; {check_outcome(story)}")
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ def address(value: object) -> str:
     return f"sha256:{hashlib.sha256(written(value).encode()).hexdigest()}"
 
 
-class Bundle:
+class Story:
     """A story, and the entries that it rests on: of the log by leaf, and of its parts by name."""
 
-    def __init__(self, story: Any, entries: dict[int, Entry]) -> None:
-        self.story, self.entries, self.leaves = story, entries, dict[str, int]()
-        for link in story["links"]:
+    def __init__(self, document: Any, entries: dict[int, Entry]) -> None:
+        self.document, self.entries, self.leaves = document, entries, dict[str, int]()
+        for link in document["links"]:
             closed(link, "links", "name leaf topic partition offset event_id recorded")
             holds(link["name"] not in self.leaves, f"{link['name']}: two entries play one part")
             self.leaves[link["name"]] = link["leaf"]
@@ -53,7 +53,7 @@ class Bundle:
 
     def told(self, field: str) -> list[Any]:
         """Return what was computed of a field; of one that is not told, nothing."""
-        return [one["derived"] for one in self.story["fields"].get(field, []) if "derived" in one]
+        return [one["derived"] for one in self.document["fields"].get(field, []) if "derived" in one]
 
     @property
     def model(self) -> Any:
@@ -64,39 +64,39 @@ class Bundle:
         return found
 
 
-def check_parts(b: Bundle) -> None:
+def check_parts(story: Story) -> None:
     """Hold that every entry may play its part and stands where its link says, and that no part is lacking."""
-    for name in b.parts:
+    for name in story.parts:
         holds(name.partition(" ")[0] in RULES["parts"], f"{name}: there is no such part")
-    stream, replaced = any(b.said("prediction.row")), b.said("promotion.replaces") != [None]
+    stream, replaced = any(story.said("prediction.row")), story.said("promotion.replaces") != [None]
     there = {"always": True, "on the stream": stream, "when one was replaced": replaced}
     for part, rule in RULES["parts"].items():
-        wanted, names = there.get(rule.get("needed")), b.playing(part)
+        wanted, names = there.get(rule.get("needed")), story.playing(part)
         holds(names or not wanted, f"{part}: it is lacking; explain the answer anew, and read what contradicts it")
         holds(not names or wanted is not False, f"{part}: there is none of this answer")
         for name in names:
-            entry = b.parts[name]
+            entry = story.parts[name]
             kind, of_a_source = str(entry["ce_type"]).rpartition(".v")[0], entry.topic.startswith("src.")
             fits = of_a_source if not rule["types"] else kind in rule["types"] and not of_a_source
             holds(fits, f"{name}: it is of another type")
             own = f"{part} {entry[rule['several']]}" if "several" in rule else part
             holds(name == own, f"{name}: it is told by this name, and is {own}")
-    for link in b.story["links"]:
-        entry, place = b.parts[link["name"]], "{topic}/{partition}/{offset}".format(**link)
+    for link in story.document["links"]:
+        entry, place = story.parts[link["name"]], "{topic}/{partition}/{offset}".format(**link)
         holds(place == entry["place"], f"{link['name']}: it stands elsewhere, at {entry['place']}")
         same = (link["event_id"], link["recorded"]) == (entry["ce_id"], entry["ce_recordedtime"])
         holds(same, f"{link['name']}: it stands elsewhere: event id or time is another's")
 
 
-def check_fields(b: Bundle) -> str:
+def check_fields(story: Story) -> str:
     """Hold every field against the entries that tell of it, and what they say against what is quoted."""
-    fields, gaps = dict(b.story["fields"]), b.story["gaps"]
+    fields, gaps = dict(story.document["fields"]), story.document["gaps"]
     holds(fields.pop("checkpoint", None), "checkpoint: it is withheld")
-    tellers = tellers_of(b)
+    tellers = tellers_of(story)
     odd = sorted((set(fields) | set(gaps)) ^ set(tellers) | set(fields) & set(gaps))
     holds(not odd, f"{', '.join(odd)}: each field is told or lacking, and there are no others")
     for field, reason in gaps.items():
-        quotes = [b.entries[leaf][name] for leaf, names in tellers[field].items() for name in names]
+        quotes = [story.entries[leaf][name] for leaf, names in tellers[field].items() for name in names]
         owed = any(one is not None for one in quotes) or (field in MUST_BE_COMPUTED and tellers[field])
         holds(reason and isinstance(reason, str) and not owed, f"{field}: it is withheld")
     for field, statements in fields.items():
@@ -106,17 +106,17 @@ def check_fields(b: Bundle) -> str:
         leaves = sorted(one["leaf"] for one in statements)
         holds(leaves == sorted(tellers[field]), f"{field}: other leaves play a part in it")
         for one in statements:
-            check_quotes(field, one, b.entries[one["leaf"]], tellers[field][one["leaf"]])
+            check_quotes(field, one, story.entries[one["leaf"]], tellers[field][one["leaf"]])
     return f"{len(tellers)} fields are what their entries say; not told: {', '.join(gaps) or 'none'}"
 
 
-def tellers_of(b: Bundle) -> dict[str, dict[int, list[str]]]:
+def tellers_of(story: Story) -> dict[str, dict[int, list[str]]]:
     """Return of each field the leaves that tell of it, and the names that each quotes."""
     tellers = dict[str, dict[int, list[str]]]()
     for part, rule in RULES["parts"].items():
         for field, names in rule["tells"].items():
-            quoted = [name.format(**b.model["label"]) for name in names]
-            tellers.setdefault(field, {}).update({b.leaves[one]: quoted for one in b.playing(part)})
+            quoted = [name.format(**story.model["label"]) for name in names]
+            tellers.setdefault(field, {}).update({story.leaves[one]: quoted for one in story.playing(part)})
     return tellers
 
 
@@ -131,13 +131,13 @@ def check_quotes(field: str, statement: Any, entry: Entry, names: list[str]) -> 
     holds(not wrong, f"{field}: leaf {statement['leaf']} has another {', '.join(wrong)}")
 
 
-def check_derived(b: Bundle) -> None:
+def check_derived(story: Story) -> None:
     """Hold what was computed of some fields against the entries."""
-    risk = list(b.parts["project"]["definition/charter/risk"].values())
+    risk = list(story.parts["project"]["definition/charter/risk"].values())
     tier = "high" if max(risk) == 5 or sum(risk) >= 14 else "medium" if sum(risk) >= 9 else "low"
-    holds(b.told("project") == [{"risk_tier": tier}], f"project: the tier of its risk is {tier}")
-    holds(written(b.told("rollout")) == written([RULES["rollout"]]), "rollout: it is told otherwise")
-    for source in b.playing("source_record"):
-        entry = b.parts[source]
+    holds(story.told("project") == [{"risk_tier": tier}], f"project: the tier of its risk is {tier}")
+    holds(written(story.told("rollout")) == written([RULES["rollout"]]), "rollout: it is told otherwise")
+    for source in story.playing("source_record"):
+        entry = story.parts[source]
         there = {"place": entry["place"], "key": entry.key, "bytes": entry.bytes}
-        holds(written(b.told(source)) == written([there]), "source_record: its place, key or size is another")
+        holds(written(story.told(source)) == written([there]), "source_record: its place, key or size is another")
