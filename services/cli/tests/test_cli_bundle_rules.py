@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from services.cli.tests.test_cli_bundle import (
+    CHECK,
     CHECKER,
     RULES,
     Bundle,
@@ -20,9 +21,23 @@ from services.cli.tests.test_cli_bundle import (
     tell,
 )
 from services.cli.tests.test_cli_bundle_forged import again, with_another
-from services.cli.tests.told_story import DAY, EVIDENCE, GATES, HOUR, MAY, Changes, Story, project, story
+from services.cli.tests.told_story import (
+    DAY,
+    EVIDENCE,
+    GATES,
+    HOUR,
+    LOG_KEY,
+    MAY,
+    WITNESS_KEY,
+    Changes,
+    Story,
+    project,
+    story,
+)  # fmt: skip
+from tests.contract.golden import read
 
 from mainstem.cli.evidence import coherence
+from mainstem.cli.evidence.bundle import bundle
 from mainstem.cli.evidence.copied import Copy
 from mainstem.cli.evidence.explaining import explain
 from mainstem.cli.evidence.story import FIELDS
@@ -30,6 +45,8 @@ from mainstem.cli.evidence.story import Story as Explained
 from mainstem.events.envelope import Fact
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render
+
+GOLDEN = CHECKER.parents[1] / "tests" / "contract" / "golden"
 
 
 def test_the_rules_of_the_checker_are_those_of_the_explainer() -> None:
@@ -164,10 +181,10 @@ async def test_whatever_entry_says_otherwise_is_told_of_or_left_out_and_refused(
         if left_out:
             found.link(part, placed(told)[told.leaf(part)])
 
-    bundle = await packed(tmp_path / "bundle", told, named)
+    forged = await packed(tmp_path / "bundle", told, named)
     if left_out:
-        tell(bundle, part)
-    assert refused(bundle)
+        tell(forged, part)
+    assert refused(forged)
 
 
 async def test_the_label_of_a_definition_that_was_replaced_before_turns_no_outcome(tmp_path: Path) -> None:
@@ -176,10 +193,10 @@ async def test_the_label_of_a_definition_that_was_replaced_before_turns_no_outco
     leaf = again(told, "project", MAY - 2 * HOUR, definition=other, definition_id=content_id(canonical))
     found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
     assert (found.faults, found.statements["outcome"][0].derived["truth"]) == ([], True)
-    bundle = await with_another(tmp_path / "bundle", told, "project", leaf)
-    derived(bundle, "outcome").update(above=60.0, truth=False)
-    bundle["explanation"]["fields"]["project"][0]["says"]["definition_id"] = content_id(canonical)
-    assert "project: its definition_id is not the registration.definition" in refused(bundle)
+    forged = await with_another(tmp_path / "bundle", told, "project", leaf)
+    derived(forged, "outcome").update(above=60.0, truth=False)
+    forged["explanation"]["fields"]["project"][0]["says"]["definition_id"] = content_id(canonical)
+    assert "project: its definition_id is not the registration.definition" in refused(forged)
 
 
 @pytest.mark.parametrize(
@@ -198,20 +215,32 @@ async def test_what_had_not_begun_to_answer_did_not(tmp_path: Path, fields: dict
             found.link(part, placed(told)[told.leaf(part)])
         assert any(fault.startswith("activation: it") for fault in coherence.contradictions(found))
 
-    bundle = await packed(tmp_path, told, named)
+    forged = await packed(tmp_path, told, named)
     for part in ("activation", "deployment"):
-        tell(bundle, part)
-    bundle["explanation"]["fields"]["rollout"][0]["derived"] = RULES["rollout"]
-    assert said in refused(bundle)
+        tell(forged, part)
+    forged["explanation"]["fields"]["rollout"][0]["derived"] = RULES["rollout"]
+    assert said in refused(forged)
+
+
+async def test_direct_answers_of_an_earlier_release_contradict_nothing_and_are_accepted(tmp_path: Path) -> None:
+    told = Story(entries=list(read(GOLDEN / "0.1.0" / "history.ndjson")))
+    archive = Copy(told.copy_to(tmp_path / "copy"))
+    answers = [dict(entry.headers) for entry in told.entries if entry.topic.startswith("tel.prediction.")]
+    ids = [(each["ce_id"] or b"").decode() for each in answers if b"predicted" in (each["ce_type"] or b"")]
+    for answer in ids:
+        found = await explain(archive, answer)
+        assert found.faults == []
+        CHECK(json.loads(json.dumps(await bundle(archive, found))), LOG_KEY, WITNESS_KEY)
+    assert len(ids) == 3
 
 
 async def test_a_part_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     def named(told: Story, found: Explained) -> None:
         found.link("audit", placed(told)[told.leaf("approval")])
 
-    bundle: Bundle = await packed(tmp_path, story(), named)
-    assert leaf_of(bundle, "audit") == leaf_of(bundle, "approval")
-    assert "audit: there is no such part" in refused(bundle)
+    forged: Bundle = await packed(tmp_path, story(), named)
+    assert leaf_of(forged, "audit") == leaf_of(forged, "approval")
+    assert "audit: there is no such part" in refused(forged)
 
 
 def test_the_rules_can_be_read_beside_the_program() -> None:
