@@ -1,194 +1,190 @@
-"""Checks a bundle of `prediction explain`: check_explanation.py BUNDLE LOG_KEY WITNESS_KEY (each key, or its file)."""
+"""Checks a bundle of `prediction explain`: check_explanation.py BUNDLE LOG_KEY WITNESS_KEY (each key, or its file).
 
-import hashlib
+proven_entries.py finds which entries are in the log, told_fields.py whether they are quoted as they are; here they are
+held against each other. What they must say is in check_explanation.toml.
+"""
+
 import json
-import struct
 import sys
-from base64 import b64decode
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-#: The part that an entry plays, its type (* is what a source wrote), and what it tells = the name that it must quote.
-TABLE = """
-prediction predicted id=ce_id moment=ce_recordedtime model version channel score actor=ce_actor position onnx
-correlation=ce_correlationid trace=traceparent entity inputs=features feature_set=feature_definition; row row_computed
-row=values; accepted_record record_accepted accepted_record=record records=; source_record * source_record=; project
-project_applied project=definition/charter/owners features=; request requested request=requested_by; run run_completed
-run; step step_completed code environment; dataset dataset_built dataset; registration version_registered onnx profile
-evaluation=evidence gates builders; approval version_approved approval=approved_by; promotion version_promoted
-promotion=promoted_by rollback=replaces; deployment deployment_set deployment=onnx rollout=version; activation
-deployment_activated activation=effective_from; window window_judged drift=figures; alert alert_opened alerts=kind;
-label record_accepted outcome=ce_recordedtime; receipt receipt_issued receipts=event_id
-"""
-#: What these say and another entry must say, too, or one of two others ({D} are the decisions).
-SAME = """
-registration,approval,deployment,activation,run.onnx=prediction.onnx run,dataset.feature_set=registration.feature_set
-request,run,dataset,project,deployment.project=registration.project receipt.event_id=approval.ce_id|promotion.ce_id
-alert.definition=prediction.feature_definition|prediction.nothing registration.feature_set=prediction.feature_definition
-deployment.feature_definition=prediction.feature_definition {D},request,run,dataset,window,step.model=prediction.model
-alert.model=prediction.model|prediction.nothing run,dataset.definition=registration.definition row.ce_id=prediction.row
-accepted_record.ce_origin=source_record.place row.definition=prediction.feature_definition
-run,deployment.profile=registration.profile deployment.approved_by=approval.approved_by dataset.request=registration.run
-run,dataset.dataset=registration.dataset {D},window.version=prediction.version run,request,step.run=registration.run
-accepted_record.record=source_record. accepted_record.ce_id=row.spine_id row.values=prediction.features
-"""
-D, OF_A_RECORD = "registration,approval,promotion,deployment,activation", {"row", "accepted_record", "source_record"}
-NEEDED, SEVERAL = {"prediction", "project", "run", "dataset", *D.split(",")}, ("step", "receipt", "alert")
+sys.path.insert(0, str(Path(__file__).parent))
+from proven_entries import Entry, closed, holds, proven
+from told_fields import RULES, Story, address, check_derived, check_fields, check_parts, written
 
 
-def holds(truth: object, what: str) -> None:
-    """Raise ValueError unless something is true."""
-    if not truth:
-        raise ValueError(what)
+def check_features(story: Story) -> str:
+    """Hold the features against their definition, and the records behind them against their entries."""
+    answer, label = story.parts["prediction"], story.told("feature_set")[0]["label"]
+    found = story.parts["project"]["definition/feature_sets"].get(label, {"id": None, "spec": {}})
+    spec = {name: part for name, part in found["spec"].items() if name != "target"}
+    holds(found["id"] == answer["feature_definition"] == address(spec), "feature_set: it is another's")
+    served = written(list(zip([one["name"] for one in spec["features"]], answer["features"], strict=True)))
+    told = story.told("features")[0]["features"]
+    for one in told:
+        closed(one, "features", "name expression value")
+    holds(written([[one["name"], one["value"]] for one in told]) == served, "features: not the inputs that were scored")
+    behind = set[int]()
+    for again in story.told("records"):
+        values = written([[one["name"], one["recomputed"]] for one in again["features"] if one["equal"] is True])
+        holds(values == served and again["differing"] == [], "records: they give other values")
+        for feature, one in zip(spec["features"], again["features"], strict=True):
+            behind |= check_records(story, feature, one)
+    unnamed = set(story.entries) - behind - set(story.leaves.values())
+    holds(not unnamed, f"leaves {sorted(unnamed)}: nothing names these entries")
+    return f"the features are those of the definition; {len(behind)} records behind them are where they should be"
 
 
-def signed(note: str, vkey: str, kind: int) -> list[str]:
-    """Return the lines of a checkpoint that this key signed: of a log (1), or of a witness (4) with the time."""
-    key = vkey if vkey.count("+") > 1 else Path(vkey).read_text().strip()
-    (name, digest, data), (text, _, lines) = key.split("+", 2), note.rpartition("\n\n")
-    made = hashlib.sha256(f"{name}\n".encode() + b64decode(data)).digest()[:4]
-    found = [b64decode(line.split(" ")[2]) for line in lines.splitlines() if line.split(" ")[:2] == ["\u2014", name]]
-    value = next((each[4:] for each in found if each[:4] == made), b"")
-    holds(value and b64decode(data)[0] == kind and made.hex() == digest, f"checkpoint: no key of {name} signed it")
-    time, value = (f"cosignature/v1\ntime {int.from_bytes(value[:8])}\n", value[8:]) if kind == 4 else ("", value)
-    Ed25519PublicKey.from_public_bytes(b64decode(data)[1:]).verify(value, f"{time}{text}\n".encode())
-    holds(kind == 4 or text.split("\n")[0] == name, f"checkpoint: it is not of {name}")
-    return text.split("\n")
+def check_records(story: Story, feature: Any, told: Any) -> set[int]:
+    """Hold the records behind a value against its definition; return their leaves."""
+    closed(told, "records", "name recomputed equal count records")
+    what, value = f"records: {told['name']}", told["recomputed"]
+    listed = [one for some in told["records"].values() for one in some]
+    holds(type(told["count"]) is int and told["count"] == len(listed), f"{what}: its count is not {len(listed)}")
+    for one in listed:
+        check_record(story, what, one)
+    reads = list(parts_of(feature["value"]))
+    columns = {one.get("column", one.get("at")) for one in reads}
+    asking = [one for one in listed if one["leaf"] == story.leaves["accepted_record"]]
+    holds(len(asking) == len(columns), f"{what}: the record that asked is told {len(asking)} times, not {len(columns)}")
+    others = [story.entries[one["leaf"]] for one in listed if one not in asking]
+    for one in others:
+        counts = any(within(part, story.parts["accepted_record"], one) for part in reads if "aggregate" in part)
+        holds(counts, f"{what}: it does not rest on {one['place']}")
+    aggregate = feature["value"].get("aggregate")
+    enough = len(others) == (value or 0) if aggregate == "count" else others or not aggregate or not value
+    holds(enough, f"{what}: {value} does not come of {len(others)} records")
+    return {one["leaf"] for one in listed}
 
 
-def root_from(entry: bytes, leaf: int, size: int, path: list[bytes]) -> bytes:
-    """Return the root to which an audit path leads (RFC 6962, 2.1.1)."""
-    holds(type(leaf) is int and 0 <= leaf < size and bool(path) == (size > 1), "an audit path has another length")
-    if size == 1:
-        return hashlib.sha256(b"\0" + entry).digest()
-    left = 1 << (size - 1).bit_length() - 1
-    below = root_from(entry, *((leaf, left) if leaf < left else (leaf - left, size - left)), path[:-1])
-    return hashlib.sha256(b"\1" + (below + path[-1] if leaf < left else path[-1] + below)).digest()
+def check_record(story: Story, what: str, told: Any) -> None:
+    """Hold that a record is an accepted one of the place and time that are told, and was there for the row."""
+    closed(told, what, "leaf source event_time value")
+    entry = story.at(told["leaf"], what)
+    same = (entry["ce_origin"], entry["ce_time"]) == (told["source"], told["event_time"])
+    accepted = entry["ce_type"] == story.parts["accepted_record"]["ce_type"] and entry.topic.startswith("evt.data.")
+    holds(same and accepted, f"{what}: leaf {told['leaf']} is not the one that is named")
+    in_time = entry["ce_recordedtime"] <= story.parts["row"]["ce_recordedtime"]
+    holds(in_time, f"{what}: leaf {told['leaf']} came too late")
 
 
-class Entry:
-    """A frame of the log; `[path]` is where a record stood, a header, or a part of its payload by its names."""
-
-    def __init__(self, frame: bytes) -> None:
-        at = 5 + struct.unpack_from(">BI", frame)[1]
-        self.topic, (part, offset, _, key, size, named) = frame[5:at].decode(), struct.unpack_from(">IqqiiI", frame, at)
-        at, end, names, self.headers = at + 32, at + 32 + named, [], {}
-        while at < end:
-            names.append(frame[at + 4 : (at := at + 4 + struct.unpack_from(">I", frame, at)[0])].decode())
-        at, self.place = end + 4 * len(names) + max(key, 0), f"{self.topic}/{part}/{offset}"
-        for name, length in zip(names, struct.unpack_from(f">{len(names)}i", frame, end), strict=True):
-            self.headers[name] = frame[at : (at := at + max(length, 0))].decode(errors="replace")
-        self.says, self.headers["place"] = json.loads(frame[at:] or b"null"), self.place
-        holds(frame[0] == 1 and at + max(size, 0) == len(frame), f"{self.place}: it is no frame")
-
-    def __getitem__(self, path: str) -> Any:
-        found = self.headers.get(path) if path[:3] == "ce_" or path in ("place", "traceparent") else self.says
-        for name in path.split("/") if path and found is self.says else ():
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+def parts_of(expression: Any) -> Iterator[Any]:
+    """Yield the aggregates of an expression, and the columns that it reads beside them."""
+    if isinstance(expression, dict) and not {"aggregate", "column"} & set(expression):
+        for part in expression.values():
+            yield from parts_of(part)
+    elif isinstance(expression, list):
+        for part in expression:
+            yield from parts_of(part)
+    elif isinstance(expression, dict):
+        yield expression
 
 
-def check_statements(story: Any, parts: dict[str, int], entries: dict[int, Entry]) -> str:
-    """Hold every statement against its entry."""
-    plays, quotes, known = dict[str, set[int]](), dict[str, set[str]](), set[str]()
-    for part, kind, *fields in (one.split() for one in TABLE.split(";")):
-        played = {name for name in parts if name == part or (part in SEVERAL and name.split(" ")[0] == part)}
-        leaves, known = {parts[name] for name in played}, known | played
-        ours = [str(entries[leaf]["ce_type"]).split(".")[-2] for leaf in leaves if entries[leaf].topic[:4] != "src."]
-        fits = len(ours) == len(leaves) * (kind != "*") and all(one.endswith(kind) for one in ours)
-        holds(fits, f"{part}: it is of another type")
-        for field, said, name in (each.partition("=") for each in fields):
-            plays.setdefault(field, set()).update(leaves)
-            quotes.setdefault(field, set()).update([name or field] if leaves and (name or not said) else [])
-    odd = (set(story["fields"]) | set(story["gaps"])) ^ {*plays, "checkpoint"} | set(parts) - known
-    odd |= set(story["fields"]) & set(story["gaps"])
-    holds(not odd, f"{', '.join(odd)}: neither told or lacking, nor a part, or both")
-    for field, leaves in plays.items():
-        told, there = story["fields"].get(field, []), [entries[leaf][one] for leaf in leaves for one in quotes[field]]
-        holds(told or (story["gaps"][field] and not any(one is not None for one in there)), f"{field}: it is withheld")
-        holds(not told or sorted(each["leaf"] for each in told) == sorted(leaves), f"{field}: other leaves play a part")
-        for leaf, says in ((each["leaf"], each["says"]) for each in told):
-            holds(quotes[field] <= set(says), f"{field}: it does not quote {', '.join(quotes[field])}")
-            wrong = [name for name in says if json.dumps(entries[leaf][name]) != json.dumps(says[name])]
-            holds(not wrong, f"{field}: leaf {leaf} has another {', '.join(wrong)}")
-    return f"{len(plays)} fields are what their entries say; not told: {', '.join(story['gaps']) or 'none'}"
+def within(window: Any, spine: Entry, entry: Entry) -> bool:
+    """Tell whether a record may count in an aggregate: of its stream and key, before the question, in its reach."""
+    reach = window.get("window_us", window.get("horizon_us", window.get("ttl_us")))
+    asked, happened = (datetime.fromisoformat(one["ce_time"]) for one in (spine, entry))
+    near = reach is None or asked - happened <= timedelta(microseconds=reach + window.get("hop_us", 0))
+    keyed = entry["record"].get(window["by"]) == spine["record"].get(window["at"])
+    return entry.topic == f"evt.data.{window['stream']}" and keyed and happened < asked and near
 
 
-def check_inputs(story: Any, e: dict[str, Entry], entries: dict[int, Entry]) -> str:
-    """Hold features against their definition, and the records behind them against their entries."""
-    sets = {each["id"]: each["spec"] for each in e["project"]["definition/feature_sets"].values()}
-    spec = {name: part for name, part in sets[e["prediction"]["feature_definition"]].items() if name != "target"}
-    named = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
-    holds(f"sha256:{named.hexdigest()}" == e["prediction"]["feature_definition"], "feature_set: it is another's")
-    names = [each["name"] for each in spec["features"]]
-    served = json.dumps(list(zip(names, e["prediction"]["features"], strict=True)))
-    told = [[each["name"], each["value"]] for each in story["fields"]["features"][0]["derived"]["features"]]
-    holds(json.dumps(told) == served, "features: they are not the inputs that were scored")
-    again = story["fields"].get("records", [{"derived": {"features": [], "differing": []}}])[0]["derived"]
-    made = json.dumps([[each["name"], each["recomputed"]] for each in again["features"] if each["equal"] is True])
-    holds((made == served and not again["differing"]) or "records" in story["gaps"], "records: they give other values")
-    listed = [one for each in again["features"] for some in each["records"].values() for one in some]
-    for one, entry in ((each, entries[each["leaf"]]) for each in listed):
-        said = (one["source"], one["event_time"], "mainstem.data.record_accepted.v1", "evt.data.")
-        same = (entry["ce_origin"], entry["ce_time"], entry["ce_type"], entry.topic[:9]) == said
-        same = same and entry["ce_recordedtime"] <= e["row"]["ce_recordedtime"]
-        holds(same, f"records: leaf {one['leaf']} is not the one that is named, or came too late")
-    return f"the features are those of the definition; {len(listed)} times a record behind them is where it should be"
+def check_chain(story: Story) -> None:
+    """Hold that the entries say alike what they must, and stand in the order of the rules."""
+    for said, others in {**RULES["same"], **RULES["same_if_said"]}.items():
+        part, _, name = said.partition(".")
+        named = [others] if isinstance(others, str) else others
+        wanted = [written(value) for other in named for value in story.said(other)]
+        for one in story.playing(part) if wanted else ():
+            value = story.parts[one][name]
+            free = value is None and said in RULES["same_if_said"]
+            holds(free or written(value) in wanted, f"{one}: its {name} is not the {' or '.join(named)}")
+    for said, other in RULES["not_after"].items():
+        part, _, name = said.partition(".")
+        late = [one for one in story.playing(part) if not story.parts[one][name] <= story.said(other)[0]]
+        holds(not late, f"{', '.join(late)}: its {name} is after the {other}")
+    for first, then in RULES["before"].items():
+        behind = first in story.leaves and story.leaves[first] >= story.leaves[then]
+        holds(not behind, f"{then}: it came before the {first}")
 
 
-def check_chain(story: Any, parts: dict[str, int], e: dict[str, Entry]) -> str:
-    """Hold together what was asked, made, approved, promoted, put in force, answered, and what turned out."""
-    made, then = e["registration"], e["prediction"]["ce_recordedtime"]
-    for said, others in (pair.split("=") for pair in SAME.format(D=D).split()):
-        (several, _, name), them = said.partition("."), [one.split(".") for one in others.split("|")]
-        for part in (one for one in e if one.split(" ")[0] in several.split(",") and them[0][0] in e):
-            holds(e[part][name] in [e[of][its] for of, its in them], f"{part}: its {name} is not the {others}")
-    holds(made["gates"] and all(gate["passed"] is True for gate in made["gates"]), "gates: not all passed")
-    holds(e["approval"]["approved_by"] not in made["builders"], "approval: it is by somebody who built the version")
-    holds(parts["registration"] < parts["approval"] < parts["promotion"], "promotion: it came before the approval")
-    holds(e["activation"]["effective_from"] <= then, "activation: it was not in effect yet")
-    late = [one for one in e if one.split(" ")[0] in {*NEEDED, "window", "alert"} and e[one]["ce_recordedtime"] > then]
-    holds(not late, f"{', '.join(late)}: it was not known yet")
-    if "label" not in e:
-        return f"the version that answered was approved and activated before; no outcome: {story['gaps']['outcome']!r}"
-    rule, label = e["project"]["definition/models"][e["prediction"]["model"]]["label"], e["label"]
-    came, asked = (datetime.fromisoformat(one) for one in (label["ce_recordedtime"], e["accepted_record"]["ce_time"]))
-    same = label.topic == f"evt.data.{rule['source']}" and asked < came <= asked + timedelta(microseconds=rule["wait"])
-    same = same and label["record"][rule["key"]] == e["accepted_record"]["record"][rule["key"]]
+def check_decision(story: Story) -> None:
+    """Hold the gates against the settings of the project and the evidence, and who approved against who built."""
+    made, settings = story.parts["registration"], story.model["gates"]
+    project = story.parts["project"]
+    holds(project["definition_id"] == address(project["definition"]), "project: its definition_id is not its content's")
+    gates = {gate["name"]: gate for gate in made["gates"]}
+    holds(sorted(gates) == sorted(RULES["gates"]) and len(gates) == len(made["gates"]), "gates: others judged it")
+    holds(all(gate["passed"] is True for gate in gates.values()), "gates: not all passed")
+    holds(made["stage"] == "candidate", f"registration: its stage is {made['stage']!r}, and not 'candidate'")
+    for name, rule in RULES["gates"].items():
+        figure, limit = gates[name]["figure"], gates[name]["limit"]
+        holds(limit == rule["sign"] * settings[rule["setting"]], f"gates: {name} was held against {limit}")
+        holds(figure == made[rule["figure"]], f"gates: {name} judged {figure}, the evidence has {made[rule['figure']]}")
+        if figure is None:
+            holds(rule["first"], f"gates: {name} judged nothing")
+            continue
+        kept = figure >= limit if rule["least"] else figure <= limit
+        holds(kept, f"gates: {name} did not pass")
+    sure = made["evidence/incumbent"] is None or made["evidence/incumbent/confidence"] >= settings["confidence"]
+    holds(sure, "gates: the comparison is less sure than the project asks")
+    first = story.parts["promotion"]["replaces"] is None
+    holds(not first or made["evidence/incumbent"] is None, "promotion: it replaces none, the gates compared with one")
+    approver = story.parts["approval"]["approved_by"]
+    holds(approver not in made["builders"], "approval: it is by somebody who built the version")
+
+
+def check_begun(story: Story) -> None:
+    """Hold that what was activated had begun to answer at the place of the row."""
+    if story.playing("row"):
+        topic, partition, offset = story.parts["prediction"]["position"].rsplit("/", 2)
+        reads = f"evt.feature.{story.parts['deployment']['feature_set']}"
+        holds(topic == reads, f"activation: it reads {reads}, and the answer is to {topic}")
+        first = story.parts["activation"]["from_offsets"].get(partition, 0)
+        holds(first <= int(offset), f"activation: it begins at offset {first} of partition {partition}, not {offset}")
+
+
+def check_outcome(story: Story) -> str:
+    """Hold the outcome against the label, and the label against the rule of the model."""
+    if not story.playing("label"):
+        return f"no outcome: {story.document['gaps']['outcome']!r}"
+    rule, label, told = story.model["label"], story.parts["label"], story.told("outcome")[0]
+    asking = story.at(story.leaves.get("accepted_record", -1), "accepted_record")
+    came, asked = (datetime.fromisoformat(one) for one in (label["ce_recordedtime"], asking["ce_time"]))
+    holds(label.topic == f"evt.data.{rule['source']}", f"outcome: it is not what the label says, on {label.topic}")
+    in_time = asked < came <= asked + timedelta(microseconds=rule["wait"])
+    holds(in_time, f"outcome: it is not what the label says, which came at {came}")
+    holds(label["record"][rule["key"]] == asking["record"][rule["key"]], "outcome: the label is of another key")
     truth = label["record"][rule["column"]] > rule["above"]
-    told = story["fields"]["outcome"][0]["derived"]
-    holds(same and told["truth"] is truth and told["above"] == rule["above"], "outcome: it is not what the label says")
-    return f"the version that answered was approved and activated before; the outcome was {truth}"
+    holds(told["truth"] is truth, f"outcome: it is not what the label says: {truth}")
+    holds(told["above"] == rule["above"], f"outcome: it is not what the label says: above {rule['above']}")
+    return f"the outcome was {truth}"
 
 
 def check(bundle: Any, log: str, witness: str) -> None:
     """Print what holds, check by check; raise ValueError, or what reading raises, at the first that does not."""
-    story, (origin, size, root, *_), entries = bundle["explanation"], signed(bundle["checkpoint"], log, 1), {}
-    signed(bundle["checkpoint"], witness, 4)
-    for leaf, frame, path in ((one["leaf"], b64decode(one["frame"]), one["path"]) for one in bundle["entries"]):
-        entry = frame if len(frame) < 65_536 else struct.pack(">BQ", 255, len(frame)) + hashlib.sha256(frame).digest()
-        made = root_from(entry, leaf, int(size), [*map(b64decode, path)])
-        holds(made == b64decode(root), f"leaf {leaf}: this entry is not in the log")
-        entries[leaf] = Entry(frame)
-    print(f"holds  {len(entries)} entries are below the checkpoint over {size}, which log and witness signed")
-    parts = {each["name"]: each["leaf"] for each in story["links"]}
-    e = {name: entries[leaf] for name, leaf in parts.items()}
-    asked = OF_A_RECORD if e["prediction"]["row"] else set()
-    odd = (NEEDED | asked) - set(e) | (OF_A_RECORD - asked) & set(e)
-    holds(not odd and story["prediction"] == e["prediction"]["ce_id"], f"prediction: lacks or has {odd}, or another id")
-    holds(not story["faults"], f"it contradicts: {story['faults']}")
-    for one in story["links"]:
-        said, there = ("{topic}/{partition}/{offset}".format(**one), one["event_id"], one["recorded"]), e[one["name"]]
-        holds(said == (there["place"], there["ce_id"], there["ce_recordedtime"]), f"{one['name']}: it stands elsewhere")
-    by = [line.split(" ")[1] for line in bundle["checkpoint"].rpartition("\n\n")[2].splitlines()]
-    derived = {"origin": origin, "size": int(size), "root": b64decode(root).hex(), "signed_by": by}
-    same = story["fields"]["checkpoint"] == [{"leaf": None, "says": {}, "derived": derived}]
-    holds(same and len(parts) == len(story["links"]), "checkpoint: it is told otherwise, or two entries play one part")
-    found = check_statements(story, parts, entries), check_inputs(story, e, entries), check_chain(story, parts, e)
-    print(*(f"holds  {each}" for each in found), sep="\n")
+    checkpoint, entries = proven(bundle, log, witness)
+    print(f"holds  {len(entries)} entries are below the checkpoint over {checkpoint['size']} that both keys signed")
+    document = bundle["explanation"]
+    closed(document, "the explanation", "format prediction fields gaps faults links")
+    formats = {"bundle": bundle["format"], "explanation": document["format"]}
+    holds(formats == RULES["formats"], f"it has the formats {formats}, this reads {RULES['formats']}")
+    holds(document["faults"] == [], f"it contradicts: {document['faults']}")
+    told = [{"leaf": None, "says": {}, "derived": checkpoint}]
+    holds(written(document["fields"].get("checkpoint")) == written(told), "checkpoint: it is told otherwise")
+    story = Story(document, entries)
+    check_parts(story)
+    holds(document["prediction"] == story.parts["prediction"]["ce_id"], "prediction: the story is of another id")
+    print(f"holds  {check_fields(story)}")
+    check_derived(story)
+    check_chain(story)
+    check_decision(story)
+    check_begun(story)
+    print(f"holds  {check_features(story)}")
+    print(f"holds  the version that answered was approved and activated before; {check_outcome(story)}")
 
 
 if __name__ == "__main__":

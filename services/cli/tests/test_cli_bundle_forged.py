@@ -92,7 +92,7 @@ async def test_what_was_decided_after_the_answer_did_not_allow_it(tmp_path: Path
     told = story()
     leaf = again(told, part, MAY + 40 * DAY)
     found = refused(await with_another(tmp_path, told, part, leaf))
-    assert "it was not known yet" in found or "came before the approval" in found
+    assert "its ce_recordedtime is after the" in found or "came before the approval" in found
 
 
 #: Entries that say of the chain what others do not say.
@@ -121,7 +121,7 @@ async def test_a_version_that_no_gate_judged_is_refused_and_told(tmp_path: Path)
     told = story({"registration": changed(gates=[])})
     found = await explain(CopiedLog(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
     assert "registration: no gate judged the version" in found.faults
-    assert "gates: not all passed" in refused(await packed(tmp_path / "bundle", told, quiet))
+    assert "gates: others judged it" in refused(await packed(tmp_path / "bundle", told, quiet))
 
 
 async def test_a_direct_answer_is_given_no_record_and_no_outcome(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_what_is_no_alert_plays_none(tmp_path: Path) -> None:
     def alarmed(told: Story, found: Explained) -> None:
         found.link("alert storm", placed(told)[told.leaf(ARRIVED)])
 
-    assert "alert: it is of another type" in refused(await packed(tmp_path, told, alarmed))
+    assert "alert storm: it is of another type" in refused(await packed(tmp_path, told, alarmed))
 
 
 async def test_a_record_that_was_refused_is_behind_no_value(tmp_path: Path) -> None:
@@ -167,7 +167,8 @@ async def test_a_record_that_came_after_the_question_is_behind_no_value(tmp_path
     entry = placed(told)[arrived["leaf"]].entry
     headers = {name: (value or b"").decode() for name, value in entry.headers}
     late = {"leaf": arrived["leaf"], "source": headers["ce_origin"], "event_time": headers["ce_time"], "value": 1.0}
-    next(one for one in derived(bundle, "records")["features"] if one["records"])["records"]["late"] = [late]
+    first = derived(bundle, "records")["features"][0]
+    first["records"]["late"], first["count"] = [late], first["count"] + 1
     assert "came too late" in refused(bundle)
 
 

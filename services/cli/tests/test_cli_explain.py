@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from services.cli.tests.told_story import FLIGHT, HOUR, MAY, MODEL, Changes, Story, onnx, project, story
+from services.cli.tests.told_story import DAY, FLIGHT, HOUR, MAY, MODEL, Changes, Story, onnx, project, story
 from typer.testing import CliRunner, Result
 
 from mainstem.cli.archive import open_schema
@@ -26,6 +26,7 @@ from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
 from mainstem.events.ids import content_id
+from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import ProjectDefinition
@@ -61,11 +62,14 @@ async def test_every_field_is_told_or_has_its_reason_and_nothing_contradicts(tmp
 
 async def test_the_story_leads_from_the_answer_to_source_decision_and_truth(tmp_path: Path) -> None:
     found = await explained(tmp_path)
-    assert said(found, "accepted_record")["ce_origin"] == "src.flight_departed/0/20"
-    assert said(found, "source_record")["place"] == "src.flight_departed/0/20"
+    assert said(found, "accepted_record")["ce_origin"] == "src.flight_departed/0/21"
+    assert said(found, "source_record")["place"] == "src.flight_departed/0/21"
     assert said(found, "project")["definition/charter/owners"] == project().charter.owners.model_dump()
     assert said(found, "approval")["approved_by"] == "ann"
-    assert said(found, "rollback") == {"replaces": 1}
+    assert [dict(one.says) for one in found.statements["rollback"]] == [
+        {"replaces": 1},
+        {"version": 1, "promoted_by": "olga", "ce_time": render(MAY - DAY)},
+    ]
     assert said(found, "environment")["environment"] == "sha256:e"
     assert said(found, "outcome")["truth"] is True
     assert said(found, "checkpoint")["signed_by"] == ["example.com/log", "example.com/witness"]
@@ -82,7 +86,7 @@ async def test_the_records_behind_each_value_give_it_again_and_later_ones_are_no
     found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
     features = {one["name"]: one for one in said(found, "records")["features"]}  # type: ignore[attr-defined]
     assert all(one["equal"] for one in features.values())
-    assert features["origin_deps_1h"]["count"] == 1  # its own record alone says where it leaves from
+    assert features["origin_deps_1h"]["count"] == 2  # one departure, and its own record says where it leaves from
     assert features["carrier_late_24h"]["count"] == 26  # 30 arrivals, 5 of them without a delay, and its own record
     (last,) = [
         each for records in features["tail_last"]["records"].values() for each in records if each["value"] != "N1"

@@ -49,6 +49,18 @@ FLIGHT = "2013-05-01-UA-60-EWR"
 SET = "sha256:" + "5" * 64
 LOG_KEY, WITNESS_KEY = LOG.log_key.vkey(), WITNESS.witness_key.vkey()
 
+EVIDENCE: dict[str, object] = {
+    "evaluation": {"n": 90, "auc": 0.9, "ece": 0.02},
+    "parity": {"rows": 90, "flips": 0},
+    "incumbent": {"onnx": "sha256:1", "rows": 90, "difference": 0.02, "low": 0.01, "high": 0.03, "confidence": 0.95},
+}
+GATES = [
+    GateResult(name="min_auc", passed=True, figure=0.9, limit=0.85, detail="0.9 >= 0.85"),
+    GateResult(name="not_worse_than_incumbent", passed=True, figure=0.01, limit=-0.005, detail="0.01 >= -0.005"),
+    GateResult(name="calibration", passed=True, figure=0.02, limit=0.05, detail="0.02 <= 0.05"),
+    GateResult(name="parity", passed=True, figure=0, limit=0, detail="0 <= 0"),
+]
+
 #: Changes facts by the names of the events: `{"approval": lambda fact: ...}`; None leaves the event out.
 Changes = Mapping[str, Callable[[Fact], Fact] | None]
 
@@ -170,12 +182,12 @@ def _made(told: Story) -> None:
     """Tell how version 2 came into force."""
     named = {"model": MODEL, "project": "flights", "definition": project().id, "feature_set": _set_id()}
     run = {**named, "run": "run-2", "cause": "request", "dataset": "sha256:d", "onnx": content_id(onnx())}
-    run |= {"profile": "sha256:p", "evidence": {"auc": 0.9, "incumbent": {"auc": 0.88}}}
+    run |= {"profile": "sha256:p", "evidence": EVIDENCE}
     made = {"model": MODEL, "version": 2, "onnx": content_id(onnx())}
-    gate = GateResult(name="min_auc", passed=True, figure=0.9, limit=0.85, detail="0.9 >= 0.85")
     definition = json.loads(project().canonical())
     applied = ProjectApplied(project="flights", definition_id=project().id, definition=definition, applied_by="dana")
     told.tell("project", applied, MAY - HOUR)
+    told.tell("first promotion", VersionPromoted(model=MODEL, version=1, replaces=None, promoted_by="olga"), MAY - DAY)
     asked = TrainingRequested(
         run="run-2", model=MODEL, project="flights", cut=render(MAY - HOUR), cause="request", requested_by="rob"
     )
@@ -198,7 +210,7 @@ def _made(told: Story) -> None:
         )
         told.tell(f"step {step}", done, MAY - HOUR)
     told.tell("run", RunCompleted(**run, requested_by="rob"), MAY - HOUR)
-    registered = VersionRegistered(**run, version=2, builders=["rob", "dana"], gates=[gate], stage="candidate")
+    registered = VersionRegistered(**run, version=2, builders=["rob", "dana"], gates=GATES, stage="candidate")
     told.tell("registration", registered, MAY - HOUR)
     approved = told.tell("approval", VersionApproved(**made, approved_by="ann", comment="as it should be"), MAY - HOUR)
     told.tell("promotion", VersionPromoted(model=MODEL, version=2, replaces=1, promoted_by="olga"), MAY - HOUR)
@@ -209,14 +221,17 @@ def _made(told: Story) -> None:
     deployment = told.tell("deployment", set_, MAY - HOUR)
     begun = DeploymentActivated(**made, effective_from=render(MAY), from_offsets={})
     told.tell("activation", begun, MAY - HOUR, cause=deployment)
-    proof = ReceiptIssued(event_id=approved.envelope.id, leaf=len(told.entries), entry="", receipt="")
+    proof = ReceiptIssued(
+        event_id=approved.envelope.id, leaf=told.leaf("approval") if told.changes.get("approval", True) else 0,
+        entry="", receipt="",
+    )  # fmt: skip
     told.tell("receipt", proof, MAY - HOUR)
 
 
 def _records(told: Story) -> Event:
     """Tell of weather, arrivals and departures, and in which order they were applied; return the last departure."""
     for number in range(3):
-        weather = {"origin": "EWR", "wind": 4.0 + number, "visib": 10.0 - number}
+        weather = {"origin": "EWR", "wind": 4.0 + number, "visib": 2.0 - number}
         told.record("weather_observed", MAY + number * HOUR // 2, weather)
     for number in range(30):
         flight = {"flight": f"2013-05-01-UA-{number}-EWR", "carrier": "UA", "dest": "IAH", "tail": f"N{number % 4}"}
@@ -224,7 +239,7 @@ def _records(told: Story) -> Event:
             "flight_arrived", MAY + number * HOUR // 10, {**flight, "arr_delay": number if number % 7 else None}
         )
     spine: Event | None = None
-    for number in (*range(20), 60):
+    for number in (*range(20), 55, 60):
         flight = {
             "flight": f"2013-05-01-UA-{number}-EWR",
             "carrier": "UA",

@@ -8,7 +8,7 @@ from mainstem.cli.evidence.inputs import Behind, described, same_bits
 from mainstem.cli.evidence.making import tell_making
 from mainstem.cli.evidence.outcome import tell_outcome
 from mainstem.cli.evidence.state import tell_state
-from mainstem.cli.evidence.story import Story
+from mainstem.cli.evidence.story import Story, placed_at
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
@@ -56,7 +56,7 @@ async def tell(archive: Archive, answer: Answer) -> Story:
     tell_making(story, chronicle, answer)
     tell_state(story, chronicle, answer)
     await tell_outcome(archive, story, answer, spine, applied)
-    story.faults += contradictions(story.parts)
+    story.faults += contradictions(story)
     _tell_checkpoint(archive, story)
     return story
 
@@ -83,9 +83,9 @@ def _tell_answer(story: Story, answer: Answer) -> None:
 
 
 def _definition(chronicle: Chronicle, answer: Answer) -> Applied | None:
-    """Return the definition with the feature set: the last on record when it was answered, else the first.
+    """Return the definition that the version was made by; without it, one with the feature set.
 
-    It is that of the project that registered the version, if the version is known.
+    Of several the last on record when it was answered, else the first.
     """
     having = [
         each
@@ -94,7 +94,8 @@ def _definition(chronicle: Chronicle, answer: Answer) -> Applied | None:
     ]
     registered = chronicle.last(VersionRegistered, model=answer.fact.model, version=answer.fact.version)
     if registered is not None:
-        having = [each for each in having if each.project.charter.name == registered.fact.project]
+        made_by = [each for each in having if each.found.fact.definition_id == registered.fact.definition]
+        having = made_by or [each for each in having if each.project.charter.name == registered.fact.project]
     before = [each for each in having if each.found.envelope.recorded_us <= answer.envelope.recorded_us]
     return before[-1] if before else having[0] if having else None
 
@@ -140,7 +141,8 @@ async def _tell_inputs(archive: Archive, story: Story, answer: Answer, read: Rea
         direct = f"asked over {fact.channel}: the caller gave the inputs, no record asked"
         story.lack(direct, "row", "records", "accepted_record", "source_record")
         return None
-    row = next(events(RowComputed, await archive.with_id(fact.row)), None)
+    rows = list(events(RowComputed, await archive.with_id(fact.row)))
+    row = next((each for each in rows if placed_at(each.entry) == fact.position), rows[0] if rows else None)
     if row is None:
         missing = f"the row {fact.row} is not in the archive"
         story.lack(missing, "row", "records", "accepted_record", "source_record")
@@ -174,7 +176,7 @@ async def _tell_source(archive: Archive, story: Story, spine: Spine) -> None:
     entry = placed.entry
     story.link("source_record", placed)
     said = {"key": (entry.key or b"").decode(errors="replace"), "bytes": len(entry.value or b"")}
-    story.derive("source_record", placed.leaf, place=f"{entry.topic}/{entry.partition}/{entry.offset}", **said)
+    story.derive("source_record", placed.leaf, place=placed_at(entry), **said)
 
 
 async def _tell_records(archive: Archive, story: Story, row: Found[RowComputed], spine: Spine, read: ReadSet) -> None:

@@ -30,7 +30,7 @@ def tell_making(story: Story, chronicle: Chronicle, answer: Answer) -> None:
     _tell_decision(story, "promotion", promoted, "version", "replaces", "promoted_by", "ce_time")
     if registered and approved and approved.fact.approved_by in registered.fact.builders:
         story.faults.append(f"{approved.fact.approved_by} approved a version that they built")
-    _tell_way_back(story, promoted)
+    _tell_way_back(story, chronicle, promoted)
     _tell_in_force(story, chronicle, answer)
     _tell_receipts(story, chronicle, [each for each in (approved, promoted) if each is not None])
     _check_digests(story, answer, [each for each in (registered, approved) if each is not None])
@@ -89,13 +89,23 @@ def _tell_decision(story: Story, name: str, found: Found[VersionApproved | Versi
         story.say(name, found, *says)
 
 
-def _tell_way_back(story: Story, promoted: Found[VersionPromoted] | None) -> None:
+def _tell_way_back(story: Story, chronicle: Chronicle, promoted: Found[VersionPromoted] | None) -> None:
+    """State which version the promoted one replaced, and by what that had come into production."""
     if promoted is None:
         story.lack("no promotion of the version is in the archive", "rollback")
-    elif promoted.fact.replaces is None:
+        return
+    earlier = [each for each in chronicle.of(VersionPromoted, model=promoted.fact.model) if each.leaf < promoted.leaf]
+    before, replaces = earlier[-1] if earlier else None, promoted.fact.replaces
+    if replaces != (before.fact.version if before else None):
+        there = f"version {before.fact.version}" if before else "none"
+        story.faults.append(f"promotion: it replaces version {replaces}, in production was {there}")
+    if replaces is None:
         story.lack("the version was the first in production: there was none to go back to", "rollback")
-    else:
-        story.say("rollback", promoted, "replaces")
+        return
+    story.say("rollback", promoted, "replaces")
+    if before is not None:
+        story.link("replaced", before)
+        story.say("rollback", before, "version", "promoted_by", "ce_time")
 
 
 def _tell_in_force(story: Story, chronicle: Chronicle, answer: Answer) -> None:
@@ -158,7 +168,7 @@ def _tell_receipts(
     for decision in decisions:
         issued = chronicle.last(ReceiptIssued, event_id=decision.envelope.id)
         if issued is not None:
-            story.link(f"receipt of leaf {decision.leaf}", issued)
+            story.link(f"receipt {issued.fact.event_id}", issued)
             story.say("receipts", issued, "event_id", "leaf")
     story.lack("the ledger issued no receipt of the approval or the promotion", "receipts")
 

@@ -52,8 +52,8 @@ def _tell_alerts(story: Story, chronicle: Chronicle, answer: Found[Predicted]) -
         if each.fact.alert not in closed:
             story.link(f"alert {each.fact.alert}", each)
             says = ("alert", "kind", "response", "outcome", "ce_recordedtime")
-            figures = ("version", "evidence", "threshold", "window_end")
-            story.say("alerts", each, *says, *(figures if isinstance(each.fact, AlertOpened) else ("about",)))
+            figures = ("version", "evidence", "threshold", "window_end", "about")
+            story.say("alerts", each, *says, *(name for name in figures if hasattr(each.fact, name)))
     before = f"{len(known)} had been opened before, and were closed" if known else "none had been opened before"
     story.lack(f"none was open: {before}", "alerts")
 

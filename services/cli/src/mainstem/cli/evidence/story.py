@@ -109,6 +109,11 @@ class Story:
         }
 
 
+def placed_at(entry: Entry) -> str:
+    """Return where an entry stands."""
+    return f"{entry.topic}/{entry.partition}/{entry.offset}"
+
+
 def spoken(entry: Entry, path: str) -> object:
     """Return what an entry says under a name: a header, or a part of its payload."""
     header = next((value for name, value in reversed(entry.headers) if name == path), None)

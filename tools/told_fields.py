@@ -1,0 +1,143 @@
+"""Whether an explanation tells every field, of the entries that play its parts, and quotes them word for word."""
+
+import hashlib
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from proven_entries import Entry, closed, holds
+
+RULES = tomllib.loads(Path(__file__).with_name("check_explanation.toml").read_text())
+#: The fields without a quotation that an entry tells of whenever it plays its part.
+MUST_BE_COMPUTED = ("features", "source_record")
+
+
+def written(value: object) -> str:
+    """Return a value as text that differs where the value, its type or the sign of a zero does."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def address(value: object) -> str:
+    """Return the content address of a definition."""
+    return f"sha256:{hashlib.sha256(written(value).encode()).hexdigest()}"
+
+
+class Story:
+    """A story, and the entries that it rests on: of the log by leaf, and of its parts by name."""
+
+    def __init__(self, document: Any, entries: dict[int, Entry]) -> None:
+        self.document, self.entries, self.leaves = document, entries, dict[str, int]()
+        for link in document["links"]:
+            closed(link, "links", "name leaf topic partition offset event_id recorded")
+            holds(link["name"] not in self.leaves, f"{link['name']}: two entries play one part")
+            self.leaves[link["name"]] = link["leaf"]
+        self.parts = {name: self.at(leaf, name) for name, leaf in self.leaves.items()}
+
+    def at(self, leaf: int, what: str) -> Entry:
+        """Return the entry of a leaf; `what` is named where it is lacking."""
+        have = f"{what}: the bundle lacks the entry of leaf {leaf}; have it written anew by `prediction explain`"
+        holds(leaf in self.entries, have)
+        return self.entries[leaf]
+
+    def playing(self, part: str) -> list[str]:
+        """Return the names under which entries play a part."""
+        return [name for name in self.parts if name.partition(" ")[0] == part]
+
+    def said(self, path: str) -> list[Any]:
+        """Return what the entries that play a part say under a name: `part.name`."""
+        part, _, name = path.partition(".")
+        return [self.parts[one][name] for one in self.playing(part)]
+
+    def told(self, field: str) -> list[Any]:
+        """Return what was computed of a field; of one that is not told, nothing."""
+        return [one["derived"] for one in self.document["fields"].get(field, []) if "derived" in one]
+
+    @property
+    def model(self) -> Any:
+        """Return how the project declares the model that answered."""
+        name = self.parts["prediction"]["model"]
+        found = (self.parts["project"]["definition/models"] or {}).get(name)
+        holds(found, f"project: it declares no model {name!r}")
+        return found
+
+
+def check_parts(story: Story) -> None:
+    """Hold that every entry may play its part and stands where its link says, and that no part is lacking."""
+    for name in story.parts:
+        holds(name.partition(" ")[0] in RULES["parts"], f"{name}: there is no such part")
+    stream, replaced = any(story.said("prediction.row")), story.said("promotion.replaces") != [None]
+    there = {"always": True, "on the stream": stream, "when one was replaced": replaced}
+    for part, rule in RULES["parts"].items():
+        wanted, names = there.get(rule.get("needed")), story.playing(part)
+        holds(names or not wanted, f"{part}: it is lacking; explain the answer anew, and read what contradicts it")
+        holds(not names or wanted is not False, f"{part}: there is none of this answer")
+        for name in names:
+            entry = story.parts[name]
+            kind, of_a_source = str(entry["ce_type"]).rpartition(".v")[0], entry.topic.startswith("src.")
+            fits = of_a_source if not rule["types"] else kind in rule["types"] and not of_a_source
+            holds(fits, f"{name}: it is of another type")
+            own = f"{part} {entry[rule['several']]}" if "several" in rule else part
+            holds(name == own, f"{name}: it is told by this name, and is {own}")
+    for link in story.document["links"]:
+        entry, place = story.parts[link["name"]], "{topic}/{partition}/{offset}".format(**link)
+        holds(place == entry["place"], f"{link['name']}: it stands elsewhere, at {entry['place']}")
+        same = (link["event_id"], link["recorded"]) == (entry["ce_id"], entry["ce_recordedtime"])
+        holds(same, f"{link['name']}: it stands elsewhere: event id or time is another's")
+
+
+def check_fields(story: Story) -> str:
+    """Hold every field against the entries that tell of it, and what they say against what is quoted."""
+    fields, gaps = dict(story.document["fields"]), story.document["gaps"]
+    holds(fields.pop("checkpoint", None), "checkpoint: it is withheld")
+    tellers = tellers_of(story)
+    odd = sorted((set(fields) | set(gaps)) ^ set(tellers) | set(fields) & set(gaps))
+    holds(not odd, f"{', '.join(odd)}: each field is told or lacking, and there are no others")
+    for field, reason in gaps.items():
+        quotes = [story.entries[leaf][name] for leaf, names in tellers[field].items() for name in names]
+        owed = any(one is not None for one in quotes) or (field in MUST_BE_COMPUTED and tellers[field])
+        holds(reason and isinstance(reason, str) and not owed, f"{field}: it is withheld")
+    for field, statements in fields.items():
+        for one in statements:
+            closed(one, field, "leaf says derived" if field in RULES["derived"] else "leaf says")
+            closed(one.get("derived", {}), f"{field}, derived", " ".join(RULES["derived"].get(field, ())))
+        leaves = sorted(one["leaf"] for one in statements)
+        holds(leaves == sorted(tellers[field]), f"{field}: other leaves play a part in it")
+        for one in statements:
+            check_quotes(field, one, story.entries[one["leaf"]], tellers[field][one["leaf"]])
+    return f"{len(tellers)} fields are what their entries say; not told: {', '.join(gaps) or 'none'}"
+
+
+def tellers_of(story: Story) -> dict[str, dict[int, list[str]]]:
+    """Return of each field the leaves that tell of it, and the names that each quotes."""
+    tellers = dict[str, dict[int, list[str]]]()
+    for part, rule in RULES["parts"].items():
+        for field, names in rule["tells"].items():
+            quoted = [name.format(**story.model["label"]) for name in names]
+            tellers.setdefault(field, {}).update({story.leaves[one]: quoted for one in story.playing(part)})
+    return tellers
+
+
+def check_quotes(field: str, statement: Any, entry: Entry, names: list[str]) -> None:
+    """Hold that a statement quotes all that its entry says of some names, no other name, and nothing else of any."""
+    says = statement["says"]
+    lacking = [name for name in names if entry[name] is not None and name not in says]
+    holds(not lacking, f"{field}: it does not quote {', '.join(lacking)}")
+    more = [name for name in says if name not in names]
+    holds(not more, f"{field}: it may not quote {', '.join(more)}")
+    wrong = [name for name in says if written(entry[name]) != written(says[name])]
+    holds(not wrong, f"{field}: leaf {statement['leaf']} has another {', '.join(wrong)}")
+
+
+def check_derived(story: Story) -> None:
+    """Hold what was computed of some fields against the entries."""
+    risk = list(story.parts["project"]["definition/charter/risk"].values())
+    tier = "high" if max(risk) == 5 or sum(risk) >= 14 else "medium" if sum(risk) >= 9 else "low"
+    holds(story.told("project") == [{"risk_tier": tier}], f"project: the tier of its risk is {tier}")
+    holds(written(story.told("rollout")) == written([RULES["rollout"]]), "rollout: it is told otherwise")
+    for source in story.playing("source_record"):
+        entry = story.parts[source]
+        there = {"place": entry["place"], "key": entry.key, "bytes": entry.bytes}
+        holds(written(story.told(source)) == written([there]), "source_record: its place, key or size is another")
