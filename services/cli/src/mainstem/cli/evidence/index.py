@@ -32,6 +32,7 @@ from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.tiles import WIDTH
 from mainstem.ledger_service.domain import Placed, id_key
+from mainstem.project.records import UNREADABLE
 
 Hashes = NDArray[np.uint64]
 
@@ -139,7 +140,7 @@ class Index:
         topic = RecordAccepted.TOPIC.format(source=source)
         for batch in self._batches([topic], f"{source} by {column}"):
             for leaf, entry in batch:
-                with suppress(msgspec.DecodeError):
+                with suppress(*UNREADABLE):
                     keys.append(_hash(_RECORD.decode(entry.value or b"").record.get(column)))
                     leaves.append(leaf)
         _save_sorted(into, "keys", keys, "leaves", leaves)
