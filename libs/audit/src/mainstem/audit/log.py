@@ -30,8 +30,8 @@ _MOST_OF_A_BUNDLE: Final = WIDTH * (_PLACED.size + ENTRY_BYTES)
 
 
 def read_file(file: Path, most: int) -> bytes:
-    """Return what a regular file of so many bytes at most holds; raise OSError for anything else."""
-    about = file.stat()
+    """Return what a regular file of so many bytes at most holds; raise OSError for anything else, also a link."""
+    about = file.lstat()
     if not S_ISREG(about.st_mode):
         raise OSError(f"{file} is no file")
     if about.st_size > most:
