@@ -1,6 +1,7 @@
 """Nothing of a copy is called signed or proven but by a key that tells."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from typer.testing import CliRunner, Result
 
 from mainstem.audit.log import Log
 from mainstem.cli.main import app
+from mainstem.ledger import leaf_hashes
 from mainstem.ledger.keys import Secret
 from mainstem.ledger.note import Note
+from mainstem.ledger.tiles import pack_entries, unpack_entries
 from mainstem.testkit.cosigner import LOG, WITNESS
 
 KEYS = ("--log-key", LOG.log_key.vkey(), "--witness-key", WITNESS.witness_key.vkey())
@@ -54,6 +57,24 @@ def test_absence_is_proven_by_who_signed_alone(copy: Path, rewritten: Path) -> N
     code, proven, said = absence(rewritten, *KEYS)
     assert (code, proven) == (1, False)
     assert "the signature of example.com/log is not of its key" in said
+
+
+def test_a_graph_from_before_lends_no_belief_to_entries_changed_since(copy: Path, tmp_path: Path) -> None:
+    export = ("lineage", "openlineage", tmp_path / "lineage.ndjson", "--log", copy)
+    assert run(*export).exit_code == 0
+    held = Log(copy).held()
+    (tmp_path / "lineage.ndjson").unlink()
+    entries, hashes = copy / "tile" / "entries" / "000", copy / "tile" / "0" / "000"
+    times = [(file, (file.stat().st_atime_ns, file.stat().st_mtime_ns)) for file in (entries, hashes)]
+    found = [data.replace(b'"ann"', b'"eve"') for data in unpack_entries(entries.read_bytes())]
+    entries.write_bytes(pack_entries(found))
+    hashes.write_bytes(leaf_hashes(found))
+    for file, then in times:
+        os.utime(file, ns=then)
+    assert Log(copy).held() == held
+    done = run(*export)
+    assert (done.exit_code, (tmp_path / "lineage.ndjson").exists()) == (1, False)
+    assert "the entries make another root than the checkpoint has" in " ".join(done.stderr.split())
 
 
 def test_a_proof_says_whose_signature_was_checked(copy: Path) -> None:

@@ -130,7 +130,7 @@ class Log:
         found = sha256()
         for part in ("tile/entries", "part", "frame"):
             for file in sorted((self.folder / part).rglob("*")):
-                about = file.stat()
+                about = file.lstat()
                 if S_ISREG(about.st_mode):
                     name = file.relative_to(self.folder)
                     found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())

@@ -131,14 +131,17 @@ async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> 
     """Return entries with their leaves: those of some, or all.
 
     But for `many` only those of topics that do not grow with every record.
+    Raises Damaged when they do not make the root of the checkpoint.
     """
     async with open_history(copy) as history:
-        return [
+        found: list[tuple[int, Entry]] = [
             placed
             async for some in history.entries(["*"], 0)
             for placed in some
             if (leaves is None or placed.leaf in leaves) and (many or not placed.entry.topic.startswith(NAME_NONE))
         ]
+        await _require_root(history)
+    return found
 
 
 async def _build(history: History) -> tuple[Graph, Told]:
@@ -149,12 +152,17 @@ async def _build(history: History) -> tuple[Graph, Told]:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
                 told.take(placed)
             advance(len(placed))
+    await _require_root(history)
+    return builder.graph(history.size), told
+
+
+async def _require_root(history: History) -> None:
+    """Raise Damaged when the entries, each of which was held against its hash, make another root than is said."""
     if (await history.tree()).root().hex() != history.root:
         raise Damaged(
             "the entries make another root than the checkpoint has, so they prove nothing; `mainstem audit verify` "
             "tells which of them were changed"
         )
-    return builder.graph(history.size), told
 
 
 def _load(kept: Path) -> tuple[Graph, Told] | None:
