@@ -36,7 +36,7 @@ WIDTH: Final = 120
 
 async def measure(folder: Path, count: int, keys: tuple[str, str]) -> list[Outcome]:
     """Return what became of answers that are chosen by chance."""
-    archive = Copy(folder)
+    archive = Copy(folder, keys[0], keys[1:])
     explained = await explain_many(archive, count, SEED)
     replayed = await replay_many(archive, Replay(artifacts_of(folder, None)), count, SEED)
     refused = await _refused(archive, count, keys)

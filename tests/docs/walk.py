@@ -155,7 +155,9 @@ STEPS: Final = {
     "mainstem audit impact arrival_delay/1 --log log-copy": Step(
         said("approval +1 ", "deployment +1 ", "prediction +")
     ),
-    "mainstem audit absent arrival_delay/1 src.harbour --log log-copy": Step(said("proven +True\n", "absent +True\n")),
+    "mainstem audit absent arrival_delay/1 src.harbour --log log-copy --log-key .mainstem/keys/log.vkey": Step(
+        said("proven +True\n", "absent +True\n", "signature +signed by mainstem.local/log\n")
+    ),
     "mainstem audit as-of --at 2013-01-30T00:00:00Z --log log-copy": Step(said("production\n +arrival_delay +1\n")),
     "mainstem audit diff 100000 120000 --log log-copy": Step(said("nodes\n", "accepted +", "edges\n")),
     "mainstem audit lineage openlineage lineage.ndjson --log log-copy": Step(lambda out: out == ""),

@@ -11,8 +11,8 @@ from mainstem.audit.log import Log
 from mainstem.audit.verification import Keys
 from mainstem.bus.reader import LogReader
 from mainstem.cli import audit
-from mainstem.cli.copies import read_keys
 from mainstem.cli.local.platform import Platform
+from mainstem.cli.signatures import read_keys
 from mainstem.events.catalogue import decode
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger.checkpoint import Checkpoint

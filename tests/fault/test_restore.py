@@ -181,13 +181,25 @@ async def refused(platform: Platform, why: str, *arguments: object) -> None:
     assert (found.returncode, why in " ".join(found.stderr.split())) == (1, True), found.stderr
 
 
+def tiles_of(log: Path) -> dict[str, bytes]:
+    """Return the tiles of hashes below a log by their paths."""
+    files = (file for file in (log / "tile").rglob("*") if file.is_file() and "entries" not in file.parts)
+    return {file.relative_to(log).as_posix(): file.read_bytes() for file in files}
+
+
 async def test_what_cannot_be_put_back_is_refused_and_nothing_is_written(lost: Lost, tmp_path: Path) -> None:
     foreign, since = tmp_path / "foreign", ("--since", lost.copy / "checkpoint")
-    for name in ("bare", "changed"):
+    for name in ("bare", "changed", "tiles"):
         shutil.copytree(lost.copy, tmp_path / name)
     shutil.rmtree(tmp_path / "bare" / "artifact")
     changed = next((tmp_path / "changed" / "artifact").glob("??/*"))
     changed.write_bytes(changed.read_bytes()[:-1])
+    tiles = tiles_of(lost.copy)
+    for path in (path for path in tiles if not path.startswith("tile/0/")):
+        (tmp_path / "tiles" / path).write_bytes(bytes([tiles[path][0] ^ 1]) + tiles[path][1:])
+    stray = tmp_path / "tiles" / "tile" / "0" / "000.p" / "5"
+    stray.parent.mkdir()
+    stray.symlink_to(lost.keys / "log.secret")
     async with Platform(foreign, fast=True, cache=CACHE, services=()) as platform:
         await refused(platform, "was not signed by the key of this platform", lost.copy)
     shutil.rmtree(Home.at(foreign).keys)
@@ -197,8 +209,9 @@ async def test_what_cannot_be_put_back_is_refused_and_nothing_is_written(lost: L
         await refused(platform, "it would go on as another history", lost.earlier[SHARES[0]], *since)
         await refused(platform, "has no artifact sha256:", tmp_path / "bare", *since)
         await refused(platform, "its bytes are not those of its name", tmp_path / "changed", *since)
-        await done(platform, "audit", "restore", lost.copy, *since)
+        await done(platform, "audit", "restore", tmp_path / "tiles", *since)
         assert await standing(platform) == lost.standing
+        assert tiles_of(Path(platform.env["MAINSTEM_LOG"])) == tiles  # no tile is taken from the copy
         await refused(platform, "already; restore into an empty broker and an empty database", lost.copy, *since)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from libs.audit.tests.written_logs import KEYS, Written
 
 from mainstem.audit.entries import Reading, Unread
@@ -29,6 +30,14 @@ def typed(kind: str) -> Headers:
     return tuple((name, kind.encode() if name == "ce_type" else value) for name, value in APPROVED.headers)
 
 
+#: Kinds of which there are so many that they are held against JSON alone.
+MANY = (
+    "mainstem.data.record_accepted.v1",
+    "mainstem.data.progress.v1",
+    "mainstem.feature.row_computed.v1",
+    "mainstem.serving.predicted.v1",
+)
+
 POISON = [
     Entry(RUNS, 0, 0, 0, None, None, ()),
     Entry(RUNS, 0, 1, 0, b"\x00", b"\xff" * 100_000, (("ce_type", b"\xff\x00"),)),
@@ -54,6 +63,15 @@ def test_every_kind_of_poison_is_named_and_is_no_fault(tmp_path: Path) -> None:
         Unread(RUNS, "unknown type mainstem.training.dreamt.v1", 2, 1),
         Unread(RUNS, "unknown type \ufffd\\x00", 1, 1),
     ]
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize("topic", ["src.gauge", "evt.data.gauge", "tel.prediction.tide"])
+def test_what_is_nested_deeper_than_anybody_reads_is_unread(kind: str, topic: str) -> None:
+    deep = b'{"record":{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}}"
+    reading = Reading()
+    reading.take(3, frame(Entry(topic, 0, 0, 0, None, deep, (("ce_type", kind.encode()),))))
+    assert (reading.unread, reading.faults) == ([Unread(topic, f"no {kind}", 3, 1)], [])
 
 
 def test_an_event_is_no_poison() -> None:

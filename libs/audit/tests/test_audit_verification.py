@@ -14,6 +14,7 @@ from tlog_scales.backend import LocalBackend
 
 from mainstem.audit.log import Log, frame_of
 from mainstem.audit.verification import Keys, Report, Verification
+from mainstem.events.errors import Rejected
 from mainstem.ledger import Tree, leaf_hash
 from mainstem.ledger.entry import entry_of, stands_for
 from mainstem.ledger.keys import Secret
@@ -118,6 +119,11 @@ def without(leaf: int) -> Callable[[Path], None]:
 def _gone(file: Path) -> Path:
     file.unlink()
     return file
+
+
+def _stray(folder: Path, tile: Tile) -> None:
+    (folder / tile.path).parent.mkdir(parents=True)
+    (folder / tile.path).write_bytes(bytes(8_192))
 
 
 def _replace(folder: Path, history: Written, note: Note) -> None:
@@ -244,6 +250,10 @@ TAMPERING: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a frame that no entry names": (lambda folder: (folder / "frame/00").write_bytes(b"x"), "frame/00"),
     "a size beyond all bounds": (checkpoint(resized(2**62)), "size 4611686018427387904"),
+    "a size beyond all bounds with its last tile": (
+        lambda folder: (checkpoint(resized(2**60))(folder), _stray(folder, Tile(0, 2**52 - 1))),
+        "size 1152921504606846976",
+    ),
     "an entry rewritten with its hashes": (rewritten(lambda history: signed_over(write())), "leaves 499 to 598"),
     "an entry left out with its hash": (without(650), "tile/"),
     "a history signed by somebody else": (rewritten(lambda history: signed_over(history, log=THIEF)), "checkpoint"),
@@ -253,6 +263,13 @@ TAMPERING: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a history signed again by the log and the witness": (rewritten(signed_over), "leaves 499 to 598"),
 }
+
+
+def test_a_copy_is_not_read_to_an_end_that_it_cannot_hold(folder: Path) -> None:
+    checkpoint(resized(2**60))(folder)
+    _stray(folder, Tile(0, 2**52 - 1))
+    with pytest.raises(Rejected, match=r"1152921504606846976 entries, and there are tiles for 1280 at most"):
+        next(Log(folder).entries())
 
 
 @pytest.mark.parametrize("kind", sorted(TAMPERING))

@@ -50,7 +50,7 @@ async def packed(
     folder: Path, told: Story, change: Callable[[Story, Explained], None] = lambda _told, _story: None
 ) -> Bundle:
     """Return the bundle of the answer of a log; `change` is what an insider does to the story before it is packed."""
-    archive = Copy(told.copy_to(folder / "copy"))
+    archive = Copy(told.copy_to(folder / "copy"), LOG_KEY, [WITNESS_KEY])
     found = await explain(archive, told.ids["prediction"])
     change(told, found)
     done: Bundle = json.loads(json.dumps(await bundle(archive, found)))
@@ -80,7 +80,11 @@ def run(*arguments: object) -> tuple[int, str]:
 async def test_the_checker_accepts_what_the_command_wrote_and_names_keys_that_are_not_its_own(tmp_path: Path) -> None:
     told, file = story(), tmp_path / "bundle.json"
     arguments = ["prediction", "explain", told.ids["prediction"], "--log", str(told.copy_to(tmp_path / "copy"))]
-    done = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--bundle", str(file)])
+    keys = ["--log-key", LOG_KEY, "--witness-key", WITNESS_KEY]
+    unheld = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, *keys[:2], "--bundle", str(file)])
+    assert (unheld.exit_code, file.exists()) == (1, False)
+    assert "not all were held against a key" in " ".join(unheld.output.split())
+    done = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, *keys, "--bundle", str(file)])
     assert done.exit_code == 0
     (tmp_path / "log.vkey").write_text(f"{LOG_KEY}\n")
     code, said = run(file, tmp_path / "log.vkey", WITNESS_KEY)

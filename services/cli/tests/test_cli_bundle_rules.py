@@ -224,7 +224,7 @@ async def test_what_had_not_begun_to_answer_did_not(tmp_path: Path, fields: dict
 
 async def test_direct_answers_of_an_earlier_release_contradict_nothing_and_are_accepted(tmp_path: Path) -> None:
     told = Story(entries=list(read(GOLDEN / "0.1.0" / "history.ndjson")))
-    archive = Copy(told.copy_to(tmp_path / "copy"))
+    archive = Copy(told.copy_to(tmp_path / "copy"), LOG_KEY, [WITNESS_KEY])
     answers = [dict(entry.headers) for entry in told.entries if entry.topic.startswith("tel.prediction.")]
     ids = [(each["ce_id"] or b"").decode() for each in answers if b"predicted" in (each["ce_type"] or b"")]
     for answer in ids:

@@ -3,14 +3,28 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from services.cli.tests.told_story import DAY, FLIGHT, HOUR, MAY, MODEL, Changes, Story, onnx, project, story
+from services.cli.tests.told_story import (
+    DAY,
+    FLIGHT,
+    HOUR,
+    LOG_KEY,
+    MAY,
+    MODEL,
+    WITNESS_KEY,
+    Changes,
+    Story,
+    onnx,
+    project,
+    story,
+)
 from typer.testing import CliRunner, Result
 
+from mainstem.audit.log import Log
 from mainstem.cli.archive import open_schema
 from mainstem.cli.evidence.archive import Archive, Found, ReadSet, events
 from mainstem.cli.evidence.columns import Columns
@@ -25,11 +39,18 @@ from mainstem.cli.main import app
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
+from mainstem.events.frames import Damaged
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied
+from mainstem.ledger import leaf_hashes
+from mainstem.ledger.checkpoint import Checkpoint
+from mainstem.ledger.keys import Secret
+from mainstem.ledger.note import Note
+from mainstem.ledger.tiles import Edge, pack_entries
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.project import ProjectDefinition
+from mainstem.testkit.cosigner import LOG
 
 
 @asynccontextmanager
@@ -45,7 +66,7 @@ async def stored(database_url: str, told: Story) -> AsyncIterator[PostgresStore]
 async def explained(folder: Path, changes: Changes | None = None) -> Explained:
     """Return the story that a copy tells of the answer."""
     told = story(changes)
-    return await explain(Copy(told.copy_to(folder / "copy")), told.ids["prediction"][:8])
+    return await explain(Copy(told.copy_to(folder / "copy"), LOG_KEY, [WITNESS_KEY]), told.ids["prediction"][:8])
 
 
 def said(found: Explained, name: str) -> dict[str, object]:
@@ -317,3 +338,85 @@ async def test_an_index_of_a_part_is_not_taken_for_one_of_the_whole(tmp_path: Pa
     shutil.rmtree(folder)
     told.copy_to(folder)
     assert (await explain(Copy(folder), told.ids["prediction"])).faults == []
+
+
+KEYS = ("--log-key", LOG_KEY, "--witness-key", WITNESS_KEY)
+
+
+def forged(folder: Path, entry: bytes, other: bytes, *, tiles: bool) -> None:
+    """Change the bytes of an entry; with its `tiles` and the root, too, below the lines of the old signatures."""
+    entries = {leaf: data.replace(entry, other) for leaf, data in Log(folder).entries()}
+    assert entries != dict(Log(folder).entries())
+    edge, full = Edge().append(leaf_hashes(entries.values()))
+    assert full == []
+    (bundle,) = (folder / "tile" / "entries").rglob("*.p/*")
+    bundle.write_bytes(pack_entries(entries.values()))
+    if tiles:
+        for tile, data in edge.partial():
+            (folder / tile.path).write_bytes(data)
+        note = Log(folder).note
+        text = Checkpoint(LOG.name, edge.size, edge.frontier().root()).text()
+        (folder / "checkpoint").write_bytes(Note(text, note.signatures).render())
+
+
+async def test_an_entry_that_was_changed_is_no_part_of_a_story(tmp_path: Path) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    assert (await command("explain", told.ids["prediction"], "--log", copy, *KEYS)).exit_code == 0
+    forged(copy, b'"approved_by":"ann"', b'"approved_by":"eve"', tiles=False)
+    for _ in range(2):  # also when there is no index any more
+        page = await command("explain", told.ids["prediction"], "--log", copy, *KEYS)
+        assert (page.exit_code, "eve" in page.output) == (1, False)
+        assert "is not as it was archived" in " ".join(page.output.split())
+        shutil.rmtree(tmp_path / "copy.index")
+
+
+async def test_an_index_from_before_lends_no_belief_to_an_entry_changed_since(tmp_path: Path) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    archive = Copy(copy)
+    forged(copy, b'"approved_by":"ann"', b'"approved_by":"eve"', tiles=False)
+    leaf = told.leaf("approval")
+    with pytest.raises(Damaged, match=f"leaf {leaf} is not as it was archived"):
+        await archive.frames([leaf])
+    with pytest.raises(Damaged, match=f"leaf {leaf} is not as it was archived"):
+        await archive.with_id(told.ids["approval"])
+
+
+async def test_nobody_is_said_to_have_signed_a_history_that_was_rewritten(tmp_path: Path) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    forged(copy, b'"approved_by":"ann"', b'"approved_by":"eve"', tiles=True)
+    page = await command("explain", told.ids["prediction"], "--log", copy, *KEYS)
+    assert (page.exit_code, "signed by " in page.stdout) == (1, False)
+    assert "the signature of example.com/log is not of its key" in page.stdout
+    page = await command("explain", told.ids["prediction"], "--log", copy)
+    assert (page.exit_code, "signed by " in page.stdout) == (0, False)
+    assert "signature not checked: give --log-key" in page.stdout
+
+
+@pytest.mark.parametrize(
+    ("keys", "signers"),
+    [(KEYS[:2], ["example.com/log"]), (KEYS, ["example.com/log", "example.com/witness"])],
+    ids=["the log's key", "both keys"],
+)
+async def test_those_are_said_to_have_signed_whose_key_was_given(
+    tmp_path: Path, keys: Sequence[str], signers: list[str]
+) -> None:
+    told = story()
+    copy = told.copy_to(tmp_path / "copy")
+    found = await command("explain", told.ids["prediction"], "--log", copy, *keys, "-o", "json")
+    assert json.loads(found.stdout)["fields"]["checkpoint"][0]["derived"]["signed_by"] == signers
+
+
+async def test_the_keys_of_the_platform_here_are_taken_where_none_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINSTEM_LOG_VKEY", LOG_KEY)
+    monkeypatch.setenv("MAINSTEM_WITNESS_VKEY", WITNESS_KEY)
+    told = story()
+    found = await explain(Copy(told.copy_to(tmp_path / "copy")), told.ids["prediction"])
+    assert said(found, "checkpoint")["signed_by"] == ["example.com/log", "example.com/witness"]
+    monkeypatch.setenv("MAINSTEM_LOG_VKEY", Secret("elsewhere.example/log", bytes(32)).log_key.vkey())
+    found = await explain(Copy(tmp_path / "copy"), told.ids["prediction"])
+    assert said(found, "checkpoint")["signature"] == "signature not checked: give --log-key"

@@ -49,6 +49,13 @@ def test_a_payload_that_is_no_text_and_was_cut_is_shown_nevertheless(services):
     assert services.run("quarantine", "show", "0123").stdout.endswith("(2 bytes, the first 2 of 90000):\n\ufffd{\n")
 
 
+def test_a_payload_that_is_nested_too_deep_is_shown_as_it_came(services):
+    deep = "[" * 5_000 + "]" * 5_000
+    payload = {"payload": base64.b64encode(deep.encode()).decode(), "payload_bytes": 10_000}
+    services.on("GET /v1/quarantine/0123", FULL | payload)
+    assert services.run("quarantine", "show", "0123").stdout.endswith(f"(10000 bytes):\n{deep}\n")
+
+
 def test_every_reason_has_its_advice():
     assert set(ADVICE) == set(Reason)
 

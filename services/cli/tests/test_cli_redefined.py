@@ -18,11 +18,13 @@ from mainstem.events.frames import Entry
 from mainstem.events.ids import content_id
 from mainstem.project import ProjectDefinition
 from mainstem.storage.artifacts import Artifacts
+from mainstem.testkit.cosigner import LOG
 from mainstem.testkit.projects import applied
 
 #: In the order of `told`: the truth that a dataset learnt from, and the one that a window judged by.
 LEARNT, JUDGED = "src.outcome/0/0", "src.outcome/0/1"
 SIZE = len(told().entries)
+KEYS = ("--log-key", LOG.log_key.vkey())
 
 
 def redefined(**label: object) -> ProjectDefinition:
@@ -89,7 +91,7 @@ async def test_a_label_stays_behind_what_it_counted_in_when_labels_are_joined_ot
 async def test_a_source_that_a_later_definition_reads_is_not_behind_an_earlier_version(
     before: Path, tmp_path: Path
 ) -> None:
-    asked = ("absent", f"{MODEL}/1", "src.report")
+    asked = ("absent", f"{MODEL}/1", "src.report", *KEYS)
     code, found = await ask(before, *asked)
     assert (code, found["proven"]) == (0, True), found
     after = copied(tmp_path / "after", redefined(source="report"))
@@ -125,7 +127,7 @@ async def test_what_is_called_so_later_is_not_known_below_a_size(before: Path) -
     """So that nothing of it is behind something says nothing there."""
     story = told()
     asked = next(leaf for leaf, entry in enumerate(story.entries) if b"run2" in (entry.value or b""))
-    code, found = await ask(before, "absent", f"{MODEL}/1", "run2", "--size", asked + 1)
+    code, found = await ask(before, "absent", f"{MODEL}/1", "run2", "--size", asked + 1, *KEYS)
     assert (code, found["proven"]) == (0, True)
     code, said = await command("audit", "absent", f"{MODEL}/1", "run2", "--size", asked, "--log", before)
     assert (code, said) == (1, "")

@@ -92,10 +92,11 @@ async def test_an_array_is_taken_record_by_record(ingestion: Ingestion) -> None:
     ("content", "headers", "wanted"),
     [
         (b"[1,", {}, (400, "malformed json")),
+        (b"[" * 300 + b"]" * 300, {}, (400, "malformed json")),
         (b"[1,2]", {"ce-id": "7"}, (400, "one record only")),
         (b" " * (MAX_BODY_BYTES + 1), {}, (413, "too large")),
     ],
-    ids=["malformed", "headers for many", "too large"],
+    ids=["malformed", "too deep", "headers for many", "too large"],
 )
 async def test_a_body_that_cannot_be_taken_is_refused_whole(
     ingestion: Ingestion, content: bytes, headers: dict[str, str], wanted: tuple[int, str]

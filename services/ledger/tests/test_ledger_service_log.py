@@ -12,9 +12,11 @@ from typing_extensions import override
 
 from mainstem.events.frames import Entry, frame
 from mainstem.ledger.entry import entry_of
+from mainstem.ledger.note import Note
 from mainstem.ledger_service.api import Api
-from mainstem.ledger_service.folder import Folder
+from mainstem.ledger_service.folder import Folder, Forked
 from mainstem.ledger_service.publishing import Publisher
+from mainstem.ledger_service.recovery import republish
 from mainstem.ledger_service.store import PostgresStore
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
@@ -99,3 +101,62 @@ async def test_what_the_log_does_not_have_is_not_found(
     await store.archive(write(range(300, 400), first_offset=300))  # no checkpoint covers these yet
     answer = await client.get(f"/log/{path}")
     assert (answer.status_code, answer.json()["type"]) == (404, "mainstem:no_such_tile")
+
+
+@pytest.fixture
+async def published(store: PostgresStore, write: Write, publisher: Publisher) -> Note | None:
+    """Publish 300 entries."""
+    await store.archive(write(range(300)))
+    return await publisher.publish(store)
+
+
+def link(file: Path, other: Path) -> None:
+    file.unlink()
+    file.symlink_to(other)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        link,
+        lambda file, _: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file, _: file.write_bytes(file.read_bytes() + b"x"),
+    ],
+    ids=["a link", "too short", "too long"],
+)
+@pytest.mark.parametrize("path", ["tile/0/001.p/44", "tile/0/000"])
+@pytest.mark.usefixtures("published")
+async def test_what_is_no_tile_is_not_given_away(
+    client: httpx.AsyncClient, tmp_path: Path, spoil: Callable[[Path, Path], object], path: str
+) -> None:
+    file, secret = tmp_path / "log" / path, tmp_path / "secret"
+    secret.write_bytes(file.read_bytes())
+    spoil(file, secret)
+    answer = await client.get(f"/log/{path}")
+    assert (answer.status_code, answer.json()["type"]) == (503, "mainstem:damaged")
+    assert path in answer.json()["detail"]
+
+
+async def test_a_log_is_published_anew_from_its_archive_alone(
+    store: PostgresStore, write: Write, publisher: Publisher, tmp_path: Path
+) -> None:
+    await store.archive(write(range(66_000)))
+    note = await publisher.publish(store)
+    assert note is not None
+    anew = Folder(tmp_path / "anew", LOG.log_key)
+    await republish(store, anew, note)
+    files = [file.relative_to(tmp_path / "log") for file in (tmp_path / "log").rglob("*") if file.is_file()]
+    assert len(files) == 258 + 2 + 1 + 1
+    assert [(tmp_path / "anew" / file).read_bytes() for file in files] == [
+        (tmp_path / "log" / file).read_bytes() for file in files
+    ]
+    assert anew.edge().size == 66_000
+
+
+async def test_an_archive_that_makes_another_root_is_not_published(
+    store: PostgresStore, write: Write, published: Note, tmp_path: Path
+) -> None:
+    await store.archive(write(range(300, 301), first_offset=300))
+    with pytest.raises(Forked, match="another root than the checkpoint over 300"):
+        await republish(store, Folder(tmp_path / "anew", LOG.log_key), published)
+    assert not (tmp_path / "anew" / "checkpoint").exists()

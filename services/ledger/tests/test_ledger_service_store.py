@@ -113,6 +113,19 @@ async def test_a_checkpoint_is_published_once_for_new_entries(
     assert dict(message.headers)["ce_recordedtime"] == b"2013-05-01T00:00:00.000002Z"
 
 
+@pytest.mark.parametrize("depth", [1_000, 5_000])
+async def test_the_api_shows_an_entry_however_deep_it_is_nested(
+    store: PostgresStore, tmp_path: Path, depth: int
+) -> None:
+    deep = b"[" * depth + b"]" * depth
+    await store.archive([Entry(TOPIC, 0, 0, 0, None, deep, ())])
+    app: Starlette = application(Health(), Api(store, Folder(tmp_path, LOG.log_key)).routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ledger") as client:
+        answer = await client.get("/v1/entries", params={"topic": TOPIC})
+    assert answer.status_code == 200
+    assert (deep in answer.content, b"value_base64" in answer.content) == (depth == 1_000, depth == 5_000)
+
+
 async def test_the_api_tells_the_tree_and_shows_entries(store: PostgresStore, write: Write, tmp_path: Path) -> None:
     offered = write(range(30))
     await store.archive(offered)

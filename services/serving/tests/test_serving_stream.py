@@ -123,6 +123,15 @@ async def test_markers_are_passed_on_before_any_deployment(service, make):
     assert event.envelope.origin == "evt.feature.gusts/1/0"
 
 
+async def test_a_marker_that_is_nested_too_deep_is_parked(service, make):
+    await service.deploy()
+    marker, deep = make.marker(0, make.may), b'{"more":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+    await service.take(type(marker)(marker.topic, 0, 0, deep, marker.key, marker.headers))
+    await service.stream.checkpoint(service.store)
+    assert service.log.records == []
+    assert [parked.record.offset for parked in service.store.parked] == [0]
+
+
 async def test_rows_and_markers_keep_their_order_within_a_partition(service, make):
     await service.deploy()
     mixed = [make.marker(3, make.may), make.row(2), make.row(4, partition=1), make.row(4), make.row(0)]

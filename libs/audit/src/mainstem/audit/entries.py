@@ -13,6 +13,7 @@ from mainstem.events.features import RowComputed
 from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.events.serving import Predicted
+from mainstem.project.records import UNREADABLE
 
 _SOURCES: Final = "src."
 #: Of these there are so many that they are held against their schema where they are read, and here against JSON.
@@ -103,7 +104,7 @@ class Reading:
                 _OBJECT.decode(entry.value or b"")
             else:
                 self._read(leaf, entry)
-        except (msgspec.DecodeError, Undecodable):
+        except (Undecodable, *UNREADABLE):
             return f"no {kind.decode()}"
         return None
 

@@ -25,13 +25,15 @@ from mainstem.ledger.tiles import ENTRIES, ENTRY_BYTES, WIDTH, Tile, TileTree, u
 CHECKPOINT: Final = "checkpoint"
 
 _PLACED: Final = Struct(">BH")
+#: Of so many tiles more than are there a log is still read, to tell which are missing.
+MOST_MISSING: Final = 1_000
 _MOST_OF_A_NOTE: Final = 64 << 10
 _MOST_OF_A_BUNDLE: Final = WIDTH * (_PLACED.size + ENTRY_BYTES)
 
 
 def read_file(file: Path, most: int) -> bytes:
-    """Return what a regular file of so many bytes at most holds; raise OSError for anything else."""
-    about = file.stat()
+    """Return what a regular file of so many bytes at most holds; raise OSError for anything else, also a link."""
+    about = file.lstat()
     if not S_ISREG(about.st_mode):
         raise OSError(f"{file} is no file")
     if about.st_size > most:
@@ -105,15 +107,30 @@ class Log:
 
     @property
     def bundles(self) -> range:
-        """Return the numbers of the bundles."""
-        return range(-(-self.size // WIDTH))
+        """Return the numbers of the bundles; raise Rejected for more than the copy can hold.
+
+        A size may say what it likes, and whoever reads them all would be busy as long.
+        """
+        needed, (there, _) = -(-self.size // WIDTH), self.leaf_tiles()
+        if needed > there + MOST_MISSING:
+            raise Rejected(
+                f"the checkpoint below {self.folder} tells of {self.size} entries, and there are tiles for "
+                f"{there * WIDTH} at most: it is of another log, or was changed; run `mainstem audit verify` on it"
+            )
+        return range(needed)
+
+    def leaf_tiles(self) -> tuple[int, int]:
+        """Return how many tiles of leaf hashes are there, and the number behind the last one's."""
+        paths = (file.relative_to(self.folder).as_posix() for file in self.folder.glob("tile/0/**/*"))
+        found = set(filter(None, map(_number_behind, paths)))
+        return len(found), max(found, default=0)
 
     def held(self) -> str:
         """Return a digest of which files with entries there are, how long, and when they were changed; hexadecimal."""
         found = sha256()
         for part in ("tile/entries", "part", "frame"):
             for file in sorted((self.folder / part).rglob("*")):
-                about = file.stat()
+                about = file.lstat()
                 if S_ISREG(about.st_mode):
                     name = file.relative_to(self.folder)
                     found.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
@@ -181,3 +198,11 @@ class Log:
         if len(data) != length or sha256(data).digest() != digest:
             raise Damaged(f"{frame_of(digest)} is not the frame that it stands for")
         return data
+
+
+def _number_behind(path: str) -> int:
+    """Return the number behind that of the tile at a path; 0 for what is none."""
+    try:
+        return Tile.parse(path).index + 1
+    except ValueError:
+        return 0

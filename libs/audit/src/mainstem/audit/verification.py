@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mainstem.audit.entries import Fault, Reading, Unread, name_of
-from mainstem.audit.log import CHECKPOINT, Log, frame_of
+from mainstem.audit.log import CHECKPOINT, MOST_MISSING, Log, frame_of
 from mainstem.events.frames import Damaged
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger import HASH_BYTES, Tree, leaf_hash, leaf_hashes
@@ -161,13 +161,15 @@ class Verification:
     # -- leaves --
 
     def _check_leaves(self, advance: Advance) -> None:
-        edge, there = Edge(), self._tiles_there()
-        if there < len(self._log.bundles):
+        edge, needed = Edge(), -(-self._log.size // WIDTH)
+        count, behind = self._log.leaf_tiles()
+        there = min(needed, behind, count + MOST_MISSING)
+        if there < needed:
             what = (
                 f"there are tiles for {there * WIDTH} entries at most, none for the others that its checkpoint tells of"
             )
             self._fault(f"size {self._log.size}", what)
-        for index in self._log.bundles[:there]:
+        for index in range(there):
             hashes, entries = self._stored(index), self._entries(index)
             self._compare(index * WIDTH, hashes, entries)
             self._hashes += hashes
@@ -176,11 +178,6 @@ class Verification:
             self._read_all(index * WIDTH, entries)
             advance(len(hashes) // HASH_BYTES)
         self._check_tiles(edge.partial())
-
-    def _tiles_there(self) -> int:
-        """Return the number of the last tile of leaf hashes that is there, and one: a size may say what it likes."""
-        found = [_index(file.relative_to(self._log.folder).as_posix()) for file in self._log.folder.glob("tile/0/**/*")]
-        return max(found, default=-1) + 1
 
     def _stored(self, index: int) -> bytes:
         """Return the hashes of a bundle's entries from their tile; zeros when it cannot be read."""
@@ -352,14 +349,6 @@ class Verification:
                 f"{tree.root(one.size).hex()}: here an entry was changed with its hash, left out, put in or moved",
             )
             return
-
-
-def _index(path: str) -> int:
-    """Return the number of the tile at a path; -1 for what is none."""
-    try:
-        return Tile.parse(path).index
-    except ValueError:
-        return -1
 
 
 def _agreement(attested: Sequence[Attested], tree: Tree) -> int:

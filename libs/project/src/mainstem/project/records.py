@@ -114,11 +114,15 @@ def _beyond_numbers(value: bytes, error: msgspec.ValidationError) -> Fault:
         fields = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
         return Fault(Reason.NOT_AN_OBJECT, None, f"the payload is no object, and holds: {error}")
+    except UNREADABLE as fault:  # behind the number
+        return Fault(Reason.MALFORMED_JSON, None, str(fault))
     for name, raw in fields.items():
         try:
             msgspec.json.decode(raw)
         except msgspec.ValidationError as fault:
             return Fault(Reason.OUT_OF_RANGE, name, f"{name}: {fault}")
+        except UNREADABLE as fault:  # where the field stood before
+            return Fault(Reason.MALFORMED_JSON, None, str(fault))
     return Fault(Reason.MALFORMED_JSON, None, "a field stands in it twice")
 
 

@@ -1,7 +1,7 @@
 """Copies of the log: made from the archive, then verified and asked without it (ADR 14)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from mainstem.events.registry import VersionRegistered
 from mainstem.events.training import DatasetBuilt
 from mainstem.ledger import leaf_hash, verify_inclusion
 from mainstem.ledger.entry import stands_for
-from mainstem.ledger.keys import LogKey, WitnessKey, read_log_key, read_witness_key
 from mainstem.ledger.note import NoteError
 from mainstem.ledger.receipt import Receipt
 from mainstem.ledger_service.domain import frames_of
@@ -129,33 +128,6 @@ def _copy_artifacts(named: set[bytes], folder: Path) -> int:
             if content[:1] == b"{":  # a document; tables and models name nothing
                 waiting += sorted(set(_ADDRESS.findall(content)) - done)
     return count
-
-
-def read_keys(log: str | None, witnesses: Sequence[str]) -> Keys:
-    """Return the public keys that are given, as keys or as files that hold one; without any those of the platform.
-
-    Raises Rejected for what is no key, NotRunning when none are given and there is no platform.
-    """
-    log_key = _key(log or setting("MAINSTEM_LOG_VKEY"))
-    keys = [_key(each) for each in witnesses or [setting("MAINSTEM_WITNESS_VKEY")]]
-    if not isinstance(log_key, LogKey) or not all(isinstance(key, WitnessKey) for key in keys):
-        raise Rejected("the key of the log and one of each witness are needed; they were given in each other's place")
-    return Keys(log_key, [key for key in keys if isinstance(key, WitnessKey)])
-
-
-def _key(given: str) -> LogKey | WitnessKey:
-    try:
-        text = Path(given).read_text() if Path(given).is_file() else given
-    except (OSError, UnicodeDecodeError):
-        text = given
-    try:
-        return read_log_key(text)
-    except NoteError:
-        pass
-    try:
-        return read_witness_key(text)
-    except NoteError as fault:
-        raise Rejected(f"{given} is no public key, nor a file with one: {fault}") from fault
 
 
 def verify(folder: Path, keys: Keys, since: Path | None, *, part: bool) -> Report:

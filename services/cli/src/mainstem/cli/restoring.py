@@ -1,7 +1,6 @@
 """The platform from a copy of its log alone: into an empty broker and an empty database, services down (ADR 17)."""
 
-import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from mainstem.audit.log import CHECKPOINT, Log
+from mainstem.audit.log import Log
 from mainstem.audit.verification import read_note
 from mainstem.bus.admin import topic_names
 from mainstem.bus.restoring import Restoring
@@ -22,24 +21,23 @@ from mainstem.cli.progress import bar
 from mainstem.cli.replay import Archive, Copied, batches, digest, fold_all
 from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.errors import Rejected
-from mainstem.events.fence import read_origin
+from mainstem.events.fence import Partition, Position, read_origin
 from mainstem.events.ids import content_id
 from mainstem.events.ledger import CheckpointPublished
 from mainstem.events.registry import ProjectApplied, VersionRegistered
 from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
 from mainstem.events.training import DatasetBuilt
+from mainstem.ledger import verify_consistency
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey, Secret
 from mainstem.ledger.note import NoteError
-from mainstem.ledger.tiles import Edge
 from mainstem.ledger_service.domain import Row, entries_of
 from mainstem.ledger_service.folder import Folder
-from mainstem.ledger_service.recovery import refill, told_checkpoints
+from mainstem.ledger_service.recovery import refill, republish, told_checkpoints
 from mainstem.ledger_service.store import PostgresStore, Snapshot
 from mainstem.project.definition import parse
 from mainstem.registry.handlers import implied_topics
 from mainstem.storage import Artifacts, Database, load_checkpoint
-from mainstem.storage.files import replace_file
 
 #: The topics that there are before any project.
 _FIXED: Final = [topic.name for topic in fixed()]
@@ -77,17 +75,16 @@ async def restore(folder: Path, since: Path | None) -> Restored:
     `since` is a file with the last checkpoint that is known of; it is needed where the witness remembers none.
     Raises Rejected, with nothing written, when the copy lacks a model, was signed by another key, or ends before a
     checkpoint that is known of, or when broker or database are not empty; Damaged when an entry is not as it was
-    archived. From then on until it is done no service takes the database.
+    archived. From the first that is written until all is done no service takes the database.
     """
     log, kafka, url = Log(folder), setting("MAINSTEM_KAFKA"), setting("MAINSTEM_DATABASE_URL")
-    services = list(foldings())
+    services, key = list(foldings()), _key(log)
+    _require_newest(log, key, since)
     async with AsyncExitStack() as opened:
         schemas = {"ledger": "mainstem.ledger_service", **{each.service: each.package for each in services}}
         databases = {
             name: await opened.enter_async_context(open_schema(url, name, package)) for name, package in schemas.items()
         }
-        key = _key(log)
-        _require_newest(log, key, since)
         await _require_empty(kafka, databases, services)
         checkpoints, named = await _read_ahead(Copied(log), key)
         artifacts = _restore_artifacts(folder, named)
@@ -95,7 +92,7 @@ async def restore(folder: Path, since: Path | None) -> Restored:
         await databases["ledger"].set_half_done(True)
         await _restore_archive(store, log, checkpoints)
         topics = await _restore_from_archive(store, kafka, databases, services)
-        _publish(log)
+        await republish(store, Folder(Path(setting("MAINSTEM_LOG")), key), log.note)
         await databases["ledger"].set_half_done(False)
     tables = sum(len(service.tables) for service in services)
     return Restored(log.size, log.checkpoint.root.hex(), topics, tables, artifacts)
@@ -118,34 +115,64 @@ def _key(log: Log) -> LogKey:
 
 
 def _require_newest(log: Log, key: LogKey, since: Path | None) -> None:
-    """Raise Rejected when the log is known to have been longer, or nobody would know."""
-    known = [] if since is None else [(str(since), since)]
-    with suppress(LocalError):  # the witness may be elsewhere
-        state = Path(setting("MAINSTEM_WITNESS_STATE"))
-        known += [("the witness", file) for file in sorted(state.glob("*.checkpoint"))]
-    found = 0
-    for who, file in known:
-        try:
-            note = read_note(file)
-            note.signed_by([key])
-        except (OSError, NoteError) as fault:
-            if file is since:
-                raise Rejected(f"{since} is no checkpoint of this log: {fault}") from fault
-            continue  # of another log
-        found += 1
-        last = Checkpoint.parse(note.text)
+    """Raise Rejected when the log is known to have been longer, or to be another, or nobody would know."""
+    known = [] if since is None else [(str(since), _known_since(since, key))]
+    known += [("the witness", last) for last in _remembered(key)]
+    if not known:
+        raise Rejected(
+            "the witness remembers nothing of this log, so nobody would notice if it went on from an old copy: bring "
+            "its state back, or give with --since the last checkpoint that you know of, if need be that of the copy"
+        )
+    for who, last in known:
         if last.size > log.size:
             raise Rejected(
                 f"{who} knows this log up to {last.size} entries, {log.folder} has {log.size}: it would go on as "
                 "another history; take a newer copy"
             )
-        if Edge.at(last.size, log.tile).frontier().root() != last.root:
-            raise Rejected(f"{who} knows another history of {last.size} entries than {log.folder}: see which is true")
-    if not found:
-        raise Rejected(
-            "the witness remembers nothing of this log, so nobody would notice if it went on from an old copy: bring "
-            "its state back, or give with --since the last checkpoint that you know of, if need be that of the copy"
-        )
+        if not _extends(log, last):
+            raise Rejected(
+                f"{who} knows another history of {last.size} entries than {log.folder}, or tiles of this are damaged: "
+                f"`mainstem audit verify {log.folder}` with --since tells which"
+            )
+
+
+def _known_since(file: Path, key: LogKey) -> Checkpoint:
+    """Return the checkpoint that somebody kept; raise Rejected when it is none of this log."""
+    try:
+        note = read_note(file)
+        note.signed_by([key])
+    except (OSError, NoteError) as fault:
+        raise Rejected(f"{file} is no checkpoint of this log: {fault}") from fault
+    return Checkpoint.parse(note.text)
+
+
+def _remembered(key: LogKey) -> Iterator[Checkpoint]:
+    """Yield what the witness remembers of a log; raise Rejected, naming the file, where it cannot be told."""
+    try:
+        state = Path(setting("MAINSTEM_WITNESS_STATE"))
+    except LocalError:
+        return  # the witness is elsewhere
+    for file in sorted(state.glob("*.checkpoint")):
+        try:
+            note = read_note(file)
+            last = Checkpoint.parse(note.text)
+            if last.origin == key.name:  # others are of other logs
+                note.signed_by([key])
+                yield last
+        except (OSError, NoteError) as fault:
+            raise Rejected(
+                f"{file}, which the witness remembers, is no checkpoint of {key.name}: {fault}; bring the file back as "
+                "it was, since without it an old copy would pass for the newest"
+            ) from fault
+
+
+def _extends(log: Log, last: Checkpoint) -> bool:
+    """Tell whether the tiles of a copy prove that its checkpoint extends one."""
+    try:
+        proof = log.tree().consistency(last.size, log.size)
+    except (OSError, ValueError):
+        return False
+    return verify_consistency(last.size, last.root, log.size, log.checkpoint.root, proof)
 
 
 async def _require_empty(kafka: str, databases: Mapping[str, Database], services: Sequence[Folding]) -> None:
@@ -221,31 +248,50 @@ async def _restore_from_archive(
     store: PostgresStore, kafka: str, databases: Mapping[str, Database], services: Sequence[Folding]
 ) -> int:
     """Put back what follows from the archive; return how many topics."""
+    ends = (await load_checkpoint(databases["ledger"])).positions
     async with store.snapshot() as snapshot, Restoring(kafka) as broker:
-        tree, ends = (await snapshot.state()).frontier, await load_checkpoint(databases["ledger"])
-        topics = await _topics(_Refilled(snapshot, "definitions"), ends.positions)
-        await broker.create(topics)
-        async for batch in batches(_Refilled(snapshot, "records").records(["*"])):
-            await broker.write(batch)
-        live = {service.service: databases[service.service] for service in services}
-        await fold_all(Archive(snapshot, tree.size, tree.root().hex()), services, live)
+        topics = await _topics(_Refilled(snapshot, "definitions"), ends)
+        await _fill(broker, topics, snapshot)
+        await _fold(snapshot, databases, services)
         await _recall_sent(_Refilled(snapshot, "sent events"), databases)
         for service in services:
-            answered = getattr(service.store, "ANSWERED", ())
-            behind = {
-                at: position for at, position in ends.positions.items() if at[0] in _FIXED and at[0] not in answered
-            }
-            async with live[service.service].transaction() as tx:
-                await tx.save_positions(behind)
-            await _recover(service, live[service.service], _Refilled(snapshot, f"state of {service.service}"))
-        for place, position in (await load_checkpoint(live["ingestion"])).positions.items():
-            if place[0] not in _FIXED:
-                await broker.pad(place, position.next_offset)
+            await _go_on_behind(service, databases[service.service], ends)
+            await _recover(service, databases[service.service], _Refilled(snapshot, f"state of {service.service}"))
+        await _pad(broker, databases["ingestion"])
         await broker.finish()
     return len(topics)
 
 
-async def _topics(log: _Refilled, ends: Mapping[tuple[str, int], object]) -> list[ConcreteTopic]:
+async def _fill(broker: Restoring, topics: Sequence[ConcreteTopic], snapshot: Snapshot) -> None:
+    """Create the topics, and put every record where it stood."""
+    await broker.create(topics)
+    async for batch in batches(_Refilled(snapshot, "records").records(["*"])):
+        await broker.write(batch)
+
+
+async def _fold(snapshot: Snapshot, databases: Mapping[str, Database], services: Sequence[Folding]) -> None:
+    """Fold the archive into every service's tables."""
+    tree = (await snapshot.state()).frontier
+    live = {service.service: databases[service.service] for service in services}
+    await fold_all(Archive(snapshot, tree.size, tree.root().hex()), services, live)
+
+
+async def _go_on_behind(service: Folding, database: Database, ends: Mapping[Partition, Position]) -> None:
+    """Let a service go on behind what the platform's topics hold, but for those that it answers from the beginning."""
+    answered = getattr(service.store, "ANSWERED", ())
+    behind = {at: end for at, end in ends.items() if at[0] in _FIXED and at[0] not in answered}
+    async with database.transaction() as tx:
+        await tx.save_positions(behind)
+
+
+async def _pad(broker: Restoring, ingestion: Database) -> None:
+    """Let each source go on at the offset behind the last that was judged, also where the archive ends before it."""
+    for place, position in (await load_checkpoint(ingestion)).positions.items():
+        if place[0] not in _FIXED:
+            await broker.pad(place, position.next_offset)
+
+
+async def _topics(log: _Refilled, ends: Iterable[Partition]) -> list[ConcreteTopic]:
     """Return the topics that there were: the platform's, those of every definition, and others that have entries."""
     found = {topic.name: topic for topic in fixed()}
     async for records in log.records([ProjectApplied.TOPIC]):
@@ -288,10 +334,3 @@ async def _recover(service: Folding, database: Database, log: _Refilled) -> None
     name = f"{service.package}.recovery"
     if find_spec(name) is not None:
         await import_module(name).recover(database, log)
-
-
-def _publish(log: Log) -> None:
-    """Put the published log back: tiles, and then the checkpoint."""
-    folder = Path(setting("MAINSTEM_LOG"))
-    shutil.copytree(log.folder / "tile", folder / "tile", dirs_exist_ok=True, ignore=shutil.ignore_patterns("entries"))
-    replace_file(folder / CHECKPOINT, (log.folder / CHECKPOINT).read_bytes())

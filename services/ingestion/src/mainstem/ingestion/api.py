@@ -137,6 +137,8 @@ def _records(body: bytes) -> list[bytes]:
         records = [orjson.dumps(item) for item in orjson.loads(body)]
     except orjson.JSONDecodeError as fault:
         raise Problem(400, "malformed_json", f"the body begins as an array but is no JSON: {fault}") from fault
+    except orjson.JSONEncodeError as fault:
+        raise Problem(400, "malformed_json", f"a record of the array cannot be written out: {fault}") from fault
     if max(map(len, records), default=0) > MAX_BODY_BYTES:
         raise Problem(413, "too_large", f"a record of the array has more than {MAX_BODY_BYTES} bytes when written out")
     return records

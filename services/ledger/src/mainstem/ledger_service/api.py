@@ -52,7 +52,7 @@ class Api:
             raise Problem(400, "topic_missing", "name a topic: /v1/entries?topic=evt.registry.model")
         if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_ENTRIES:
             raise Problem(400, "bad_limit", f"limit is {limit!r}; give a number from 1 to {_MOST_ENTRIES}")
-        return JSONResponse({"entries": [shown(found) for found in await self._store.newest(topic, int(limit))]})
+        return _listed(await self._store.newest(topic, int(limit)))
 
     async def show(self, request: Request) -> Response:
         """Show every entry with an event id: sources may have used one twice."""
@@ -60,7 +60,7 @@ class Api:
         found = await self._store.with_id(event_id)
         if not found:
             raise Problem(404, "unknown_event_id", f"no entry has the event id {event_id!r}; give the whole id")
-        return JSONResponse({"entries": [shown(each) for each in found]})
+        return _listed(found)
 
     async def checkpoint(self, _: Request) -> Response:
         """Give the newest checkpoint, signed and cosigned."""
@@ -93,6 +93,10 @@ class Api:
         return pack_entries(map(entry_of, await self._store.frames(first, first + tile.width)))
 
 
+def _listed(found: Sequence[Placed]) -> Response:
+    return Response(orjson.dumps({"entries": list(map(shown, found))}), media_type="application/json")
+
+
 def shown(placed: Placed) -> dict[str, object]:
     """Return an entry as JSON: where it stands, its headers, its value as JSON where it is, else as base64."""
     leaf, entry = placed
@@ -113,6 +117,7 @@ def _value(value: bytes | None) -> dict[str, object]:
     if value is None:
         return {"value": None}
     try:
-        return {"value": orjson.loads(value)}
+        orjson.loads(value)
     except orjson.JSONDecodeError:
         return {"value_base64": base64.b64encode(value).decode()}
+    return {"value": orjson.Fragment(value)}  # as it is: what can be read need not be shallow enough to be written

@@ -61,7 +61,7 @@ class Published:
         if self.log is None:
             return
         edge = Edge()
-        for index in self.log.bundles:
+        for index in range(-(-self.size // WIDTH)):
             tile = Tile.within(0, index, self.size)
             hashes = self._read(tile)
             if hashes is None:

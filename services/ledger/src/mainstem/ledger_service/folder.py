@@ -6,6 +6,8 @@ from typing import Final
 
 from mainstem.audit.log import CHECKPOINT, read_tile
 from mainstem.events.errors import MainstemError
+from mainstem.events.frames import Damaged
+from mainstem.ledger import HASH_BYTES
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey
 from mainstem.ledger.note import Note, NoteError
@@ -44,8 +46,20 @@ class Folder:
         return 0 if note is None else Checkpoint.parse(note.text).size
 
     def read(self, tile: Tile) -> bytes:
-        """Return a tile, cut from the full one where that took its place; raise OSError when there is none."""
-        return read_tile(self._folder, tile)
+        """Return a tile, cut from the full one where that took its place.
+
+        Raises FileNotFoundError when there is none, Damaged for what is no regular file of its length: nothing else
+        that may lie there is given away.
+        """
+        try:
+            data = read_tile(self._folder, tile)
+        except FileNotFoundError:
+            raise
+        except OSError as fault:
+            raise Damaged(f"{tile.path} cannot be read: {fault}; {_REPAIR}") from fault
+        if len(data) != tile.width * HASH_BYTES:
+            raise Damaged(f"{tile.path} has {len(data)} bytes, not {tile.width * HASH_BYTES}; {_REPAIR}")
+        return data
 
     def edge(self) -> Edge:
         """Return the tree under the last checkpoint; raise Forked when the tiles are not those of it."""
@@ -55,7 +69,7 @@ class Folder:
         signed = Checkpoint.parse(note.text)
         try:
             edge = Edge.at(signed.size, self.read)
-        except (OSError, ValueError) as fault:
+        except (OSError, ValueError, Damaged) as fault:
             raise Forked(f"the tiles below {self._folder} cannot be read: {fault}; {_REPAIR}") from fault
         if edge.frontier().root() != signed.root:
             raise Forked(f"the tiles below {self._folder} do not hash to its checkpoint; {_REPAIR}")

@@ -1,5 +1,6 @@
-"""The archive from a copy of the log (ADR 17)."""
+"""The archive from a copy of the log, and the published log from the archive (ADR 17)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Container, Iterable, Sequence
 
 from mainstem.events.catalogue import Record, decode
@@ -8,7 +9,9 @@ from mainstem.events.ledger import CheckpointPublished
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey
 from mainstem.ledger.note import Note, NoteError
+from mainstem.ledger.tiles import Edge
 from mainstem.ledger_service.domain import Partition, Row
+from mainstem.ledger_service.folder import Folder, Forked
 from mainstem.ledger_service.store import PostgresStore
 
 #: Entries archived in one transaction, at most.
@@ -44,6 +47,22 @@ async def refill(
             size += 1
     await store.archive(batch)
     yield len(batch)
+
+
+async def republish(store: PostgresStore, folder: Folder, note: Note) -> None:
+    """Publish what is archived: the tiles that its hashes make, and then the checkpoint that was signed over them.
+
+    Raises Forked, with no checkpoint written, when they make another root than was signed.
+    """
+    edge, signed = Edge(), Checkpoint.parse(note.text)
+    async with store.snapshot() as archive:
+        async for hashes in archive.hashes():
+            edge, full = edge.append(hashes)
+            await asyncio.to_thread(folder.write_tiles, full)
+    if (edge.size, edge.frontier().root()) != (signed.size, signed.root):
+        raise Forked(f"the archive of {edge.size} entries makes another root than the checkpoint over {signed.size}")
+    await asyncio.to_thread(folder.write_tiles, edge.partial())
+    await asyncio.to_thread(folder.write_checkpoint, note)
 
 
 def _checkpoint(record: Record, key: LogKey) -> Row | None:

@@ -247,9 +247,14 @@ class Snapshot:
     async def tree(self) -> Frontier:
         """Return the tree over all stored leaf hashes."""
         tree = Frontier()
-        async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
-            tree = tree.append(row["hashes"])
+        async for hashes in self.hashes():
+            tree = tree.append(hashes)
         return tree
+
+    async def hashes(self) -> AsyncIterator[bytes]:
+        """Yield all stored leaf hashes in their order, those of a block at a time."""
+        async for row in self._tx.connection.cursor(SQL["hashes"], prefetch=_BLOCKS_AHEAD):
+            yield row["hashes"]
 
 
 class Sealed:

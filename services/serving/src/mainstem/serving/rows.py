@@ -96,7 +96,7 @@ def read_markers(
         try:
             until = msgspec.json.decode(record.value or b"", type=_Until).until
             envelope = replace(read_envelope(record.headers), time_us=parse(until))
-        except (KeyError, ValueError, OverflowError) as fault:
+        except (KeyError, ValueError, OverflowError, RecursionError) as fault:
             parked.append(Parked(record, f"this is no progress marker: {fault!r}"))
             continue
         found[index] = Event(envelope, ProgressReached(until=until))

@@ -116,7 +116,7 @@ def read_index(body: bytes) -> bool:
     """Return whether only what is ready is to be listed. Raises BadRequest; nothing at all is a question too."""
     try:
         return _read_index(body or b"{}").ready
-    except (msgspec.MsgspecError, ValueError) as fault:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
         raise BadRequest(f"the body is no question for the index: {fault}") from fault
 
 

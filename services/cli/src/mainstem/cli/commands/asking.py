@@ -14,6 +14,7 @@ from mainstem.cli.copies import ARTIFACTS
 from mainstem.cli.evidence import ancestry
 from mainstem.cli.evidence.following import followed
 from mainstem.cli.output import Format
+from mainstem.cli.signatures import signed
 from mainstem.events.errors import Rejected
 from mainstem.lineage import openlineage, prov, questions
 from mainstem.storage.artifacts import Artifacts
@@ -23,6 +24,12 @@ Store = Annotated[
     Path | None, typer.Option("--artifacts", help="Folder of artifacts; without it the copy's, or the platform's.")
 ]
 Size = Annotated[int | None, typer.Option("--size", min=0, help="By what the first so many leaves say.")]
+LogKey = Annotated[
+    str | None, typer.Option("--log-key", help="Public key of the log, or a file with it; else the platform's here.")
+]
+WitnessKeys = Annotated[
+    list[str] | None, typer.Option("--witness-key", help="Public key of a witness, or a file with it.")
+]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 Names = Annotated[
     list[str],
@@ -63,7 +70,7 @@ def origins(
     _tell({**ancestry.reached(known, behind), "windows_of": ancestry.windows_behind(known, rows)}, output)
 
 
-def absent(
+def absent(  # noqa: PLR0913, PLR0917  (each is an option of the command)
     name: Annotated[str, typer.Argument(help="What is asked about: a version (model/3), an address, an id.")],
     prefix: Annotated[
         str, typer.Argument(help="What is not to be behind it: how its topic or name begins, src.orders.")
@@ -71,10 +78,18 @@ def absent(
     log: Log = None,
     artifacts: Store = None,
     size: Size = None,
+    log_key: LogKey = None,
+    witness_keys: WitnessKeys = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Tell whether nothing of a source, or of another origin, is behind something; exit code 1 unless proven."""
+    """Tell whether nothing of a source, or of another origin, is behind something; exit code 1 unless proven.
+
+    Of a copy nothing is proven as long as no key tells that its checkpoint was signed.
+    """
     found = ancestry.absent(_read(log, artifacts, size), name, prefix)
+    if log is not None:
+        signatures = signed(log, log_key, witness_keys or [])
+        found |= {"proven": found["proven"] and signatures.holds, "signature": signatures.told}
     _tell(found, output)
     if not found["proven"]:
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from mainstem.cli.commands import asking
 from mainstem.cli.connection import setting
 from mainstem.cli.folding import foldings
 from mainstem.cli.output import Format, show, tell
+from mainstem.cli.signatures import read_keys, signed
 from mainstem.events.errors import Rejected
 
 app = typer.Typer(help="Prove that nothing was changed and that every table follows from the log.")
@@ -65,10 +66,8 @@ def verify(
     log: Annotated[
         Path | None, typer.Argument(help="A copy of the log; without it the platform's own archive.")
     ] = None,
-    log_key: Annotated[str | None, typer.Option(help="Public key of the log, or a file with it.")] = None,
-    witness_keys: Annotated[
-        list[str] | None, typer.Option("--witness-key", help="Public key of a witness, or a file with it.")
-    ] = None,
+    log_key: asking.LogKey = None,
+    witness_keys: asking.WitnessKeys = None,
     since: Annotated[Path | None, typer.Option(help="A checkpoint that you kept: the log must extend it.")] = None,
     part: Annotated[bool, typer.Option("--part", help="Entries may be withheld.")] = False,
     output: Output = Format.TABLE,
@@ -77,7 +76,7 @@ def verify(
 
     All that was signed is held against it: of a copy with keys that you were given, else with the platform's.
     """
-    keys = copies.read_keys(log_key, witness_keys or [])
+    keys = read_keys(log_key, witness_keys or [])
     if log is None:
         _verify_archive(keys, output)
         return
@@ -109,10 +108,18 @@ def _verify_archive(keys: Keys, output: Format) -> None:
 def prove(
     log: Annotated[Path, typer.Argument(help="A copy of the log.")],
     entry: Annotated[str, typer.Argument(help="Event id, or leaf.")],
+    log_key: asking.LogKey = None,
+    witness_keys: asking.WitnessKeys = None,
 ) -> None:
-    """Print what proves that an entry is in the log, as C2SP tlog-proof: place, audit path, cosigned checkpoint."""
+    """Print what proves that an entry is in the log, as C2SP tlog-proof: place, audit path, cosigned checkpoint.
+
+    A checkpoint that the owners of the keys did not sign proves nothing, and is refused.
+    """
+    signatures = signed(log, log_key, witness_keys or [])
+    if signatures.fault:
+        raise Rejected(f"{log} proves nothing: {signatures.fault}; run `mainstem audit verify` on it")
     found = copies.prove(log, entry)
-    typer.echo(found.name, err=True)
+    typer.echo(f"{found.name}, {signatures.told}", err=True)
     typer.echo(found.receipt.render().decode(), nl=False)
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mainstem.cli.commands.asking import LogKey, WitnessKeys
 from mainstem.cli.evidence import bundle as packing
+from mainstem.cli.evidence.archive import Archive
 from mainstem.cli.evidence.explaining import explain as story_of
 from mainstem.cli.evidence.explaining import find
 from mainstem.cli.evidence.opening import artifacts_of, opened
@@ -30,6 +33,8 @@ Sample = Annotated[int | None, typer.Option(min=1, help="So many predictions cho
 Seed = Annotated[int, typer.Option(help="Chooses them; the same seed, the same predictions.")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
+Lent = AbstractAsyncContextManager[Archive]
+
 _SHOWN = 20
 
 
@@ -39,7 +44,7 @@ def group() -> None:
 
 
 @app.command()
-def explain(
+def explain(  # noqa: PLR0913, PLR0917  (each is an option of the command)
     prediction_id: Id = None,
     log: Copied = None,
     bundle: Annotated[
@@ -47,17 +52,19 @@ def explain(
     ] = None,
     sample: Sample = None,
     seed: Seed = 0,
+    log_key: LogKey = None,
+    witness_keys: WitnessKeys = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Tell where an answer comes from and what became of it: inputs, records, model, decisions, state, outcome, proofs.
 
     What cannot be told has its reason. Exit code 1 when something contradicts the answer.
     """
+    wanted, archive = _needs_one(prediction_id, sample), opened(log, log_key, witness_keys or [])
     if sample is not None:
-        _needs_one(prediction_id, sample)
-        _tell_explained(asyncio.run(_explain_many(log, sample, seed)), output)
+        _tell_explained(asyncio.run(_explain_many(archive, sample, seed)), output)
         return
-    story = asyncio.run(_explain(_needs_one(prediction_id, sample), log, bundle))
+    story = asyncio.run(_explain(wanted, archive, bundle))
     if output is Format.TABLE:
         typer.echo("\n".join(page(story)))
     else:
@@ -97,16 +104,16 @@ def _needs_one(prediction_id: str | None, sample: int | None) -> str:
     return prediction_id or ""
 
 
-async def _explain(prediction_id: str, log: Path | None, file: Path | None) -> Story:
-    async with opened(log) as archive:
+async def _explain(prediction_id: str, lent: Lent, file: Path | None) -> Story:
+    async with lent as archive:
         story = await story_of(archive, prediction_id)
         if file is not None:
             packing.save(await packing.bundle(archive, story), file)
         return story
 
 
-async def _explain_many(log: Path | None, count: int, seed: int) -> Explained:
-    async with opened(log) as archive:
+async def _explain_many(lent: Lent, count: int, seed: int) -> Explained:
+    async with lent as archive:
         return await explain_many(archive, count, seed)
 
 

@@ -111,5 +111,5 @@ def _facts(found: Mapping[str, Any], advice: str) -> dict[str, object]:
 def _pretty(text: str) -> str:
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -78,7 +78,7 @@ async def read(copy: Path | None, artifacts: Path, size: int | None = None) -> A
 async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> list[tuple[int, Entry]]:
     """Return entries with their leaves: all of topics that do not grow with every record, and for `many` the others.
 
-    Of these others, with `leaves`, those of some.
+    Of these others, with `leaves`, those of some. Raises Damaged when all do not make the root of the checkpoint.
     """
 
     def wanted(placed: Placed) -> bool:
@@ -87,7 +87,11 @@ async def entries(copy: Path | None, leaves: Set[int] | None, *, many: bool) -> 
         return True
 
     async with open_history(copy) as history:
-        return [placed async for some in history.entries(["*"], 0) for placed in some if wanted(placed)]
+        found: list[tuple[int, Entry]] = [
+            placed async for some in history.entries(["*"], 0) for placed in some if wanted(placed)
+        ]
+        await _require_root(history)
+    return found
 
 
 async def _build(history: History) -> tuple[Graph, Declared]:
@@ -98,12 +102,17 @@ async def _build(history: History) -> tuple[Graph, Declared]:
                 builder.take(placed[0].leaf, [entry for _, entry in placed])
                 declared.take(placed)
             advance(len(placed))
+    await _require_root(history)
+    return builder.graph(history.size), declared
+
+
+async def _require_root(history: History) -> None:
+    """Raise Damaged when the entries, each of which was held against its hash, make another root than is said."""
     if (await history.tree()).root().hex() != history.root:
         raise Damaged(
             "the entries make another root than the checkpoint has, so they prove nothing; `mainstem audit verify` "
             "tells which of them were changed"
         )
-    return builder.graph(history.size), declared
 
 
 def _load(kept: Path) -> tuple[Graph, Declared] | None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from mainstem.cli.evidence.columns import Columns
+from mainstem.cli.signatures import Signatures
 from mainstem.events.catalogue import decode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Envelope, Fact
@@ -119,6 +120,10 @@ class Proofs(Protocol):
     @property
     def note(self) -> Note:
         """Return the checkpoint."""
+
+    @property
+    def signatures(self) -> Signatures:
+        """Return whose signatures of it were held against their keys."""
 
     @property
     def size(self) -> int:

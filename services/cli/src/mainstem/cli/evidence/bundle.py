@@ -15,9 +15,16 @@ FORMAT: Final = "mainstem.evidence.v1"
 async def bundle(archive: Archive, story: Story) -> dict[str, object]:
     """Return the story, the frame of every entry that it names with its audit path, and the checkpoint.
 
-    Raises Rejected when an entry is not covered by a checkpoint yet, or was withheld from a copy.
+    Raises Rejected when an entry is not covered by a checkpoint yet, or was withheld from a copy, and when not all the
+    signatures below the checkpoint were held against their keys: a bundle says whose they are.
     """
     proofs = archive.proofs()
+    signers = [each.name for each in proofs.note.signatures]
+    if list(proofs.signatures.names) != signers:
+        raise Rejected(
+            f"a bundle says who signed, and of the signatures of {', '.join(signers)} not all were held against a key: "
+            "give --log-key and --witness-key"
+        )
     leaves = sorted({link.leaf for link in story.links} | story.leaves)
     frames = await archive.frames(leaves)
     entries = [

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mainstem.audit.log import Log
+from mainstem.audit.verification import Keys
 from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle, Found, ReadSet
 from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.index import Index
+from mainstem.cli.signatures import check, keys_at_hand
 from mainstem.events.catalogue import header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
@@ -17,9 +19,10 @@ from mainstem.ledger_service.domain import Placed, id_key
 class LogProofs:
     """Proofs from the tiles of a log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, keys: Keys | None = None) -> None:
         self._log = log
         self._tree = log.tree()
+        self.signatures = check(log, keys)
 
     @property
     def note(self) -> Note:
@@ -41,11 +44,14 @@ class LogProofs:
 class Copy:
     """Keeps the promises of `Archive` by the files of a copy and an index beside them."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raise Rejected for a folder that is no copy."""
+    def __init__(self, folder: Path, log_key: str | None = None, witness_keys: Sequence[str] = ()) -> None:
+        """Raise Rejected for a folder that is no copy, and for what is no key.
+
+        Its signatures are held against the keys that are given, else against those of the platform here.
+        """
         self._log = Log(folder)
         self._index = Index(self._log)
-        self._proofs = LogProofs(self._log)
+        self._proofs = LogProofs(self._log, keys_at_hand(self._log, log_key, witness_keys))
         self._chronicle: Chronicle | None = None
         self._columns: dict[str, Columns] = {}
 

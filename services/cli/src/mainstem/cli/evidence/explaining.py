@@ -197,12 +197,11 @@ async def _tell_records(archive: Archive, story: Story, row: Found[RowComputed],
 
 def _tell_checkpoint(archive: Archive, story: Story) -> None:
     try:
-        note = archive.proofs().note
+        proofs = archive.proofs()
     except Rejected as why:
         story.lack(str(why), "checkpoint")
         return
-    checkpoint = Checkpoint.parse(note.text)
-    signed = [each.name for each in note.signatures]
-    story.derive(
-        "checkpoint", None, origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root.hex(), signed_by=signed
-    )
+    checkpoint, found = Checkpoint.parse(proofs.note.text), proofs.signatures
+    said: dict[str, object] = {"signed_by": list(found.names)} if found.holds else {"signature": found.told}
+    story.faults += [found.fault] if found.fault else []
+    story.derive("checkpoint", None, origin=checkpoint.origin, size=checkpoint.size, root=checkpoint.root.hex(), **said)

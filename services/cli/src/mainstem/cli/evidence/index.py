@@ -2,7 +2,8 @@
 
 It is kept under the root and what the copy holds of it: a copy of all is another one than a copy of some topics.
 
-Whoever handed over the copy did not make it: it is no part of what is verified, and is believed.
+Whoever handed over the copy did not make it: it is no part of what is verified. It is believed where an entry stands,
+and not what it says.
 
 <copy>.index/<root>-<held>/                      may be thrown away; it is made anew
 <copy>.index/<root>-<held>/set-<id>/             the records of a feature set (`columns`)
@@ -23,6 +24,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from mainstem.audit.leaves import Leaves
 from mainstem.audit.log import Log
 from mainstem.cli.evidence.columns import Columns, Gathering, Ints
 from mainstem.cli.progress import bar
@@ -32,6 +34,7 @@ from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.feature_engine import CompiledSet
 from mainstem.ledger.tiles import WIDTH
 from mainstem.ledger_service.domain import Placed, id_key
+from mainstem.project.records import UNREADABLE
 
 Hashes = NDArray[np.uint64]
 
@@ -60,10 +63,14 @@ def beside(log: Log) -> Path:
 
 
 class Index:
-    """Finds the entries of a copy by event id and by place. Made when it is not there yet."""
+    """Finds the entries of a copy by event id and by place. Made when it is not there yet.
+
+    Every entry that it gives, and that it is made of, was held against the tree under the checkpoint.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._tree = Leaves(log)
         self._folder = beside(log)
         if not self._folder.exists():
             _whole(self._folder, self._build)
@@ -106,13 +113,17 @@ class Index:
                 yield Placed(leaf, entry)
 
     def raw(self, leaves: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield the entries of leaves that rise as the log has them, but for those that were withheld."""
+        """Yield the entries of leaves that rise as the log has them, but for those that were withheld.
+
+        Raises Damaged for one that is not as it was archived.
+        """
         number, bundle = -1, dict[int, bytes]()
         for leaf in leaves:
             if leaf // WIDTH != number:
                 number = leaf // WIDTH
                 bundle = dict(self._log.bundle(number))
             if leaf % WIDTH in bundle:
+                self._tree.check(leaf, bundle[leaf % WIDTH])
                 yield leaf, bundle[leaf % WIDTH]
 
     def columns(self, compiled: CompiledSet) -> Columns:
@@ -139,7 +150,7 @@ class Index:
         topic = RecordAccepted.TOPIC.format(source=source)
         for batch in self._batches([topic], f"{source} by {column}"):
             for leaf, entry in batch:
-                with suppress(msgspec.DecodeError):
+                with suppress(*UNREADABLE):
                     keys.append(_hash(_RECORD.decode(entry.value or b"").record.get(column)))
                     leaves.append(leaf)
         _save_sorted(into, "keys", keys, "leaves", leaves)
@@ -159,9 +170,10 @@ class Index:
             for number in self._log.bundles:
                 bundle = self._log.bundle(number)
                 for place, data in bundle.items():
+                    leaf = number * WIDTH + place
+                    self._tree.check(leaf, data)
                     entry = _read(self._log, data)
                     if entry is not None:
-                        leaf = number * WIDTH + place
                         offsets, leaves = places.setdefault((entry.topic, entry.partition), ([], []))
                         offsets.append(entry.offset)
                         leaves.append(leaf)

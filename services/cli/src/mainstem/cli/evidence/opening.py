@@ -1,6 +1,6 @@
 """Which archive is meant: a copy of the log, or the database of the platform."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from mainstem.storage.artifacts import Artifacts
 
 
 @asynccontextmanager
-async def opened(log: Path | None) -> AsyncIterator[Archive]:
-    """Lend a copy of the log, or without one the archive of the platform.
+async def opened(
+    log: Path | None, log_key: str | None = None, witness_keys: Sequence[str] = ()
+) -> AsyncIterator[Archive]:
+    """Lend a copy of the log, with the keys that its checkpoint is held against, or else the archive of the platform.
 
     Raises Rejected for what is no copy, NotRunning without a platform, Unavailable without its PostgreSQL.
     """
     if log is not None:
-        yield Copy(log)
+        yield Copy(log, log_key, witness_keys)
         return
     async with open_archive() as store:
         yield Stored(store)

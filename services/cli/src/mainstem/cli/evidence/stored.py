@@ -12,6 +12,7 @@ from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.copied import LogProofs
 from mainstem.cli.evidence.recent import Recent
 from mainstem.cli.local.errors import LocalError
+from mainstem.cli.signatures import keys_at_hand
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import unframe
@@ -77,9 +78,10 @@ class Stored:
     def proofs(self) -> LogProofs:
         """See `Archive`."""
         try:
-            return LogProofs(Log(Path(setting("MAINSTEM_LOG"))))
+            log = Log(Path(setting("MAINSTEM_LOG")))
         except LocalError as fault:
             raise Rejected(f"it is not known where the log is published: {fault}") from fault
+        return LogProofs(log, keys_at_hand(log, None, ()))
 
     async def _entries(self, topics: Sequence[str]) -> AsyncIterator[list[Placed]]:
         async with self._store.snapshot() as archive:
