@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The tests of `check`. Asked for together, as CI does, `test` does not run them once more.
+CHECKED := tests/architecture tests/contract tests/docs services/cli/tests/test_cli_compose.py
 MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.toml)
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -28,7 +30,7 @@ demo: $(STAMP) ## a year of real flights through every service; ends with a stor
 	@$(BIN)/mainstem demo
 
 test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(if $(filter check,$(MAKECMDGOALS)),$(CHECKED:%=--ignore=%))
 
 fault: $(STAMP) ## of these the kill runs, longer: over a hundred kill -9, and the same tables and events in the end
 	@FAULT_KILLS=120 $(BIN)/python -m pytest -q -m fault
@@ -42,7 +44,7 @@ check: $(STAMP) ## style, types, layers, schemas, caps, container files, and eve
 	$(BIN)/lint-imports
 	$(BIN)/mypy libs/*/src services/*/src projects tests tools
 	$(BIN)/python -m mainstem.events.export --check schemas
-	$(BIN)/python -m pytest -q tests/architecture tests/contract tests/docs services/cli/tests/test_cli_compose.py
+	$(BIN)/python -m pytest -q $(CHECKED)
 
 bench: $(STAMP) ## benchmarks: ratios against a peer in the same run
 	@$(BIN)/python -m tests.bench

@@ -73,7 +73,7 @@ class Api:
         """Give a tile of hashes, or a bundle of entries, of the tree under the newest checkpoint."""
         try:
             tile = Tile.parse(request.path_params["path"])
-            data = await (self._bundle(tile) if tile.level == ENTRIES else asyncio.to_thread(self._folder.read, tile))
+            data = await (self._bundle(tile) if tile.level == ENTRIES else asyncio.to_thread(self._folder.give, tile))
         except Damaged as fault:
             raise Problem(503, "damaged", str(fault)) from fault
         except (ValueError, FileNotFoundError) as fault:

@@ -46,13 +46,17 @@ class Folder:
         return 0 if note is None else Checkpoint.parse(note.text).size
 
     def read(self, tile: Tile) -> bytes:
-        """Return a tile, cut from the full one where that took its place.
+        """Return a tile, cut from the full one where that took its place; raise OSError when it cannot be read."""
+        return read_tile(self._folder, tile)
+
+    def give(self, tile: Tile) -> bytes:
+        """Return a tile for whoever asks.
 
         Raises FileNotFoundError when there is none, Damaged for what is no regular file of its length: nothing else
         that may lie there is given away.
         """
         try:
-            data = read_tile(self._folder, tile)
+            data = self.read(tile)
         except FileNotFoundError:
             raise
         except OSError as fault:
@@ -69,7 +73,7 @@ class Folder:
         signed = Checkpoint.parse(note.text)
         try:
             edge = Edge.at(signed.size, self.read)
-        except (OSError, ValueError, Damaged) as fault:
+        except (OSError, ValueError) as fault:
             raise Forked(f"the tiles below {self._folder} cannot be read: {fault}; {_REPAIR}") from fault
         if edge.frontier().root() != signed.root:
             raise Forked(f"the tiles below {self._folder} do not hash to its checkpoint; {_REPAIR}")
