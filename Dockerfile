@@ -20,7 +20,7 @@ FROM python:3.11-slim AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mainstem \
  && install --directory --owner=mainstem --mode=0750 /var/lib/mainstem /var/lib/log /var/lib/witness
 COPY --from=build /app/.venv /app/.venv
-ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 MAINSTEM_HTTP_HOST=0.0.0.0
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 MAINSTEM_HTTP_HOST=0.0.0.0 MAINSTEM_ENVIRONMENT=container
 USER 10001
 WORKDIR /var/lib/mainstem
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --start-interval=1s --retries=3 \

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The tests of `check`. Asked for together, as CI does, `test` does not run them once more.
 CHECKED := tests/architecture tests/contract tests/docs services/cli/tests/test_cli_compose.py
+TESTS = $(BIN)/python -m pytest -q $(if $(filter check,$(MAKECMDGOALS)),$(CHECKED:%=--ignore=%))
 MEMBERS := $(wildcard libs/*/pyproject.toml) $(wildcard services/*/pyproject.toml)
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -30,13 +31,13 @@ demo: $(STAMP) ## a year of real flights through every service; ends with a stor
 	@$(BIN)/mainstem demo
 
 test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
-	@$(BIN)/python -m pytest -q $(if $(filter check,$(MAKECMDGOALS)),$(CHECKED:%=--ignore=%))
+	@$(TESTS) -n 2 --dist loadfile -m "not alone"; others=$$?; $(TESTS) -m alone && exit $$others
 
 fault: $(STAMP) ## of these the kill runs, longer: over a hundred kill -9, and the same tables and events in the end
 	@FAULT_KILLS=120 $(BIN)/python -m pytest -q -m fault
 
 unit: $(STAMP) ## the fast tests alone
-	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault and not year"
+	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault"
 
 check: $(STAMP) ## style, types, layers, schemas, caps, container files, and every command of the documents executed
 	$(BIN)/ruff check .

@@ -107,7 +107,7 @@ def check_chain(story: Story) -> None:
         late = [one for one in story.playing(part) if not story.parts[one][name] <= story.said(other)[0]]
         holds(not late, f"{', '.join(late)}: its {name} is after the {other}")
     for first, then in RULES["before"].items():
-        behind = first in story.leaves and story.leaves[first] >= story.leaves[then]
+        behind = {first, then} <= set(story.leaves) and story.leaves[first] >= story.leaves[then]
         holds(not behind, f"{then}: it came before the {first}")
 
 
@@ -131,7 +131,7 @@ def check_decision(story: Story) -> None:
         holds(kept, f"gates: {name} did not pass")
     sure = made["evidence/incumbent"] is None or made["evidence/incumbent/confidence"] >= settings["confidence"]
     holds(sure, "gates: the comparison is less sure than the project asks")
-    first = story.parts["promotion"]["replaces"] is None
+    first = story.said("promotion.replaces") == [None]
     holds(not first or made["evidence/incumbent"] is None, "promotion: it replaces none, the gates compared with one")
     approver = story.parts["approval"]["approved_by"]
     holds(approver not in made["builders"], "approval: it is by somebody who built the version")

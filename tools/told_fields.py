@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import tomllib
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from proven_entries import Entry, closed, holds
 
 RULES = tomllib.loads(Path(__file__).with_name("check_explanation.toml").read_text())
+#: The weights of arms are shares of this.
+WHOLE = 10_000
 #: The fields without a quotation that an entry tells of whenever it plays its part.
 MUST_BE_COMPUTED = ("features", "source_record")
 
@@ -68,8 +71,11 @@ def check_parts(story: Story) -> None:
     """Hold that every entry may play its part and stands where its link says, and that no part is lacking."""
     for name in story.parts:
         holds(name.partition(" ")[0] in RULES["parts"], f"{name}: there is no such part")
-    stream, replaced = any(story.said("prediction.row")), story.said("promotion.replaces") != [None]
-    there = {"always": True, "on the stream": stream, "when one was replaced": replaced}
+    stream, replaced = any(story.said("prediction.row")), story.said("promotion.replaces") not in ([], [None])
+    arms = [arm for some in story.said("deployment.arms") for arm in some or () if arm["shadow"] and not stream]
+    shadow = any(arm["version"] in story.said("prediction.version") for arm in arms)
+    there: dict[str, bool | None] = {"always": True, "on the stream": stream, "when one was replaced": replaced}
+    there["unless it is a shadow"] = None if shadow else True
     for part, rule in RULES["parts"].items():
         wanted, names = there.get(rule.get("needed")), story.playing(part)
         holds(names or not wanted, f"{part}: it is lacking; explain the answer anew, and read what contradicts it")
@@ -136,8 +142,34 @@ def check_derived(story: Story) -> None:
     risk = list(story.parts["project"]["definition/charter/risk"].values())
     tier = "high" if max(risk) == 5 or sum(risk) >= 14 else "medium" if sum(risk) >= 9 else "low"
     holds(story.told("project") == [{"risk_tier": tier}], f"project: the tier of its risk is {tier}")
-    holds(written(story.told("rollout")) == written([RULES["rollout"]]), "rollout: it is told otherwise")
+    holds(written(story.told("rollout")) == written([check_arm(story)]), "rollout: it is told otherwise")
     for source in story.playing("source_record"):
         entry = story.parts[source]
         there = {"place": entry["place"], "key": entry.key, "bytes": entry.bytes}
         holds(written(story.told(source)) == written([there]), "source_record: its place, key or size is another")
+
+
+def check_arm(story: Story) -> dict[str, Any]:
+    """Hold that the deployment has the version that answered; return what is to be told of the rollout."""
+    answer, deployment = story.parts["prediction"], story.parts["deployment"]
+    beside, stream = deployment["arms"] or [], answer["row"] is not None
+    own = {name: deployment[name] for name in ("version", "onnx", "profile")}
+    arms = [own | {"weight": WHOLE - sum(arm["weight"] for arm in beside), "shadow": False}, *beside]
+    for one in arms:
+        fits = type(one["weight"]) is int and one["weight"] >= 0 and not (one["shadow"] and one["weight"])
+        alone = [each["version"] for each in arms].count(one["version"]) == 1
+        holds(fits and alone, "deployment: its arms cannot stand beside each other")
+    arm = next((one for one in (arms[:1] if stream else arms) if one["version"] == answer["version"]), arms[0])
+    for name, part in (("version", "prediction"), ("onnx", "prediction"), ("profile", "registration")):
+        same = written(arm[name]) == written(story.parts[part][name])
+        holds(same, f"deployment: its {name} is not the {part}.{name}")
+    approved = arm is not arms[0] or deployment["approved_by"] == story.parts["approval"]["approved_by"]
+    holds(approved, "deployment: its approved_by is not the approval.approved_by")
+    drawn = f"{deployment['salt'] or ''}\0{answer['entity'] or answer['ce_correlationid']}".encode()
+    place = int.from_bytes(hashlib.blake2b(drawn, digest_size=8).digest()) * WHOLE >> 64
+    ends = accumulate(one["weight"] for one in beside)
+    holder = next((one for one, end in zip(beside, ends, strict=True) if place < end), arms[0])
+    how = "shadow" if arm["shadow"] else "drawn" if arm is holder else "named"
+    how = "alone" if not beside else "stream" if stream else how
+    share = 1.0 if stream else arm["weight"] / WHOLE
+    return {"arms": len(arms), "share": share, "route": RULES["rollout"][how]}

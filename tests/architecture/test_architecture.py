@@ -62,11 +62,17 @@ def bodies(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def swallows(node: ast.AST) -> bool:
-    """Tell whether an except clause catches everything and does not raise it again."""
-    if not isinstance(node, ast.ExceptHandler) or isinstance(node.body[-1], ast.Raise):
+    """Tell whether an except clause catches everything, and neither raises it again nor tells the loop at its end."""
+    if not isinstance(node, ast.ExceptHandler) or isinstance(node.body[-1], ast.Raise) or tells(node.body[-1]):
         return False
     kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
     return any(kind is None or (isinstance(kind, ast.Name) and kind.id.endswith("Exception")) for kind in kinds)
+
+
+def tells(node: ast.stmt) -> bool:
+    """Tell whether a statement gives something to the handler of the loop, which logs it."""
+    told = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.value.func
+    return isinstance(told, ast.Attribute) and told.attr == "call_exception_handler"
 
 
 def package_of(service: str) -> str:

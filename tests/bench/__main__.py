@@ -64,7 +64,8 @@ def main() -> None:
     wanted = parser.parse_args().output
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     outcomes = alone("engine", POLARS_MAX_THREADS="1")
-    lineage, evidence, doors = alone("lineage"), alone("evidence"), alone("doors")
+    lineage, evidence = alone("lineage"), alone("evidence")
+    doors, grpc_doors, routing = alone("doors"), alone("grpc_doors"), alone("routing")
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
@@ -73,6 +74,8 @@ def main() -> None:
             "lineage": lineage,
             "evidence": evidence,
             "doors": doors,
+            "grpc_doors": grpc_doors,
+            "routing": routing,
             "figures": figures,
             "year": shares,
         }
@@ -89,6 +92,10 @@ def main() -> None:
     console.print(_goals(evidence))
     console.print("\nDirect calls over HTTP: the server on one core, its callers on the other, in turn", style="bold")
     console.print(_goals(doors))
+    console.print("\nDirect calls over gRPC, the same way", style="bold")
+    console.print(_goals(grpc_doors))
+    console.print("\nDirect calls without a socket, on one core, in turn", style="bold")
+    console.print(_goals(routing))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
     console.print(_costs(figures))
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"

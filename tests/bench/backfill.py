@@ -11,8 +11,8 @@ from tests.bench.happened import happened
 from tests.bench.polars_peer import by_functions, by_groups, frames
 from tests.bench.running import FEATURES, river_windows, running_sums
 
+from mainstem.direct import collect_seldom
 from mainstem.feature_engine import Batch, CompiledSet, Engine, load
-from mainstem.runtime.service import collect_seldom
 
 #: So many events of the year are for river.
 _PART = 100_000

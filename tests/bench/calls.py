@@ -66,6 +66,8 @@ def deployment(stage: Stage, trained: Trained) -> list[Event]:
         feature_set=FEATURES,
         feature_definition=compiled.id,
         features=list(compiled.names),
+        profile=trained.profile,
+        arms=[],
         effective_from=_FROM,
     )
     said = [example(VersionApproved, **shared), example(VersionPromoted, model=MODEL, version=1), deployed]

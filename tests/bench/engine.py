@@ -18,8 +18,8 @@ from tests.bench.goals import Goal, Outcome, as_fast, interleaved, the_cost
 from tests.bench.online import reading
 from tests.bench.without_numba import COMMAND, EVENTS
 
+from mainstem.direct import collect_seldom
 from mainstem.feature_engine import Batch, CompiledSet, Engine, feature_set
-from mainstem.runtime.service import collect_seldom
 
 _DAY_US, _TILE_US = 86_400_000_000, 300_000_000
 #: A tile: count, sum, sum of squares and when it begins.

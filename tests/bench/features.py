@@ -3,9 +3,9 @@
 from tests.bench.clock import Figure
 from tests.bench.stage import FEATURES, ON_SERVERS, SPINE, Stage, Turn
 
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
 from mainstem.features.store import PostgresStore
+from mainstem.fold.fold import Fold
 
 
 async def features(stage: Stage) -> Turn:

@@ -22,9 +22,14 @@ class Server:
     grpc: int
 
     def cpu_us(self) -> float:
-        """Return what all its threads have taken."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        """Return what all threads of it and of its workers have taken."""
+        pids = (self.pid, *self.children())
+        tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e3
+
+    def children(self) -> list[int]:
+        """Return the processes that it started, in their order."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +25,10 @@ class Line:
         self.socket = socket.create_connection((HOST, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._heard, self._wanted, self.asked = b"", 0, 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Send the first request."""
         self.ask()
 
     def ask(self) -> None:
@@ -48,7 +53,7 @@ class Line:
         return True
 
 
-def pump(lines: list[Line], seconds: float) -> list[float]:
+def pump(lines: Sequence[Line], seconds: float) -> list[float]:
     """Ask on every line as soon as it has answered; return the seconds that answers took."""
     watch, took = selectors.DefaultSelector(), list[float]()
     for line in lines:
@@ -64,17 +69,21 @@ def pump(lines: list[Line], seconds: float) -> list[float]:
 
 
 def main() -> None:
-    """Warm up, measure, and print."""
+    """Ask for as long as is wanted."""
     port, path, connections, seconds, length = sys.argv[1:]
     body = sys.stdin.buffer.read()
     head = [f"POST {path} HTTP/1.1", "host: bench", "content-type: application/json", f"content-length: {len(body)}"]
     if length != "0":
         head.append(f"inference-header-content-length: {length}")
     request = "\r\n".join([*head, "\r\n"]).encode() + body
-    lines = [Line(int(port), request) for _ in range(int(connections))]
+    report([Line(int(port), request) for _ in range(int(connections))], float(seconds))
+
+
+def report(lines: Sequence[Line], seconds: float) -> None:
+    """Warm up, measure, and print."""
     asked = len(pump(lines, _WARM_S))
     began = time.perf_counter()
-    took = pump(lines, float(seconds))
+    took = pump(lines, seconds)
     rate = len(took) / (time.perf_counter() - began)
     p50, p99 = np.percentile(took, [50, 99]) * 1e6
     print(json.dumps({"asked": asked + len(took), "per_second": rate, "p50_us": p50, "p99_us": p99}))

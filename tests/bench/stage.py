@@ -16,12 +16,12 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.port import OnBatch, Partition
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
+from mainstem.direct import collect_seldom
 from mainstem.events.catalogue import Record
 from mainstem.events.instants import parse
 from mainstem.events.topics import fixed
 from mainstem.project import ProjectDefinition, load_folder
 from mainstem.registry.handlers import implied_topics
-from mainstem.runtime.service import collect_seldom
 from mainstem.serving.handlers import forever
 from mainstem.storage import Artifacts, Database, open_database
 from mainstem.telemetry import Tracer

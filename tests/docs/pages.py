@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -70,6 +71,16 @@ def shell_commands() -> list[Command]:
     return [command for block in found if block.language == "sh" for command in block.commands()]
 
 
+def sessions(page: Path) -> list[tuple[list[Command], str]]:
+    """Return the commands of each `bash` block of a page, and what the page shows that they print together."""
+    found = blocks(page)
+    return [
+        (list(block.commands()), following.text if following and following.language == "text" else "")
+        for block, following in pairwise([*found, None])
+        if block and block.language == "bash"
+    ]
+
+
 def programs() -> dict[str, str]:
     """Return every program of every page under the name it is saved as."""
     found = [block for page in PAGES for block in blocks(page) if block.language == "python"]
@@ -90,14 +101,21 @@ def code(page: Path) -> list[str]:
 
 def rows(page: Path) -> list[list[str]]:
     """Return the cells of every row of every table of a page, heads left out."""
-    found: list[list[str]] = []
+    return [row for _, *body in tables(page) for row in body]
+
+
+def tables(page: Path) -> list[list[list[str]]]:
+    """Return the cells of every row of each table of a page, its head first."""
+    found: list[list[list[str]]] = []
     inside = False
     for token in _tokens(page):
-        inside = token.type == "tbody_open" or (inside and token.type != "tbody_close")
-        if token.type == "tr_open" and inside:
+        inside = token.type == "table_open" or (inside and token.type != "table_close")
+        if token.type == "table_open":
             found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
         elif token.type == "inline" and inside:
-            found[-1].append(token.content)
+            found[-1][-1].append(token.content)
     return found
 
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import CHECKOUT, PAGES, Command, blocks, code, links, programs, rows, shell_commands
+from tests.docs.pages import CHECKOUT, PAGES, Command, blocks, code, links, programs, rows, sessions, shell_commands
 from tests.docs.walk import STEPS, step_of, to_run
 from typer.testing import CliRunner
 
@@ -15,7 +15,8 @@ from mainstem.cli.main import app
 
 README, GUARANTEES = CHECKOUT / "README.md", CHECKOUT / "docs" / "guarantees.md"
 #: A diagram is `text`; a program says by its first line what it is saved as; other Python is for test_examples.py.
-LANGUAGES = {"sh", "python", "text"}
+#: `sh` is run on the platform of the walk, `bash` on a server of its own by test_serving_page.py.
+LANGUAGES = {"sh", "bash", "python", "text"}
 FOLDERS = {folder.name for folder in CHECKOUT.glob("[!.]*/")}
 NAMED = sorted({text for page in PAGES for text in code(page)})
 
@@ -56,7 +57,13 @@ def test_every_step_of_the_walk_stands_on_a_page_once() -> None:
 
 def test_every_program_on_a_page_is_run_by_a_command() -> None:
     written = [block.file_name for page in PAGES for block in blocks(page) if block.language == "python"]
-    ran = {word for command in to_run() if command.text.startswith("python ") for word in command.text.split()[1:2]}
+    served = [command for page in PAGES for commands, _ in sessions(page) for command in commands]
+    ran = {
+        word
+        for command in (*to_run(), *served)
+        if command.text.startswith("python ")
+        for word in command.text.split()[1:2]
+    }
     assert sorted(name for name in written if name) == sorted(word for word in ran if not (CHECKOUT / word).is_file())
 
 

@@ -78,6 +78,15 @@ class Step:
 #: The id of an answer whose label has come.
 _ANSWER: Final = ("ID", "python subscribe.py", r"[0-9a-f]{32}(?= mainstem\.serving\.predicted\.v1 2013-01-2)")
 
+#: The dataset that the README's version was trained on.
+_DATASET: Final = ("DATASET", "mainstem dataset list", r"\b[0-9a-f]{12}\b")
+
+_BY_ENTITY: Final = (
+    "curl -s $MAINSTEM_SERVING_URL/v2/models/arrival_delay/infer -d "
+    """'{"inputs":[{"name":"origin","datatype":"BYTES","shape":[1],"data":["EWR"]},"""
+    """{"name":"dep_delay","datatype":"INT64","shape":[1],"data":[12]}]}'"""
+)
+
 #: Every command of the pages but the targets of make, which test_documents.py holds; long ones by their first word.
 STEPS: Final = {
     ". .venv/bin/activate": Step(lambda out: out == ""),
@@ -164,11 +173,15 @@ STEPS: Final = {
     "mainstem audit seal --before 2100-01-01": Step(
         said("first_leaf +0\n", r"end_leaf +\d{6}\n", r"segments +\d\n", r"bytes +\d{7}")
     ),
+    _BY_ENTITY: Step(lambda out: '"age_s.weather_observed":' in out and 0 < probability(out) < 1, eventually=True),
+    "mainstem prediction batch arrival_delay --dataset DATASET --out scored.parquet": Step(
+        said("rows +22716\n", "unrecorded +0\n", "versions +1: 22716\n", "unsure +0\n"), given=_DATASET
+    ),
     "mainstem audit verify -o json": Step(said('"holds": true')),
     "rm": Step(lambda out: out == ""),
     "mainstem up --servers-only": Step(said("kafka +ready", "postgres +ready")),
     "mainstem audit restore log-copy": Step(
-        said(r"size +\d{6}\n", r"topics +\d+\n", r"tables +38\n", r"artifacts +\d+\n")
+        said(r"size +\d{6}\n", r"topics +\d+\n", r"tables +39\n", r"artifacts +\d+\n")
     ),
     "mainstem down && mainstem up": Step(said("ingestion +ready", "serving +ready", "ledger +ready")),
     "mainstem audit replay log-copy": Step(all_equal, eventually=True),

@@ -15,6 +15,7 @@ import grpc
 import httpx
 import numpy as np
 import orjson
+import psutil
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tests.fault.scenario import CHECKOUT, SEED
 
@@ -44,7 +45,8 @@ HTTP_CALLERS, GRPC_CALLERS = 6, 2
 async def set_up(platform: Platform) -> None:
     """Tell serving of a version that answers, as the registry would."""
     definition, env = storms(), platform.env
-    digest = Artifacts(Path(env["MAINSTEM_ARTIFACTS"])).put(_model())
+    artifacts = Artifacts(Path(env["MAINSTEM_ARTIFACTS"]))
+    digest, profile = artifacts.put(_model()), artifacts.put(b"{}")
     (compiled,) = (part.compiled for part in definition.feature_sets.values())
     shared = {"model": MODEL, "version": 1, "onnx": digest}
     facts = [
@@ -56,6 +58,8 @@ async def set_up(platform: Platform) -> None:
             feature_set=compiled.name,
             feature_definition=compiled.id,
             features=list(compiled.names),
+            profile=profile,
+            arms=[],
             effective_from="2024-01-01T00:00:00.000000Z",
         ),
     ]
@@ -105,6 +109,16 @@ class Serving:
             self.process.send_signal(how)
         return await self.process.wait()
 
+    async def kill(self, part: str) -> None:
+        """Kill one of its processes, `worker` or `sender`, once it is there; the service starts another."""
+        assert self.process is not None
+        service = psutil.Process(self.process.pid)
+        wanted = part == "sender"
+        async with asyncio.timeout(LONGEST_WAIT_S):
+            while not (found := [one for one in service.children() if _sends(one) is wanted]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found[0].kill()
+
     async def __aenter__(self) -> Self:
         """Start it."""
         await self.start()
@@ -117,9 +131,14 @@ class Serving:
     async def books(self) -> tuple[int, int]:
         """Return how many answers were recorded, and how many were sent."""
         async with httpx.AsyncClient() as client:
-            lines = (await client.get(f"{self.url}/metrics")).text.splitlines()
-        found = dict(line.split(" ") for line in lines if line.startswith("mainstem_predictions_"))
-        return int(float(found["mainstem_predictions_recorded"])), int(float(found["mainstem_predictions_sent"]))
+            answer = (await client.get(f"{self.url}/metrics")).raise_for_status()
+        lines = answer.text.splitlines()
+        told = [line.split(" ") for line in lines if line.startswith("mainstem_predictions_")]
+        recorded, sent = (
+            sum(float(value) for name, value in told if name.startswith(f"mainstem_predictions_{kind}"))
+            for kind in ("recorded", "sent")
+        )
+        return int(recorded), int(sent)
 
     async def balanced(self) -> int:
         """Wait until all that was recorded is sent; return how much."""
@@ -130,6 +149,13 @@ class Serving:
                     if recorded == sent:
                         return recorded
                 await asyncio.sleep(0.05)
+
+
+def _sends(process: psutil.Process) -> bool | None:
+    """Tell whether a process of the service is its sender; None when it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        return "mainstem.serving.sender" in process.cmdline()
+    return None
 
 
 async def _ready(client: httpx.AsyncClient, url: str) -> bool:

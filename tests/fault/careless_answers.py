@@ -1,12 +1,15 @@
 """Serving that answers first and records a moment later, for the control: a kill takes what was not recorded yet."""
 
 import asyncio
+import sys
+from functools import partial
 
+import uvloop
 from typing_extensions import override
 
 from mainstem.bus.spool import Spool
 from mainstem.runtime import run
-from mainstem.serving import app
+from mainstem.serving import app, worker
 
 LATER_S = 0.05
 
@@ -24,12 +27,15 @@ class CarelessSpool(Spool):
         return getattr(self, "_given", self._next)
 
     @override
-    def append(self, payload: bytes, count: int) -> int:
+    def append(self, payload: bytes, count: int, *, leave: int = 0) -> int:
         first, self._given = self._given, self._given + count
         asyncio.get_running_loop().call_later(LATER_S, super().append, payload, count)
         return first
 
 
 if __name__ == "__main__":
-    app.Spool = CarelessSpool  # type: ignore[attr-defined]
-    run(app.main)
+    if sys.argv[1:]:
+        worker.Spool = CarelessSpool  # type: ignore[attr-defined]
+        uvloop.run(worker.main(int(sys.argv[1])))
+    else:
+        run(partial(app.main, "tests.fault.careless_answers"))

@@ -31,11 +31,11 @@ from mainstem.events.envelope import Message
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.topics import fixed
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import RowTally
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import stages
+from mainstem.fold.fold import Fold
 from mainstem.ingestion.engine import Judge
 from mainstem.ingestion.handlers import Intake
 from mainstem.project import ProjectDefinition, load_folder

@@ -15,9 +15,9 @@ from mainstem.cli.local.platform import Platform
 pytestmark = [pytest.mark.real, pytest.mark.fault]
 
 #: `make fault` asks for more than `make test` has the time for.
-KILLS = int(os.environ.get("FAULT_KILLS", "60")) // 3
-#: Every so often the broker is killed, too, or alone.
-BROKER_EVERY = 5
+KILLS = int(os.environ.get("FAULT_KILLS", "20"))
+#: What is killed, in turn: the broker with the service, and each part of it alone.
+VICTIMS = ("service", "kafka and service", "kafka", "worker", "sender")
 
 
 @pytest.fixture
@@ -36,13 +36,16 @@ async def test_what_answers_before_it_records_loses_and_ours_does_not(
     random = Random(SEED)
     async with Serving(platform, module) as serving:
         async with calling(serving) as callers:
-            for number in range(4 if loses else KILLS):
+            for number in range(5 if loses else KILLS):
                 await callers.until(random.randrange(1, 400))
-                if number % BROKER_EVERY == 1:
+                victim = VICTIMS[number % len(VICTIMS)]
+                if "kafka" in victim:
                     platform.kill("kafka")
-                if number % BROKER_EVERY != 2:
+                if "service" in victim:
                     await serving.stop(signal.SIGKILL)
                     await serving.start()
+                if victim in ("worker", "sender"):
+                    await serving.kill(victim)
             await callers.until(200)
         recorded = await serving.balanced()
         found = await logged(platform)
@@ -75,5 +78,20 @@ async def test_with_the_broker_away_answers_go_on_and_are_sent_when_it_is_back(p
         recorded, sent = await serving.books()
         assert recorded - sent >= 2_000
         os.kill(platform.pid("kafka"), signal.SIGCONT)
+        assert await serving.balanced() == len(await logged(platform))
+    assert callers.answered.items() <= dict(await logged(platform)).items()
+
+
+async def test_with_broker_and_database_away_at_its_start_it_answers_as_it_stood_last(platform: Platform) -> None:
+    async with Serving(platform) as serving:
+        await serving.balanced()
+    away = [platform.pid("kafka"), platform.pid("postgres")]
+    for pid in away:
+        os.kill(pid, signal.SIGSTOP)
+    async with Serving(platform) as serving:
+        async with calling(serving) as callers:
+            await callers.until(1_000)
+        for pid in away:
+            os.kill(pid, signal.SIGCONT)
         assert await serving.balanced() == len(await logged(platform))
     assert callers.answered.items() <= dict(await logged(platform)).items()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, UnknownTopicOrPartitionError
@@ -228,8 +229,9 @@ async def test_a_broken_project_is_refused_by_file_and_line_and_the_one_in_force
 @contextmanager
 def full_disk(world: World) -> Iterator[None]:
     """Let serving write ten bytes more to its spool and none to a longer file, as a disk does that is all but full."""
-    pid = world.platform.pid("serving")
-    spool = Path(world.env["MAINSTEM_ARTIFACTS"]).parent / "spool" / "serving" / "0"
+    children = psutil.Process(world.platform.pid("serving")).children()
+    (pid,) = [child.pid for child in children if "mainstem.serving.worker" in child.cmdline()]
+    spool = Path(world.env["MAINSTEM_ARTIFACTS"]).parent / "spool" / "serving" / "0" / "0"
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     written = max(segment.stat().st_size for segment in spool.glob("*.blocks"))
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (written + 10, hard))

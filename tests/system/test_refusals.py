@@ -225,4 +225,5 @@ async def test_a_file_changed_while_serving_was_down_answers_nothing_until_it_is
 
 async def unready(world: World, why: str) -> bool:
     """Tell whether serving says so."""
-    return why in (await world.get("serving", "/readyz")).json()["faults"].get("models", "")
+    told = (await world.get("serving", "/readyz")).json()
+    return why in told.get("faults", {}).get("models", "")

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
 
-from mainstem.runtime.direct import Call, Door, Handler
+from mainstem.direct import Call, Door, Handler, Upstream
 
 HAMMER = Path(__file__).parents[2] / "tools" / "hammer.py"
 HOST = "127.0.0.1"
@@ -23,7 +22,7 @@ class Server:
         self.answered = 0
         self.paused = False
         self.port = 0
-        self.door = Door(self.route, Starlette())
+        self.door = Door(self.route, Upstream(HOST, 9))
 
     def route(self, _: bytes, path: bytes, __: object) -> Handler | None:
         return {b"/plain": self.plain, b"/flaky": self.flaky, b"/pausing": self.pausing}.get(path)
@@ -45,11 +44,9 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    listening = await asyncio.get_running_loop().create_server(server.door, HOST, 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    yield server
-    listening.close()
-    await server.door.drain()
+    async with server.door.listening(HOST, 0) as port:
+        server.port = port
+        yield server
 
 
 async def hammer(server: Server, path: str, *arguments: object) -> tuple[int, dict[str, float], str]:

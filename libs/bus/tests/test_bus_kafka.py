@@ -232,6 +232,25 @@ async def test_a_reader_without_a_group_knows_where_partitions_begin_and_end(
         assert [record.offset async for batch in reader.to_end() for record in batch] == [0, 1, 2]
 
 
+async def test_a_reader_says_where_partitions_go_on_that_lost_what_it_had_not_given(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    lost, whole = (topics[0], 0), (topics[0], 1)
+    await bus.publisher.publish([*numbered(topics[0], 5, 0), *numbered(topics[0], 3, 1)])
+    async with LogReader(kafka, topics[:1]) as reader:
+        await reader.start({lost: 2})
+        assert len([record async for batch in reader.to_end() for record in batch]) == 6
+        assert await reader.emptied() == {}
+        await expire(kafka, {lost: 5, whole: 3})
+        assert (await reader.poll(), await reader.emptied()) == ([], {})
+        await reader.start({lost: 2})
+        assert [record async for batch in reader.to_end() for record in batch] == []
+        assert await reader.emptied() == {lost: 5, whole: 3}
+        await bus.publisher.publish(numbered(topics[0], 1, 0, first=5))
+        assert [record.offset for record in await reader.poll(timeout_s=5.0)] == [5]
+        assert await reader.emptied() == {whole: 3}
+
+
 async def test_what_goes_from_the_log_while_it_is_in_hand_is_not_lost(
     kafka: str, bus: KafkaBus, topics: list[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Messages of gRPC, raw and typed; `services/serving/tests/triton_probe.py` has those of an unmodified client."""
+"""Messages of gRPC, raw and typed; tests/conformance has those of clients that others wrote."""
 
 from collections.abc import Sequence
 from typing import Any

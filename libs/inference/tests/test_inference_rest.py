@@ -12,7 +12,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from mainstem.inference import Answer, Request, Signature, Spec, Tensor, Wanted
 from mainstem.inference.errors import BadRequest, TooLarge, Unsupported
-from mainstem.inference.rest import JSON_LENGTH, JSON_TYPE, RAW_TYPE, Reader, read_plain, write
+from mainstem.inference.rest import JSON_LENGTH, JSON_TYPE, RAW_TYPE, Asked, Reader, read_plain, write
 from mainstem.inference.tensors import BYTES, NUMBERS, Values, texts
 
 SIGNATURE = Signature((Spec("features", "FP64", (-1, 3)),), (Spec("probabilities", "FP64", (-1, 2)),))
@@ -122,7 +122,12 @@ def test_an_answer_in_json_has_the_cells_in_a_row(datatype: str) -> None:
 @given(
     rows=st.lists(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3)),
     more=st.fixed_dictionaries(
-        {}, optional={"id": st.text(), "parameters": st.just({"entity": "N1"}), "outputs": st.just([{"name": "y"}])}
+        {},
+        optional={
+            "id": st.text(),
+            "parameters": st.just({"entity": "N1", "timeout": 5}),
+            "outputs": st.just([{"name": "y"}]),
+        },
     ),
 )
 def test_most_requests_are_read_at_once_and_just_like_all_others(
@@ -133,10 +138,10 @@ def test_most_requests_are_read_at_once_and_just_like_all_others(
     plain, general = read_plain("features", body), read(body, None)
     assert (plain is None) == ("outputs" in more)
     if plain is not None:
-        values, asked_id, parameters = plain
         (tensor,) = general.inputs
-        assert same(values, tensor.values)
-        assert (asked_id, parameters) == (general.id, general.parameters)
+        assert same(plain.values, tensor.values)
+        assert plain.columns is None
+        assert (plain.id, plain.parameters) == (general.id, Asked(**general.parameters))  # type: ignore[arg-type]
         assert (general.outputs, general.raw) == (None, False)
 
 
@@ -144,10 +149,17 @@ def test_most_requests_are_read_at_once_and_just_like_all_others(
     "said",
     [
         {"name": "other"},
+        {"name": "other", "shape": [3], "data": [1, 2, "x"]},
+        {"name": "other", "shape": [3], "datatype": "BYTES", "data": ["x", "y", 3]},
+        {"name": "other", "shape": [3], "datatype": "INT64", "data": [1, 2.5, 3]},
+        {"name": "other", "shape": [3], "datatype": "FP64", "data": [1, 2.5, 10**400]},
+        {"name": "other", "shape": [3], "datatype": "INT32"},
         {"datatype": "FP32"},
         {"data": [[1, 2, 3]]},
         {"shape": [3]},
         {"shape": [-1, -3]},
+        {"shape": [0, 10**30], "data": []},
+        {"shape": [10**30, 0], "data": []},
         {"shape": [2, 3]},
         {"parameters": {"binary_data_size": 24}},
         {"data": ["x"]},
@@ -157,7 +169,21 @@ def test_every_other_form_is_left_to_the_general_reader(said: dict[str, object])
     assert read_plain("features", json.dumps(one(**said)).encode()) is None
     assert read_plain("features", b"[]") is None
     assert read_plain("features", json.dumps({**one(), "parameters": {"binary_data_output": True}}).encode()) is None
+    assert read_plain("features", json.dumps({**one(), "parameters": {"timeout": -1}}).encode()) is None
     assert read_plain("features", json.dumps({"inputs": one()["inputs"] * 2}).encode()) is None  # type: ignore[operator]
+
+
+def test_columns_are_read_at_once_too() -> None:
+    texts = {"name": "city", "datatype": "BYTES", "shape": [2], "data": ["Oslo", "\u00c5s"]}
+    numbers = {"name": "wind", "datatype": "FP64", "shape": [2], "data": [1, None]}
+    whole = {"name": "n", "datatype": "INT64", "shape": [2], "data": [1, 2**60 + 1]}
+    plain = read_plain("features", json.dumps({"inputs": [texts, numbers, whole], "id": "a"}).encode())
+    assert plain is not None
+    assert plain.columns == {"city": ["Oslo", "\u00c5s"], "wind": [1.0, None], "n": [1, 2**60 + 1]}
+    assert (plain.values.shape, plain.id) == ((2, 0), "a")
+    only = read_plain("features", json.dumps({"inputs": [numbers]}).encode())
+    assert only is not None
+    assert only.columns == {"wind": [1.0, None]}
 
 
 def test_null_is_no_number_both_ways() -> None:
@@ -236,8 +262,10 @@ REFUSED = {
     "FP16": (one(datatype="FP16"), "JSON cannot carry; send it as raw bytes"),
     "BF16": (one(datatype="BF16"), "is of datatype 'BF16'; there are"),
     "a variable dimension": (one(shape=[-1, 3]), "every dimension must be known"),
-    "a shape of nobody's": (one(shape=[1] * 40), "every dimension must be known"),
-    "a shape beyond all bounds": (one(shape=[2**31, 2**31]), "which is more than can be sent"),
+    "a dimension of nobody's": (one(shape=[0, 1 << 60], data=[]), "every dimension must be known"),
+    "nothing beside what is too much": (one(shape=[0, 1 << 40, 1 << 40], data=[]), "more than can be sent"),
+    "a shape of nobody's": (one(shape=[1] * 40), "has 40 dimensions, at most 32"),
+    "a shape beyond all bounds": (one(shape=[2**31, 2**31]), "more than can be sent"),
 }
 
 
@@ -327,3 +355,15 @@ def test_a_request_that_was_damaged_is_a_request_or_refused(at: int, byte: int, 
         read(damaged, length, SIGNATURE)
     except BadRequest:
         return
+
+
+def test_nothing_at_all_is_no_request_unless_the_header_says_that_there_is_no_json() -> None:
+    reader = Reader(Signature((Spec("x", "FP64", (-1, 3)),), ()))
+    with pytest.raises(BadRequest, match="is no inference request"):
+        reader.read(b"")
+    assert reader.read(b"", "0").inputs[0].values.shape == (0, 3)
+
+
+def test_a_header_of_any_length_is_refused() -> None:
+    with pytest.raises(BadRequest, match="the body has 2 bytes"):
+        Reader(Signature((Spec("x", "FP64", (3,)),), ())).read(b"{}", "1" * 5_000)

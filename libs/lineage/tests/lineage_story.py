@@ -249,6 +249,7 @@ def deploy(story: Story, hours: float) -> None:
         feature_set=LABEL,
         feature_definition=story.feature_set.id,
         effective_from=render(at(hours)),
+        arms=[],
     )
     deployed = story.followed("deployed", promoted, fact)
     activated = DeploymentActivated(

@@ -24,7 +24,7 @@ SAYS = {
     "feature.vectors_checked.v1": "event: accepted told_in, definition defines",
     "feature.fold_stopped.v1": "event: definition defines",
     "feature.values_read.v1": "event: definition defines",
-    "training.requested.v1": "run:",
+    "training.requested.v1": "run: artifact imported_by",
     "training.step_completed.v1": "run: artifact ran, artifact ran, artifact trained_on, run produced artifact",
     "training.run_completed.v1": "run: dataset trained_on, definition defines, definition defines,"
     " run produced artifact, run produced artifact",
@@ -39,12 +39,13 @@ SAYS = {
     "registry.version_approved.v1": "approval: artifact approved_as, version approved_as",
     "registry.change_refused.v1": "event: definition told_in, version told_in",
     "registry.version_promoted.v1": "promotion: version promoted_as",
-    "registry.deployment_set.v1": "deployment: artifact deployed_as, artifact deployed_as, definition defines,"
-    " version deployed_as",
+    "registry.deployment_set.v1": "deployment: artifact deployed_as, artifact deployed_as, artifact deployed_as,"
+    " artifact deployed_as, definition defines, version deployed_as, version deployed_as",
     "serving.deployment_activated.v1": "activation: artifact activated_as, version activated_as",
     "serving.deployment_refused.v1": "event: version told_in",
     "serving.deployment_lost.v1": "event: artifact told_in, version told_in",
     "serving.predicted.v1": "prediction: artifact answered, definition defines, row scored_into, version answered",
+    "serving.shadow_scored.v1": "event: artifact told_in, version told_in",
     "monitoring.window_judged.v1": "window: version judged_in",
     "monitoring.alert_opened.v1": "alert: version alerted",
     "monitoring.feature_alert_opened.v1": "alert: accepted alerted, definition alerted, version alerted",

@@ -143,6 +143,10 @@ def test_two_projects_with_files_of_the_same_names_do_not_mix(tmp_path: Path) ->
     assert first.sources["basket"].columns != second.sources["basket"].columns
 
 
+def overflow(model: str, policy: str) -> tuple[str, str]:
+    return "latency_ms = 20", f'latency_ms = 20\n[overflow]\n{model} = "{policy}"'
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "said"),
     [
@@ -162,6 +166,20 @@ def test_two_projects_with_files_of_the_same_names_do_not_mix(tmp_path: Path) ->
         ({"project_toml": ("impact = 2", "impact = ")}, "project.toml:7", "Invalid value"),
         ({"monitoring_toml": ("performance_loss", "loss")}, "monitoring.toml:6", "performance_loss"),
         ({"serving_toml": ("latency_ms", "latency")}, "serving.toml:1", "latency"),
+        ({"serving_toml": ("20\n", '20\n[lookup]\nstale = "guess"\n')}, "serving.toml:3", "take 'refuse' or 'mark'"),
+        (
+            {"serving_toml": ("20\n", '20\n[lookup.limits]\ntill = "3h"\n')},
+            "serving.toml:3",
+            "'till', which is no source",
+        ),
+        ({"serving_toml": ("20\n", "20\n[lookup.limits]\nbasket = 3\n")}, "serving.toml:3", "3 is not a duration"),
+        ({"serving_toml": overflow("till", "block")}, "serving.toml:3", "said of 'till', which is no model"),
+        ({"serving_toml": overflow("abandoned", "forget")}, "serving.toml:3", "take 'block' or 'drop'"),
+        (
+            {"serving_toml": overflow("abandoned", "drop"), "project_toml": ("exposure = 1", "exposure = 2")},
+            "serving.toml:3",
+            "rules cover it: regulatory_exposure is 2",
+        ),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(
@@ -171,6 +189,23 @@ def test_a_broken_file_is_named_with_its_line(
         load(tmp_path, **changes)
     assert f"{tmp_path / place}: " in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_definition_from_before_calls_by_entity_keeps_its_address(tmp_path: Path) -> None:
+    assert b"lookup" not in load(tmp_path).canonical()
+    asked = load(tmp_path, serving_toml=("20\n", '20\n[lookup.limits]\nbasket = "3h"\n'))
+    assert parse(asked.canonical()) == asked
+    assert asked.serving.lookup is not None
+    assert asked.serving.lookup.limits == {"basket": 3 * 3_600_000_000}
+
+
+def test_a_model_that_no_rule_covers_may_drop_and_what_is_not_said_changes_no_address(tmp_path: Path) -> None:
+    silent = load(tmp_path)
+    assert b"overflow" not in silent.canonical()
+    said = load(tmp_path, serving_toml=overflow("abandoned", "drop"))
+    assert said.serving.overflow == {"abandoned": "drop"}
+    assert parse(said.canonical()) == said
+    assert said.id != silent.id
 
 
 def chained(folder: Path, *, model_by: str = "basket", target_by: str = "basket") -> Path:

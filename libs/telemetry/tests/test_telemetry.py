@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from mainstem.telemetry import Tracer, configure, logger, metrics
@@ -68,14 +70,16 @@ def test_a_log_line_is_one_json_object_with_what_to_search_for(capsys: pytest.Ca
 
 
 def test_every_instrument_is_of_the_platform_and_described() -> None:
-    families = list(text_string_to_metric_families(metrics.exposition().decode()))
+    families = list(text_string_to_metric_families(metrics.exposition().content.decode()))
     assert [family.name for family in families if not family.name.startswith("mainstem_")] == []
     assert [family.name for family in families if not family.documentation] == []
 
 
 def test_every_instrument_says_what_to_do() -> None:
     source = Path(metrics.__file__).read_text()
-    declared = re.findall(r"^(#: .*\n)?[A-Z_]+: Final = (?:Counter|Gauge|Histogram)", source, re.MULTILINE)
+    declared = re.findall(
+        r"^(#: .*\n)?[A-Z_]+: Final = (?:Counter|Counts|Gauge|Histogram|Timings)", source, re.MULTILINE
+    )
     assert len(declared) > 5
     assert "" not in declared
 
@@ -83,7 +87,7 @@ def test_every_instrument_says_what_to_do() -> None:
 @given(st.lists(st.floats(0, 10), max_size=50))
 def test_timings_are_told_as_the_client_librarys_histogram_tells_them(seconds: list[float]) -> None:
     bounds, ours, theirs = (0.001, 0.5, 5.0), CollectorRegistry(), CollectorRegistry()
-    timings = Timings("seen", "Seen", "channel", bounds, ours)
+    timings = Timings("seen", "Seen", ["channel"], bounds, ours)
     histogram = Histogram("seen", "Seen", ["channel"], registry=theirs, buckets=bounds)
     for each in seconds:
         timings.labels("http").observe(each)
@@ -94,3 +98,58 @@ def test_timings_are_told_as_the_client_librarys_histogram_tells_them(seconds: l
     ]
     created = {key: value for key, value in told[1].items() if not key[0].endswith("_created")}
     assert told[0] == pytest.approx(created)
+
+
+PARENT = b"00-%b-00f067aa0ba902b7-01"
+FIRST, LATER = b"4bf92f3577b34da6a3ce929d0e0e4736", b"5bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_an_exemplar_is_the_last_sampled_trace_of_a_bucket_and_told_to_who_accepts_it() -> None:
+    seen = metrics.PREDICT_SECONDS.labels("test")
+    seen.observe(0.0002, PARENT % FIRST)
+    seen.observe(0.0002, (PARENT % LATER)[:-1] + b"0")
+    content, media_type = metrics.exposition(accept="application/openmetrics-text; version=1.0.0")
+    (line,) = [
+        line
+        for line in content.decode().splitlines()
+        if 'le="0.00025",channel="test"' in line or FIRST.decode() in line
+    ]
+    assert f'# {{trace_id="{FIRST.decode()}"}} 0.0002' in line
+    assert media_type.startswith("application/openmetrics-text")
+    plain = metrics.exposition(accept="text/plain")
+    assert FIRST not in plain.content
+    assert plain.media_type == metrics.TEXT
+
+
+def test_of_the_ages_that_processes_tell_the_highest_counts() -> None:
+    for seconds, other, known in ((3.0, 7.0, 7.0), (7.0, 3.0, 7.0), (3.0, inf, inf)):
+        metrics.FEATURE_AGE.labels("aged", "radar").set(seconds)
+        earlier = metrics.told()
+        metrics.FEATURE_AGE.labels("aged", "radar").set(other)
+        content = metrics.exposition([earlier]).content.decode()
+        found = [line for line in content.splitlines() if 'model="aged"' in line]
+        assert found == [f'mainstem_feature_age_seconds{{model="aged",source="radar"}} {_text(known)}']
+    metrics.FEATURE_AGE.clear()
+
+
+def _text(value: float) -> str:
+    return "+Inf" if value == inf else str(value)
+
+
+def test_processes_are_added_up_and_the_newest_exemplar_stays() -> None:
+    seen = metrics.QUEUE_SECONDS.labels("summed", "1")
+    seen.observe(0.0002, PARENT % FIRST)
+    earlier = metrics.told()
+    seen.observe(0.0002, PARENT % LATER)
+    content = metrics.exposition([earlier], "application/openmetrics-text").content.decode()
+    told = {
+        sample.name: sample
+        for family in open_metrics(content)
+        for sample in family.samples
+        if sample.labels.get("model") == "summed" and sample.labels.get("le") in (None, "0.00025")
+    }
+    assert told["mainstem_queue_seconds_count"].value == 3
+    assert told["mainstem_queue_seconds_sum"].value == pytest.approx(0.0006)
+    exemplar = told["mainstem_queue_seconds_bucket"].exemplar
+    assert exemplar is not None
+    assert exemplar.labels == {"trace_id": LATER.decode()}

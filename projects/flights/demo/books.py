@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -12,9 +13,11 @@ from projects.flights.damage import Damage
 from projects.flights.data import Events
 from projects.flights.demo.calls import Answer
 from projects.flights.demo.decisions import Activation
+from projects.flights.demo.oracle import Oracle
 from projects.flights.demo.reading import Log, Table, once
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from mainstem.events.instants import parse
 from mainstem.project import Reason
 
 #: All dirt there is in the year itself: one gust of 1,048 mph.
@@ -166,10 +169,13 @@ class Books:
         wrong = int((in_effect != self.stream["version"]).sum())
         self.promises.hold("every prediction was made by the version in effect when its row was recorded", wrong == 0)
 
-    def check_answers(self, answers: Sequence[Answer], total: int) -> dict[str, Any]:
-        """Every direct answer is in the log once, and has the bits of the stream's; return the counts of serving."""
+    def check_answers(self, answers: Sequence[Answer], total: int, oracle: Oracle) -> dict[str, Any]:
+        """Every direct answer is in the log once, and has the bits of the stream's, or of what was known by then.
+
+        Returns the counts of serving.
+        """
         counts = Counter(answer.channel for answer in answers)
-        self.promises.hold("all direct calls were answered", dict(counts), {"http": total, "grpc": total})
+        self.promises.hold("all direct calls were answered", dict(counts), {"http": 2 * total, "grpc": 2 * total})
         logged = Counter(identity.decode() for identity in self.direct["id"].tolist())
         asked = Counter(answer.prediction for answer in answers)
         self.promises.hold("every direct answer is in the log exactly once", logged == asked)
@@ -180,15 +186,31 @@ class Books:
                 strict=True,
             )
         )
-        other = [answer for answer in answers if stream.get((answer.row.encode(), answer.version)) != answer.score]
+        brought = [answer for answer in answers if answer.row]
+        other = [answer for answer in brought if stream.get((answer.row.encode(), answer.version)) != answer.score]
         self.promises.hold("every direct answer equals the stream's, bit for bit", [a.row for a in other[:3]], [])
+        named, differing = self._check_looked_up(oracle)
+        promise = f"features looked up for {named:,} calls that named the flight have the bits that other code gives"
+        self.promises.hold(promise, (named, differing), (2 * total, 0))
         by_version = Counter(self.stream["version"].tolist())
         return {
             "predictions": len(self.stream["id"]),
             "by_version": {str(version): by_version[version] for version in sorted(by_version)},
             "http_calls": counts["http"],
             "grpc_calls": counts["grpc"],
+            "named": named,
         }
+
+    def _check_looked_up(self, oracle: Oracle) -> tuple[int, int]:
+        """Compute anew what was looked up; return for how many answers, and how many cells have other bits."""
+        direct = zip(self.direct["lookup"], self.direct["features"], strict=True)
+        described = [(said, known) for said, known in direct if said is not None]
+        differing = 0
+        for said, known in described:
+            published = np.array(msgspec.json.decode(known), np.float64)
+            computed = np.array(oracle.looked_up(said.columns, parse(said.at), said.applied), np.float64)
+            differing += int((published.view(np.uint64) != computed.view(np.uint64)).sum())
+        return len(described), differing
 
     def latest_prediction(self) -> str:
         """Return the id of a prediction whose flight is known to have come late or not; empty when there is none."""

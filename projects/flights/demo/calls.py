@@ -1,41 +1,44 @@
-"""What an application does: asks for predictions over HTTP and gRPC, and keeps every answer."""
+"""What an application does: asks for predictions with clients of the protocol as they are, and keeps every answer."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from importlib import import_module
+from typing import Any, Literal, NamedTuple, Protocol
 
-import grpc
-import httpx
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from mainstem.bus import Partition
 from mainstem.bus.reader import LogReader
 from mainstem.events.catalogue import Record
+from mainstem.events.data import RecordAccepted
 from mainstem.events.features import RowComputed
-from mainstem.inference import open_inference_pb2 as pb
+from mainstem.project import ProjectDefinition
 
-INPUT, OUTPUT = "features", "probabilities"
+INPUT = "features"
 TIMEOUT_S = 10.0
+#: A worker that follows the log since a moment ago is behind for so long at most.
+CATCHING_UP_S = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A feature row that was published: its id, whom it is about, and the model's inputs."""
-
-    row: str
-    entity: str
-    values: list[float | None]
+Channel = Literal["http", "grpc"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back on one question; `prediction` is the id under which the log must hold it."""
+    """What came back on one question; `prediction` is the id under which the log must hold it.
 
-    channel: Literal["http", "grpc"]
+    Of a call that named the flight and not its features `row` is empty. `seconds` is what the caller waited.
+    """
+
+    channel: Channel
     row: str
     version: int
     score: float
     prediction: str
+    seconds: float = 0.0
 
 
 class _Row(msgspec.Struct):
@@ -43,89 +46,122 @@ class _Row(msgspec.Struct):
     values: list[float | None]
 
 
-class Calls:
-    """Asks about rows that were just published, `total` times over each protocol, spread evenly over some occasions.
+class _Accepted(msgspec.Struct):
+    record: dict[str, str | float | int | None]
 
-    Use `async with`, when the model's topics exist.
+
+class Said(NamedTuple):
+    """What a model said: its version, the probability of lateness, and the id of the prediction."""
+
+    version: int
+    score: float
+    prediction: str
+
+
+class NotYet(Exception):
+    """The model cannot answer now."""
+
+
+class _Client(Protocol):
+    """A client of the protocol, over either transport."""
+
+    async def infer(self, tensors: Mapping[str, npt.NDArray[Any]], entity: str) -> Said:
+        """Return what the model says. Raises NotYet, and RuntimeError with the server's own words."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+class Newest:
+    """The end of a topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._topic = topic
+        self.reader = LogReader(bootstrap, [topic])
+
+    async def of(self, count: int, kind: str) -> list[Record]:
+        """Return the records of a kind that were recorded last, each once."""
+        await self.reader.start()
+        # Markers and second copies stand between them.
+        starts: dict[Partition, int] = {
+            place: max(0, end - 2 * count - 50) for place, end in (await self.reader.ends()).items()
+        }
+        await self.reader.start(starts)
+        found: dict[bytes, tuple[bytes, bytes, Record]] = {}
+        async for records in self.reader.to_end():
+            for record in records:
+                headers = dict(record.headers)
+                if headers["ce_type"] == kind.encode():
+                    found[headers["ce_id"]] = headers["ce_recordedtime"], headers["ce_id"], record
+        if len(found) < count:
+            raise RuntimeError(f"{self._topic} holds {len(found)} records, {count} are needed; play more days")
+        ordered = sorted(found.values(), key=lambda each: each[:2])[-count:] if count else []
+        return [record for _, _, record in ordered]
+
+
+class Calls:
+    """Asks about flights that just left, over each protocol `total` times by their features and `total` times by name.
+
+    The calls are spread evenly over some occasions. Use `async with`, when the model's topics exist.
     """
 
-    def __init__(self, env: Mapping[str, str], model: str, feature_set: str, total: int, occasions: int) -> None:
+    def __init__(
+        self, env: Mapping[str, str], project: ProjectDefinition, model: str, total: int, occasions: int
+    ) -> None:
         self.answers: list[Answer] = []
         self._model, self._total, self._occasions, self._occasion = model, total, occasions, 0
-        self._topic = RowComputed.topic_of(feature_set)
-        self._starts: dict[Partition, int] = {}
-        self._reader = LogReader(env["MAINSTEM_KAFKA"], [self._topic])
-        self._http = httpx.AsyncClient(base_url=env["MAINSTEM_SERVING_URL"], timeout=TIMEOUT_S)
-        self._channel = grpc.aio.insecure_channel(env["MAINSTEM_SERVING_GRPC"])
-        self._infer = self._channel.unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
-        )
+        label = project.models[model].feature_set
+        compiled = project.feature_sets[label].compiled
+        self._columns = list(compiled.streams[compiled.spine])
+        self._rows = Newest(env["MAINSTEM_KAFKA"], RowComputed.topic_of(label))
+        self._flights = Newest(env["MAINSTEM_KAFKA"], f"evt.data.{compiled.spine}")
+        self._addresses = env["MAINSTEM_SERVING_URL"].removeprefix("http://"), env["MAINSTEM_SERVING_GRPC"]
+        self._stack = AsyncExitStack()
+        self._clients: dict[Channel, _Client] = {}
 
     async def __aenter__(self) -> "Calls":
-        await self._reader.__aenter__()
+        for reader in (self._rows.reader, self._flights.reader):
+            await self._stack.enter_async_context(reader)
+        self._clients = import_module("projects.flights.demo.clients").connect(self._addresses, self._model)
+        for client in self._clients.values():
+            self._stack.push_async_callback(client.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
-        await self._http.aclose()
-        await self._reader.__aexit__()
+        await self._stack.aclose()
 
     async def some(self) -> None:
         """Make the calls of one occasion; raise RuntimeError with the server's own words when one fails."""
         done, self._occasion = self._occasion, self._occasion + 1
         count = self._total * self._occasion // self._occasions - self._total * done // self._occasions
-        for question in await self._newest(count):
-            self.answers.append(await self._ask_http(question))
-            self.answers.append(await self._ask_grpc(question))
+        for record in await self._rows.of(count, RowComputed.TYPE):
+            headers, row = dict(record.headers), msgspec.json.decode(record.value or b"", type=_Row)
+            features = {INPUT: np.array([row.values], np.float64)}
+            for channel in self._clients:
+                self.answers.append(await self._ask(channel, features, row.entity, headers["ce_id"].decode()))
+        for record in await self._flights.of(count, RecordAccepted.TYPE):
+            said = msgspec.json.decode(record.value or b"", type=_Accepted).record
+            columns = {name: _column(said[name]) for name in self._columns}
+            for channel in self._clients:
+                self.answers.append(await self._ask(channel, columns, (record.key or b"").decode(), ""))
 
-    async def _newest(self, count: int) -> list[Question]:
-        """Return the rows recorded last."""
-        await self._reader.start(self._starts)
-        # Markers and second copies stand between the rows.
-        self._starts = {place: max(0, end - 2 * count - 50) for place, end in (await self._reader.ends()).items()}
-        await self._reader.start(self._starts)
-        found: dict[str, tuple[str, Question]] = {}
-        async for records in self._reader.to_end():
-            found |= {question.row: (known, question) for known, question in _questions(records)}
-        newest = sorted(found.values(), key=lambda pair: (pair[0], pair[1].row))[-count:] if count else []
-        if len(newest) < count:
-            raise RuntimeError(f"{self._topic} holds {len(newest)} rows, {count} are needed; play more days")
-        return [question for _, question in newest]
-
-    async def _ask_http(self, question: Question) -> Answer:
-        tensor = {"name": INPUT, "datatype": "FP64", "shape": [1, len(question.values)], "data": question.values}
-        body = {"inputs": [tensor], "parameters": {"entity": question.entity}}
-        response = await self._http.post(f"/v2/models/{self._model}/infer", json=body)
-        if response.is_error:
-            raise RuntimeError(f"serving answered {response.status_code} over HTTP: {response.text}")
-        said = response.json()
-        (output,) = said["outputs"]
-        prediction = said["parameters"]["prediction_id"]
-        return Answer("http", question.row, int(said["model_version"]), output["data"][1], prediction)
-
-    async def _ask_grpc(self, question: Question) -> Answer:
-        request: Any = pb.ModelInferRequest(model_name=self._model)
-        request.parameters["entity"].string_param = question.entity
-        tensor = request.inputs.add(name=INPUT, datatype="FP64", shape=[1, len(question.values)])
-        tensor.contents.fp64_contents.extend(float("nan") if value is None else value for value in question.values)
-        try:
-            said = await self._infer(request, timeout=TIMEOUT_S)
-        except grpc.aio.AioRpcError as fault:
-            raise RuntimeError(f"serving answered {fault.code()} over gRPC: {fault.details()}") from fault
-        score = said.outputs[0].contents.fp64_contents[1]
-        prediction = said.parameters["prediction_id"].string_param
-        return Answer("grpc", question.row, int(said.model_version), score, prediction)
+    async def _ask(self, channel: Channel, tensors: Mapping[str, npt.NDArray[Any]], entity: str, row: str) -> Answer:
+        """Ask; while the worker has not read the log to its end, ask again."""
+        until = time.monotonic() + CATCHING_UP_S
+        while True:
+            began = time.perf_counter()
+            try:
+                said = await self._clients[channel].infer(tensors, entity)
+            except NotYet as fault:
+                if row or time.monotonic() > until:
+                    raise RuntimeError(str(fault)) from fault
+            else:
+                waited_s = time.perf_counter() - began
+                return Answer(channel, row, said.version, said.score, said.prediction, waited_s)
 
 
-def _questions(records: Sequence[Record]) -> list[tuple[str, Question]]:
-    """Return the rows among records of a feature topic, each with the instant it became known."""
-    found = []
-    for record in records:
-        headers = dict(record.headers)
-        if headers["ce_type"] == RowComputed.TYPE.encode():
-            row = msgspec.json.decode(record.value or b"", type=_Row)
-            question = Question(headers["ce_id"].decode(), row.entity, row.values)
-            found.append((headers["ce_recordedtime"].decode(), question))
-    return found
+def _column(value: str | int | float | None) -> npt.NDArray[Any]:
+    """Return what is said of one flight in a column."""
+    if isinstance(value, str):
+        return np.array([value.encode()], object)
+    return np.array([value], np.int64 if isinstance(value, int) else np.float64)

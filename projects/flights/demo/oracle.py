@@ -25,6 +25,7 @@ _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 #: An event further behind the newest of its stream is not applied.
 _LATENESS: Final = 6 * _HOUR
+_KEYS: Final = ("origin", "carrier", "dest", "tail")
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 
 Stored = npt.NDArray[np.int64]
@@ -118,7 +119,16 @@ class Oracle:
         own = [float(dep["dep_delay"][number]), _hour_of_week(dep["sched_dep"][number]), float(dep["distance"][number])]
         if self._late[number]:
             return own + [math.nan] * 12
-        origin, carrier, dest, tail = (bytes(dep[key][number]) for key in ("origin", "carrier", "dest", "tail"))
+        return own + self._known({key: bytes(dep[key][number]) for key in _KEYS}, now, place)
+
+    def looked_up(self, columns: Mapping[str, Any], at_us: int, applied: int) -> list[float]:
+        """Return the fifteen values of a flight as it was described, at a moment, after so many records."""
+        own = [float(columns["dep_delay"]), _hour_of_week(columns["sched_dep"].encode()), float(columns["distance"])]
+        return own + self._known({key: columns[key].encode() for key in _KEYS}, at_us, applied)
+
+    def _known(self, keys: Mapping[str, bytes], now: int, place: int) -> list[float]:
+        """Return the values that look back from a moment, over what was applied before a place."""
+        origin, carrier, dest, tail = (keys[key] for key in _KEYS)
 
         def ask(
             combine: Callable[[Ints, npt.NDArray[Any]], float], pasts: _Pasts, key: bytes, column: str, span: int
@@ -127,7 +137,6 @@ class Oracle:
 
         arr = self._arr
         return [
-            *own,
             ask(_mean, self._dep, origin, "dep_delay", _HOUR),
             ask(_deviation, self._dep, origin, "dep_delay", 3 * _HOUR),
             ask(_decayed_mean, self._dep, origin, "dep_delay", 4 * _HOUR),

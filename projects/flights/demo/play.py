@@ -19,6 +19,7 @@ from projects.flights.data import DAY_US, honest_events
 from projects.flights.demo import decisions
 from projects.flights.demo.backlog import checked, rest, watch_backlog
 from projects.flights.demo.books import Books, Promises, Sent
+from projects.flights.demo.callers import balanced, latencies
 from projects.flights.demo.calls import Answer, Calls
 from projects.flights.demo.crash import Processes
 from projects.flights.demo.decisions import Activation
@@ -150,7 +151,7 @@ async def _travel(console: Console, env: Mapping[str, str], project: ProjectDefi
         people = await stack.enter_async_context(People(env))
         await people.apply(project.model_dump(mode="json"), start_us)
         watcher = await stack.enter_async_context(Watcher(env["MAINSTEM_KAFKA"], telling.event))
-        calls = Calls(env, MODEL, model.feature_set, CALLS, occasions)
+        calls = Calls(env, project, MODEL, CALLS, occasions)
         await stack.enter_async_context(calls)
         partitions = {name: contract.partitions for name, contract in project.sources.items()}
         cast = Cast(Player(bus.publisher, events, partitions), watcher, people, calls, Processes(env))
@@ -188,7 +189,8 @@ async def _audit(
     summary: dict[str, Any] = {"events": books.check_records(year.sent)}
     rows = books.check_rows()
     chosen = sorted(random.Random(SEED).sample(range(rows), min(CHECKED_ROWS, rows)))
-    again = Oracle(books.accepted, log.journal).compare(books.rows, chosen)
+    oracle = Oracle(books.accepted, log.journal)
+    again = oracle.compare(books.rows, chosen)
     promises.hold("every value computed again has the bits that were published", again.example, None)
     summary["features"] = {"rows": rows, "cells_checked": again.cells, "cells_differing": again.differing}
     trainings = decisions.trainings(year.seen)
@@ -200,7 +202,8 @@ async def _audit(
     promises.hold("every run came to its end", [one.run for one in trainings if one.decision == "pending"], [])
     promises.hold("an alert's story leads to the version it caused", broken_stories(year.seen, trainings), [])
     books.check_predictions()
-    summary["serving"] = books.check_answers(year.answers, CALLS)
+    summary["serving"] = books.check_answers(year.answers, CALLS, oracle) | latencies(year.answers)
+    summary["serving"]["books"] = await balanced(env, promises)
     summary["months"] = [asdict(month) for month in books.months()]
     summary["alerts"] = [asdict(alert) for alert in decisions.alerts(year.seen)]
     summary["kill"] = asdict(year.kill) if year.kill else None

@@ -55,12 +55,21 @@ class _Row(msgspec.Struct, gc=False):
     values: msgspec.Raw
 
 
+class LookedUp(msgspec.Struct, gc=False):
+    """How a flight was described whose features were looked up, at which moment, and after how many records."""
+
+    at: str
+    applied: int
+    columns: dict[str, str | float | None]
+
+
 class _Prediction(msgspec.Struct, gc=False):
     version: int
     channel: str
     row: str | None
     features: msgspec.Raw
     score: float
+    lookup: LookedUp | None = None
 
 
 _TYPES: Final[dict[str, npt.DTypeLike]] = {
@@ -102,7 +111,15 @@ def _predictions(values: Sequence[bytes]) -> Table:
         **_columns(found, ["version", "channel", "score"]),
         "row": rows,
         "inputs": _checksums(one.features for one in found),
+        "lookup": _objects([one.lookup for one in found]),
+        "features": _objects([None if one.lookup is None else bytes(one.features) for one in found]),
     }
+
+
+def _objects(values: Sequence[object]) -> npt.NDArray[Any]:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found
 
 
 def _columns(records: Sequence[msgspec.Struct], names: Sequence[str]) -> Table:

@@ -194,7 +194,9 @@ def _proof(summary: Mapping[str, Any]) -> str:
         f"bits than were served, and of {offline['scores']:,} scores {offline['scores_differing']:,}: "
         f"AUC offline − served is {offline['auc_gap']:.4f} in every month.",
         f"{summary['serving']['http_calls']:,} answers over HTTP and {summary['serving']['grpc_calls']:,} over gRPC "
-        "equal those on the stream, bit for bit, and stand in the log once.",
+        "stand in the log once. Those that brought the features equal those on the stream, bit for bit; "
+        f"the features of {summary['serving']['named']:,} that named the flight are those that other code gives, "
+        "as the log was then.",
     ]
     if kill:
         lines.append(f"{kill['service']} was killed on {kill['at']} and was back after {kill['recovered_s']:.1f} s.")

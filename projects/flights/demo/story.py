@@ -202,7 +202,14 @@ def _events(summary: Mapping[str, Any]) -> str:
         f"{offline['cells']:,} values of the year computed offline: {offline['cells_differing']:,} with other bits; "
         f"AUC offline - served {offline['auc_gap']:.4f}",
         f"{serving['predictions']:,} predictions, one for each flight since the first promotion; "
-        f"{serving['http_calls']:,} calls over HTTP and {serving['grpc_calls']:,} over gRPC gave the same bits",
+        f"{serving['http_calls']:,} calls over HTTP and {serving['grpc_calls']:,} over gRPC; "
+        f"{serving['named']:,} of them named the flight, the others brought its features and gave the same bits",
+        *(
+            f"{form}: p50 {took['p50']:.1f} ms, p95 {took['p95']:.1f} ms, p99 {took['p99']:.1f} ms"
+            for form, took in serving["latency_ms"].items()
+        ),
+        f"books of serving: {serving['books']['recorded']:,} recorded = {serving['books']['sent']:,} in the log, "
+        f"{serving['books']['dropped']:,} dropped",
     ]
     if summary["kill"]:
         kill = summary["kill"]

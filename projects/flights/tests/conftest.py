@@ -15,8 +15,8 @@ from projects.flights.tests.year import Year, accepted
 
 from mainstem.events.fence import Fence
 from mainstem.events.instants import parse
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
+from mainstem.fold.fold import Fold
 from mainstem.ingestion.engine import Judge
 from mainstem.ingestion.handlers import Intake
 from mainstem.project import ProjectDefinition, load_folder

@@ -1,13 +1,17 @@
 """The books add up for an honest log; and whatever is lost, doubled or changed in it, they say so."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 import pytest
 from projects.flights.demo.books import Books, Promises, Sent
 from projects.flights.demo.calls import Answer
 from projects.flights.demo.decisions import Activation
-from projects.flights.demo.reading import Log, Table, once
+from projects.flights.demo.oracle import Oracle
+from projects.flights.demo.reading import Log, LookedUp, Table, once
 
 from mainstem.events.instants import parse
 
@@ -35,6 +39,8 @@ def scored(rows: Table) -> Table:
         "version": np.where(due["recorded_us"] >= SECOND_US, 2, 1),
         "channel": np.full(count, b"stream", "S6"),
         "score": np.random.default_rng(7).random(count),
+        "lookup": np.full(count, None),
+        "features": np.full(count, None),
     }
 
 
@@ -45,6 +51,30 @@ def direct(stream: Table, channel: str) -> tuple[Table, list[Answer]]:
     logged = {**last, "id": np.array(ids, "S32"), "channel": np.full(CALLS, channel, "S6"), "row": np.full(CALLS, b"")}
     values = zip(ids, last["row"].tolist(), last["version"].tolist(), last["score"].tolist(), strict=True)
     return logged, [Answer(channel, row.decode(), version, score, one) for one, row, version, score in values]
+
+
+def named(log: Log, channel: str) -> tuple[Table, list[Answer]]:
+    """Return the same of some calls that named a flight: their features are what was known after so many records."""
+    departures = {name: of[-CALLS:] for name, of in log.accepted["flight_departed"].items()}
+    stream = {name: of[-CALLS:] for name, of in scored(once(log.rows)[0]).items()}
+    oracle, texts = Oracle(log.accepted, log.journal), ("carrier", "origin", "dest", "tail", "sched_dep")
+    said, known = [], []
+    for n in range(CALLS):
+        columns = {key: departures[key][n].decode() for key in texts}
+        columns |= {key: float(departures[key][n]) for key in ("distance", "dep_delay")}
+        said.append(LookedUp("2013-01-10T06:00:00.000000Z", 9_000 + n, columns))
+        values = oracle.looked_up(columns, parse(said[n].at), said[n].applied)
+        known.append(orjson.dumps([None if value != value else value for value in values]))  # noqa: PLR0124  (NaN)
+    ids = [f"{channel}-named-{n}" for n in range(CALLS)]
+    nowhere = {"channel": np.full(CALLS, channel, "S6"), "row": np.full(CALLS, b"")}
+    logged = {**stream, **nowhere, "id": np.array(ids, "S32"), "lookup": objects(said), "features": objects(known)}
+    return logged, [Answer(channel, "", 2, 0.5, one) for one in ids]
+
+
+def objects(values: list[Any]) -> npt.NDArray[Any]:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found
 
 
 def joined(*tables: Table) -> Table:
@@ -66,7 +96,10 @@ def year(world) -> Year:
     """What was sent and answered, and the log as it should be."""
     stream = scored(once(world.log.rows)[0])
     (http, over_http), (grpc, over_grpc) = direct(stream, "http"), direct(stream, "grpc")
-    return Year(world.sent, [*over_http, *over_grpc], replace(world.log, predictions=joined(stream, http, grpc)))
+    (http_named, named_http), (grpc_named, named_grpc) = named(world.log, "http"), named(world.log, "grpc")
+    answers = [*over_http, *over_grpc, *named_http, *named_grpc]
+    predictions = joined(stream, http, grpc, http_named, grpc_named)
+    return Year(world.sent, answers, replace(world.log, predictions=predictions))
 
 
 def broken(year: Year) -> list[str]:
@@ -75,7 +108,7 @@ def broken(year: Year) -> list[str]:
     books.check_records(year.sent)
     books.check_rows()
     books.check_predictions()
-    books.check_answers(year.answers, CALLS)
+    books.check_answers(year.answers, CALLS, Oracle(year.log.accepted, year.log.journal))
     return [sentence.partition(":")[0] for sentence in promises.broken]
 
 
@@ -154,8 +187,15 @@ def test_an_answer_with_one_other_bit_is_found(year) -> None:
 
 
 def test_an_answer_that_the_log_does_not_hold_is_found(year) -> None:
-    assert broken_with(year, predictions=without(year.log.predictions, -1)) == [
+    assert broken_with(year, predictions=without(year.log.predictions, -1 - 2 * CALLS)) == [
         "every direct answer is in the log exactly once"
+    ]
+
+
+def test_a_looked_up_feature_with_another_bit_is_found(year) -> None:
+    last = year.log.predictions["features"][-1].replace(b"[", b"[1", 1)
+    assert broken_with(year, predictions=changed(year.log.predictions, "features", -1, last)) == [
+        f"features looked up for {2 * CALLS} calls that named the flight have the bits that other code gives"
     ]
 
 

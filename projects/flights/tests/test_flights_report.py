@@ -50,7 +50,9 @@ def summary() -> dict[str, object]:
             {"run": "1a1b2c3d4e", "cause": "performance_loss", "rows": 110_427, "auc": 0.9, "version": 2,
              "onnx_sha256": onnx, "decision": "refused", "reasons": ["max_auc_loss: lost 0.0081, at most 0.0050"]},
         ],
-        "serving": {"predictions": 223_101, "by_version": {"1": 1}, "http_calls": 1000, "grpc_calls": 1000},
+        "serving": {"predictions": 223_101, "by_version": {"1": 1}, "http_calls": 1000, "grpc_calls": 1000,
+                    "named": 1000, "latency_ms": {"http by entity": {"p50": 1.2, "p95": 2.3, "p99": 3.4}},
+                    "books": {"recorded": 2000, "sent": 2000, "dropped": 0}},
         "months": [{"month": "2013-05", "labelled": 28_128, "positive_rate": 0.22, "auc": 0.93, "brier": 0.067,
                     "versions": [1]}],
         "alerts": [

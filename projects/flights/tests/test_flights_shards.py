@@ -13,10 +13,10 @@ from mainstem.events.catalogue import Record, header
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.instants import parse
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import Partition
 from mainstem.features.sharded.plan import Plan
+from mainstem.fold.fold import Fold
 from mainstem.ingestion.engine import Judge
 from mainstem.ingestion.handlers import Intake
 from mainstem.project import ProjectDefinition

@@ -52,7 +52,8 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            found.asked.append((f"{self.command} {self.path}", json.loads(body) if body else None))
+            written = json.loads if self.headers.get("content-type") == "application/json" else bytes
+            found.asked.append((f"{self.command} {self.path}", written(body) if body else None))
             found.tokens.append(self.headers["authorization"])
             status, answer = found.answers[f"{self.command} {self.path.partition('?')[0]}"]
             self.send_response(status)

@@ -40,6 +40,7 @@ from mainstem.cli.evidence import coherence
 from mainstem.cli.evidence.bundle import bundle
 from mainstem.cli.evidence.copied import Copy
 from mainstem.cli.evidence.explaining import explain
+from mainstem.cli.evidence.rollout import ROUTES
 from mainstem.cli.evidence.story import FIELDS
 from mainstem.cli.evidence.story import Story as Explained
 from mainstem.events.envelope import Fact
@@ -54,6 +55,7 @@ def test_the_rules_of_the_checker_are_those_of_the_explainer() -> None:
     assert RULES["same_if_said"] == coherence.SAME_IF_SAID
     assert RULES["not_after"] == coherence.NOT_AFTER
     assert RULES["before"] == coherence.BEFORE
+    assert RULES["rollout"] == ROUTES
     assert {name: tuple(rule.values()) for name, rule in RULES["gates"].items()} == coherence.GATES
 
 
@@ -163,7 +165,10 @@ SAID_IN_ENTRIES = [
 ]
 
 
-@pytest.mark.parametrize("path", SAID_IN_ENTRIES)
+SAID_OF_AN_ARM = ["deployment.profile", "deployment.approved_by"]
+
+
+@pytest.mark.parametrize("path", [*SAID_IN_ENTRIES, *SAID_OF_AN_ARM])
 async def test_whatever_entry_says_otherwise_is_told_of_or_left_out_and_refused(tmp_path: Path, path: str) -> None:
     part, _, name = path.partition(".")
     part = "step fit" if part == "step" else part
@@ -218,7 +223,11 @@ async def test_what_had_not_begun_to_answer_did_not(tmp_path: Path, fields: dict
     forged = await packed(tmp_path, told, named)
     for part in ("activation", "deployment"):
         tell(forged, part)
-    forged["explanation"]["fields"]["rollout"][0]["derived"] = RULES["rollout"]
+    forged["explanation"]["fields"]["rollout"][0]["derived"] = {
+        "arms": 1,
+        "share": 1.0,
+        "route": RULES["rollout"]["alone"],
+    }
     assert said in refused(forged)
 
 

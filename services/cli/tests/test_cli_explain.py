@@ -43,6 +43,7 @@ from mainstem.events.frames import Damaged
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied
+from mainstem.events.serving import LookedUp
 from mainstem.ledger import leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import Secret
@@ -184,6 +185,15 @@ async def test_what_contradicts_the_answer_is_named(
 ) -> None:
     found = await explained(tmp_path, {name: changed(**fields)})
     assert any(fault in each for each in found.faults)
+
+
+async def test_a_call_by_entity_says_when_its_features_were_looked_up(tmp_path: Path) -> None:
+    lookup = LookedUp(at="2013-01-05T00:00:00.000000Z", applied=12, columns={"origin": "EWR"})
+    found = await explained(tmp_path, {"prediction": changed(row=None, channel="http", lookup=lookup)})
+    assert found.gaps["row"] == (
+        "asked over http: the caller described an entity, whose features were looked up at "
+        "2013-01-05T00:00:00.000000Z, no record asked"
+    )
 
 
 async def test_a_direct_call_says_that_the_caller_gave_the_inputs(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from mainstem.events.envelope import Envelope
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Fence
 from mainstem.events.instants import render
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import PATIENCE_S, Computing
-from mainstem.features.ports import Left, Parked, Partition, Progress, RowTally, Store
+from mainstem.features.ports import Left, Partition, Progress, RowTally, Store
+from mainstem.fold.accepted import Parked
+from mainstem.fold.fold import Fold
 from mainstem.project import ProjectDefinition
 from mainstem.telemetry import Tracer
 from mainstem.testkit.projects import shop

@@ -15,10 +15,10 @@ from mainstem.events.features import RowComputed, VectorsChecked
 from mainstem.events.instants import render
 from mainstem.events.topics import member
 from mainstem.features.check import check_rows
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
 from mainstem.features.settings import Settings
 from mainstem.features.store import PostgresStore, apply_records
+from mainstem.fold.fold import Fold
 from mainstem.project import ProjectDefinition
 from mainstem.runtime import Resources, open_resources
 from mainstem.testkit.bus_contract import Reader

@@ -25,7 +25,7 @@ from mainstem.events.data import ProgressReached
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.instants import parse
 from mainstem.feature_engine import SnapshotError
-from mainstem.features.engine import Fold
+from mainstem.fold.fold import Fold
 from mainstem.testkit.projects import shop
 from mainstem.testkit.records import Taken
 

@@ -167,7 +167,7 @@ async def test_a_process_that_was_killed_goes_on_though_junk_stands_around_what_
 
 
 async def test_a_set_that_follows_its_journal_reads_on_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.runtime.ordered._HELD_ENOUGH", 1)
+    monkeypatch.setattr("mainstem.fold.ordered._HELD_ENOUGH", 1)
     process = live(SILENT)
     await process.finish(Nowhere())
     await process.play(["crash"])

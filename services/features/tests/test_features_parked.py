@@ -20,8 +20,9 @@ from typing_extensions import override
 from mainstem.events.instants import render
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api
-from mainstem.features.ports import Gap, Left, Progress
+from mainstem.features.ports import Left, Progress
 from mainstem.features.store import PostgresStore
+from mainstem.fold.gap import Gap
 from mainstem.project import Column, ProjectDefinition, category, fixed, source
 from mainstem.storage import Database, open_database
 from mainstem.telemetry import metrics

@@ -8,11 +8,13 @@ import pytest
 from libs.bus.tests.bus_expiry import delete
 from services.features.tests.features_history import ANNOUNCED, Process
 
+from mainstem.bus.identity import log_identity
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
 from mainstem.features.gaps import guarded, recognise_again
-from mainstem.features.ports import Gap
+from mainstem.fold.gap import Gap
+from mainstem.runtime import steadily
 
 pytestmark = pytest.mark.real
 
@@ -31,6 +33,8 @@ async def bus(kafka: str) -> AsyncIterator[KafkaBus]:
 async def make_anew(kafka: str, bus: KafkaBus, topic: str) -> None:
     await delete(kafka, topic)
     await bus.create([ConcreteTopic(topic, 2, {})])
+    async with asyncio.timeout(15):
+        await steadily(lambda: log_identity(kafka, [topic]))  # made, and not known to the broker yet
 
 
 async def test_a_topic_made_anew_stops_the_set_and_one_that_was_not_read_does_not(kafka: str, bus: KafkaBus) -> None:

@@ -8,8 +8,8 @@ from mainstem.events.envelope import Message
 from mainstem.events.features import FoldStopped
 from mainstem.events.fence import Fence
 from mainstem.feature_engine import CompiledSet
-from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
+from mainstem.fold.gap import Gap
 from mainstem.telemetry import Tracer
 from mainstem.testkit.projects import shop
 from mainstem.testkit.records import Log, Taken

@@ -21,10 +21,10 @@ from services.features.tests.sharded_cluster import Cluster, Topics
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
 from mainstem.events.instants import render
-from mainstem.features.ports import Gap
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.store import Place, TakenOver
 from mainstem.features.sharded.work import Worker
+from mainstem.fold.gap import Gap
 from mainstem.telemetry import metrics
 from mainstem.testkit.clock import DAY
 from mainstem.testkit.projects import shop

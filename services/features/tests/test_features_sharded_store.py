@@ -9,13 +9,14 @@ import pytest
 from services.features.tests.sharded_cluster import Kept
 
 from mainstem.events.errors import Rejected
-from mainstem.features.ports import Parked, RowTally
+from mainstem.features.ports import RowTally
 from mainstem.features.settings import Settings
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.store import Place, Saved, ShardStore, TakenOver
 from mainstem.features.sharded.unit import Outcome
 from mainstem.features.sharded.work import Store, agreed
 from mainstem.features.store import set_project
+from mainstem.fold.accepted import Parked
 from mainstem.runtime import Resources, open_resources
 from mainstem.storage import Database, open_database
 from mainstem.testkit.projects import applied, shop

@@ -4,8 +4,8 @@ from mainstem.events.catalogue import decode
 from mainstem.events.features import FoldStopped
 from mainstem.events.fence import Fence
 from mainstem.features.gaps import stand_still
-from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
+from mainstem.fold.gap import Gap
 from mainstem.runtime.health import Health
 from mainstem.telemetry import Tracer
 from mainstem.testkit.projects import shop

@@ -15,13 +15,13 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.registry import ProjectApplied, VersionPromoted, VersionRegistered
 from mainstem.events.serving import DeploymentActivated
+from mainstem.fold.ordered import Partition
 from mainstem.monitoring.alerts import close_replaced, redeclare, warn
 from mainstem.monitoring.engine import Fold
 from mainstem.monitoring.handlers import Watching
 from mainstem.monitoring.memory import MemoryStore
 from mainstem.monitoring.ports import Store
 from mainstem.project import Monitoring, ProjectDefinition
-from mainstem.runtime.ordered import Partition
 from mainstem.storage import Artifacts
 from mainstem.testkit.clock import DAY, HOUR, MAY, MINUTE
 from mainstem.testkit.examples import example
@@ -36,8 +36,8 @@ PLACES: tuple[Partition, ...] = ((PREDICTIONS, 0), (PREDICTIONS, 1), (LABELS, 0)
 
 F = TypeVar("F", bound=Fact)
 S = TypeVar("S", bound=Store)
-#: What is to stand in the log: place, recorded time, event time (None for a marker) and payload.
-Said = tuple[Partition, int, int | None, bytes]
+#: What is to stand in the log: place, recorded time, event time (None for a marker), payload, its type if it matters.
+Said = tuple[Partition, int, int | None, bytes] | tuple[Partition, int, int | None, bytes, str]
 Logs = dict[Partition, list[Taken]]
 
 
@@ -111,13 +111,13 @@ def drifting(days: int = 5, *, quiet: int = 2) -> tuple[Said, ...]:
 def records(said: tuple[Said, ...]) -> Logs:
     """Return the log of each partition, in the order in which things became known."""
     logs: Logs = {place: [] for place in PLACES}
-    for place, recorded, time, payload in sorted(said, key=lambda one: one[1]):
+    for place, recorded, time, payload, *kind in sorted(said, key=lambda one: one[1]):
         headers = {"ce_type": "mainstem.data.progress.v1"}
         offset = len(logs[place])
         if time is not None:
             origin = f"origin/{place[0]}/{place[1]}/{offset}"
             headers = {"ce_id": origin, "ce_time": render(time), "ce_recordedtime": render(recorded)}
-            headers["ce_origin"] = origin
+            headers |= {"ce_origin": origin, "ce_type": "".join(kind)}
         pairs = tuple((name, value.encode()) for name, value in headers.items())
         logs[place].append(Taken(*place, offset, payload, b"key", pairs))
     return logs

@@ -22,6 +22,7 @@ from services.monitoring.tests.monitoring_story import (
 from mainstem.events.errors import Unavailable
 from mainstem.events.instants import render
 from mainstem.events.monitoring import AlertClosed, AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.serving import ShadowScored
 from mainstem.monitoring.memory import MemoryBook, MemoryStore
 from mainstem.monitoring.ports import Book
 from mainstem.storage import Artifacts
@@ -169,6 +170,13 @@ async def test_direct_calls_are_counted_by_channel_and_not_judged(world: Watch) 
     said = [prediction("a", NOON), prediction("b", NOON, channel="http"), label("b", NOON + HOUR, 20)]
     found = await verdict(world, [*said, *marker(DUE)])
     assert (found.predictions, found.labelled, found.figures["direct"]) == (1, 0, {"http": 1})
+
+
+async def test_what_a_shadow_scored_is_no_answer(world: Watch) -> None:
+    place, recorded, at, payload, *_ = prediction("b", NOON, channel="http", version=2)
+    scored = place, recorded, at, payload, ShadowScored.TYPE
+    found = await judged(world, [prediction("a", NOON), scored, label("b", NOON + HOUR, 20), *marker(DUE)])
+    assert [(fact.version, fact.predictions, fact.labelled) for fact in found] == [(1, 1, 0)]
 
 
 async def test_a_window_in_which_nobody_answered_is_told(world: Watch) -> None:

@@ -1,52 +1,95 @@
 """A small model, its feature rows, and the registry's facts about it."""
 
+import asyncio
+import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 
 from mainstem.bus.spool import Spool, Tail
+from mainstem.direct import Door, Upstream
 from mainstem.events.catalogue import encode, header
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence, read_origin
-from mainstem.events.ids import child_id
+from mainstem.events.ids import child_id, content_id
 from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
+from mainstem.inference.errors import BadRequest, NotReady, Unsupported
+from mainstem.intake import admit
+from mainstem.runtime.health import Health
+from mainstem.runtime.http import application
+from mainstem.serving import grpc_fast, wire
 from mainstem.serving.answers import Answers
+from mainstem.serving.api import Api
+from mainstem.serving.batching import Batcher
 from mainstem.serving.blocks import unpack
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached
 from mainstem.serving.engine import Board
+from mainstem.serving.entities import AsOf
+from mainstem.serving.entities import Entities as Described
+from mainstem.serving.grpc_api import GrpcApi
 from mainstem.serving.handlers import Stream
+from mainstem.serving.hot_api import HotApi
 from mainstem.serving.loader import Loader
+from mainstem.serving.managed import Answering, Managed
 from mainstem.serving.memory import MemoryStore
+from mainstem.serving.rpc import Rpc
 from mainstem.storage import Artifacts
 from mainstem.telemetry import Tracer
 from mainstem.testkit.records import Log, Taken
+from mainstem.testkit.waiting import until
 
+HOST = "127.0.0.1"
 #: 2013-05-01T00:00:00Z
 MAY = 1_367_366_400_000_000
 FEATURES = ["wind", "rain", "hour"]
 DEFINITION = "sha256:" + "d" * 64
 SECOND = "sha256:" + "2" * 64
+#: Address of the profile `{}`, which quotes no rows; every service of a test has it.
+PROFILE = content_id(b"{}")
 TOPIC = "evt.feature.gusts"
 PREDICTIONS = "tel.prediction.storm"
 
 
-def onnx_model(width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DOUBLE, given=2):
-    """Return a logistic regression; a missing input counts as 0, and odds past float64 give no number."""
+#: What is multiplied by what, and where it goes, to no effect.
+_IDLE = (["filled", "a", "wide"], ["wide", "b", "wider"], ["wider", "c", "nothing"])
+#: Looks values up where there may be none, to no effect.
+_LOOKED_UP = (
+    helper.make_node("Cast", ["filled"], ["places"], to=TensorProto.INT64),
+    helper.make_node("Gather", ["table", "places"], ["found"]),
+    helper.make_node("MatMul", ["found", "weights"], ["in vain"]),
+)
+
+
+def onnx_model(
+    width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DOUBLE, given=2, most=1e308, idle=0, known=0
+):
+    """Return a logistic regression; a missing input counts as 0, one beyond `most` as that.
+
+    Odds past float64 give no number. With `idle` it multiplies zeros of that width first, which takes time. With
+    `known` it fails on an input of that or more.
+    """
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     weights = np.linspace(-1, 1, width)[:, None] * np.linspace(-1, 1, given)
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
-        helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
+        helper.make_node("Where", ["missing", "zero", "features"], ["all filled"]),
+        helper.make_node("Clip", ["all filled", "least", "most"], ["filled"]),
         helper.make_node("MatMul", ["filled", "weights"], ["linear"]),
-        helper.make_node("Add", ["linear", "bias"], ["raw"]),
+        *([helper.make_node("MatMul", names[:2], names[2:]) for names in _IDLE] if idle else []),
+        *(_LOOKED_UP if known else []),
+        helper.make_node(
+            "Sum", ["linear", "bias", *(["nothing"] if idle else []), *(["in vain"] if known else [])], ["raw"]
+        ),
         helper.make_node("Exp", ["raw"], ["odds"]),
         helper.make_node("Add", ["odds", "one"], ["all"]),
         helper.make_node("Div", ["odds", "all"], [output]),
@@ -54,9 +97,14 @@ def onnx_model(width=3, *, bias=0.0, output="probabilities", kind=TensorProto.DO
     constants = [
         numpy_helper.from_array(np.zeros((), dtype), "zero"),
         numpy_helper.from_array(np.ones((), dtype), "one"),
+        numpy_helper.from_array(np.array(max(-most, float(np.finfo(dtype).min)), dtype), "least"),
+        numpy_helper.from_array(np.array(min(most, float(np.finfo(dtype).max)), dtype), "most"),
         numpy_helper.from_array(weights.astype(dtype), "weights"),
         numpy_helper.from_array((bias * np.linspace(-1, 1, given)).astype(dtype), "bias"),
     ]
+    for name, shape in zip("abc", [(width, idle), (idle, idle), (idle, given)], strict=True):
+        constants += [numpy_helper.from_array(np.zeros(shape, dtype), name)] if idle else []
+    constants += [numpy_helper.from_array(np.zeros(known, dtype), "table")] if known else []
     taken = helper.make_tensor_value_info("features", kind, [None, width])
     out = helper.make_tensor_value_info(output, kind, [None, given])
     graph = helper.make_graph(nodes, "logistic", [taken], [out], constants)
@@ -122,23 +170,36 @@ def promotion(version=1, model="storm"):
 
 
 def deployment(
-    version=1, digest="", *, at=MAY, features=FEATURES, model="storm", effective_from=None, reads=DEFINITION
+    version=1,
+    digest="",
+    *,
+    at=MAY,
+    features=FEATURES,
+    model="storm",
+    effective_from=None,
+    reads=DEFINITION,
+    place=None,
+    led_by=None,
+    profile=PROFILE,
+    **arms,
 ):
-    """Return a DeploymentSet; its place in the registry's order is its version."""
+    """Return a DeploymentSet; its place in the registry's order is its version unless said."""
     fact = DeploymentSet(
         model=model,
         version=version,
         project="weather",
         onnx=digest,
-        profile="sha256:" + "0" * 64,
+        profile=profile,
         feature_set="gusts.v2" if reads == SECOND else "gusts",
         feature_definition=reads,
         features=features,
         approved_by="ann",
         effective_from=effective_from or render(at),
+        **arms,
     )
-    given = envelope(fact, f"deployment {version}", at, f"registry@x/{version}")
-    return Event(replace(given, causation=f"promotion {version}"), fact)
+    place = place or version
+    given = envelope(fact, f"deployment {place}", at, f"registry@x/{place}")
+    return Event(replace(given, causation=f"promotion {led_by or place}"), fact)
 
 
 @dataclass
@@ -155,17 +216,17 @@ class Service:
     spool: Spool
     log: Log
     past: "Earlier"
-    faults: dict[str, str]
+    entities: "Entities"
 
     async def take(self, *records):
         await self.stream.on_records(records, publisher=self.log)
 
-    async def deploy(self, version=1, *, at=MAY, reads=DEFINITION, **shape):
+    async def deploy(self, version=1, *, at=MAY, reads=DEFINITION, profile=PROFILE, **shape):
         """Put a version into the artifact store, approve it, deploy it, and let the service decide."""
         digest = self.artifacts.put(onnx_model(**shape))
         await self.store.apply(approval(version, digest))
         await self.store.apply(promotion(version))
-        await self.store.apply(deployment(version, digest, at=at, reads=reads))
+        await self.store.apply(deployment(version, digest, at=at, reads=reads, profile=profile))
         await self.deployments.decide()
         return self.store.verdicts[f"deployment {version}"].fact
 
@@ -178,6 +239,20 @@ class Service:
             blocks += some
             number = some[-1].first + some[-1].count
         return [message for block in blocks for message in unpack(self.spool.incarnation, block)]
+
+    def http_api(self, **said):
+        """Return what serves the hot paths of HTTP."""
+        batcher = Batcher(self.answers)
+        return HotApi(Answering(self.board, self.used, batcher), batcher, **said)
+
+    def rpc(self, **said):
+        """Return the methods of gRPC."""
+        batcher = Batcher(self.answers)
+        return Rpc(Answering(self.board, self.used, batcher), batcher, **said)
+
+    async def used(self):
+        """Return what was done for every version, as the protocol says it."""
+        return [wire.used(each) for each in self.answers.usage()]
 
     def restarted(self):
         """Return the service as a new process finds it: the stored state only."""
@@ -208,16 +283,98 @@ class Earlier:
         return max((parse(header(record, "ce_recordedtime").decode()) for record in seen), default=NEVER)
 
 
+#: The gate, which looks at each of these models once.
+admitted = cache(admit)
+
+
 def make_service(store, artifacts, spool, log):
-    board, past, faults = Board(), Earlier(log), {}
-    loader, tracer = Loader(artifacts, board, store.record_loss, pause_s=0.02), Tracer("serving", None)
+    board, past = Board(), Earlier(log)
+    artifacts.put(b"{}")
+    loader, tracer = Loader(artifacts, board, store.record_loss, pause_s=0.02, gate=admitted), Tracer("serving", None)
     positions = {place: replace(position) for place, position in store.positions.items()}
     board.readers = {TOPIC: ["storm"]}
     reached = LogTime({place: Reached.load(state) for place, state in store.states.items()})
     stream = Stream(board, loader, Fence(positions), reached, tracer)
     deployments = Deployments(store, board, loader, stream, past, wait_s=0.05)
-    answers = Answers(board, stream.log, spool, lambda: faults, tracer)
-    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, past, faults)
+    lookups = Entities()
+    answers = Answers(board, stream.log, spool, tracer, lookups)
+    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, past, lookups)
+
+
+class Entities:
+    """Looks up stations, once that is switched on: the features are the wind as it was said, nothing, and its half."""
+
+    def __init__(self):
+        self.on = False
+        self.limits = None
+        #: How often anything was read.
+        self.reads = 0
+
+    def of(self, activation):
+        if not self.on:
+            raise Unsupported(f"model {activation.model!r} is not called by entity")
+        return self
+
+    def entities(self, columns):
+        if unknown := columns.keys() - {"station", "wind"}:
+            raise BadRequest(f"gusts reads no column {sorted(unknown)} of an entity")
+        return Described(len(next(iter(columns.values()))), [columns["wind"]])
+
+    def as_of(self):
+        if self.limits:
+            raise NotReady(self.limits)
+        return AsOf("gusts", DEFINITION, render(MAY), MAY, 41, {"reading": 3.5, "radar": None}, ["radar"])
+
+    def read(self, asked):
+        self.reads += 1
+        winds = [wind for entities in asked for wind in entities.columns[0]]
+        return np.array([[np.nan if wind is None else wind, np.nan, (wind or 0) / 2] for wind in winds])
+
+
+@pytest.fixture
+async def door(service):
+    """Open the HTTP door of the service, and what stands behind it; return `host:port`."""
+    app = application(Health(), Api(Managed(service.board, service.used)).routes())
+    rest = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_config=None, lifespan="off"))
+    running = asyncio.create_task(rest.serve())
+    await until(lambda: rest.started)
+    upstream = Upstream(HOST, rest.servers[0].sockets[0].getsockname()[1])
+    async with Door(service.http_api().route, upstream).listening(HOST, 0) as port:
+        yield f"{HOST}:{port}"
+    rest.should_exit = True
+    await running
+
+
+@pytest.fixture
+async def whole_door(service):
+    """Return the address of the gRPC door that has streams."""
+    server, port = await GrpcApi(service.rpc()).start(f"{HOST}:0")
+    yield f"{HOST}:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+async def fast_door(service):
+    """Return the address of the gRPC door that has none."""
+    async with grpc_fast.door(service.rpc()).listening(HOST, 0) as port:
+        yield f"{HOST}:{port}"
+
+
+@pytest.fixture(params=["grpcio", "fast"])
+def grpc_door(request):
+    """Return the address of a gRPC door, of either in turn."""
+    return request.getfixturevalue("whole_door" if request.param == "grpcio" else "fast_door")
+
+
+@pytest.fixture
+def figures(capsys):
+    """Return what shows a line, whatever becomes of the test."""
+
+    def show(line):
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}\n")
+
+    return show
 
 
 @pytest.fixture
@@ -237,5 +394,10 @@ def make():
     """Return the makers of this file, by name."""
     makers = (onnx_model, expected, row, marker, approval, promotion, deployment, taken, make_service)
     return SimpleNamespace(
-        **{maker.__name__: maker for maker in makers}, may=MAY, topic=TOPIC, second=SECOND, predictions=PREDICTIONS
+        **{maker.__name__: maker for maker in makers},
+        may=MAY,
+        topic=TOPIC,
+        second=SECOND,
+        predictions=PREDICTIONS,
+        profile=PROFILE,
     )

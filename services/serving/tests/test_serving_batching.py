@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+from contextlib import closing
+from dataclasses import replace
+from time import monotonic
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -10,17 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.events.catalogue import decode
-from mainstem.inference import rest
+from mainstem.inference import messages, rest
+from mainstem.inference import open_inference_pb2 as pb
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
-from mainstem.runtime.direct import Door
-from mainstem.runtime.health import Health
-from mainstem.runtime.http import application
 from mainstem.serving import wire
-from mainstem.serving.api import Api
 from mainstem.serving.batching import Batcher
 from mainstem.serving.blocks import prediction_id
-from mainstem.serving.hot_api import HotApi
+from mainstem.serving.engine import CHUNK
 from mainstem.serving.ports import Answer, Question
+from mainstem.serving.rpc import Caller
+from mainstem.testkit.waiting import until
 
 HOST = "127.0.0.1"
 CELLS = st.floats(-5, 5) | st.just(float("nan"))
@@ -114,17 +117,36 @@ async def test_what_cannot_be_recorded_is_given_to_nobody(service, make):
     assert [type(given) for (given,) in found] == [NotReady, BadRequest]
 
 
+async def test_a_run_that_fails_fails_only_for_the_call_that_made_it_fail(service, make):
+    await service.deploy(bias=0.5, known=4)
+    rows = [[[1.0, 2.0, 3.0]], [[0.0, 9.0, 0.0], [1.0, 2.0, 3.0]], [[2.0, 2.0, 2.0]]]
+    batcher = Batcher(service.answers)
+    found = put(batcher, [question(number, asked, "storm") for number, asked in enumerate(rows)])
+    batcher.flush()
+    first, failed, last = (given for (given,) in found)
+    assert isinstance(failed, NoAnswer)
+    assert "model storm version 1 gave no probability for request q1: " in str(failed)
+    assert "idx=9" in str(failed)
+    for asked, answer in ((rows[0], first), (rows[2], last)):
+        assert answer.probabilities[:, 1] == pytest.approx(make.expected(asked, bias=0.5), abs=1e-15)
+    ids = [dict(message.headers)["ce_correlationid"].decode() for message in service.spooled()]
+    assert ids == ["q0", "q2"]
+
+
+async def test_a_run_that_fails_for_all_is_recorded_for_none(service):
+    await service.deploy(known=4)
+    batcher = Batcher(service.answers)
+    found = put(batcher, [question(number, [[9.0, 0.0, 0.0]], "storm") for number in range(2)])
+    batcher.flush()
+    assert [type(given) for (given,) in found] == [NoAnswer, NoAnswer]
+    assert service.spooled() == []
+
+
 @pytest.fixture
-async def client(service):
+async def client(service, door):
     await service.deploy(bias=0.5)
-    app = application(Health(), Api(service.answers).routes())
-    door = Door(HotApi(service.answers, Batcher(service.answers)).route, app)
-    server = await asyncio.get_running_loop().create_server(door, HOST, 0)
-    port = server.sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{door}") as client:
         yield client
-    server.close()
-    await door.drain()
 
 
 def body(rows, **more):
@@ -162,7 +184,7 @@ async def test_many_callers_at_once_are_answered_with_their_own_rows(client, mak
         ("POST", "/v2/models/storm/versions/1/infer", 200),
         ("POST", "/v2/models/storm/versions/9/infer", 404),
         ("POST", "/v2/models/storm/other/1/infer", 404),
-        ("GET", "/v2/models/storm/infer", 404),
+        ("GET", "/v2/models/storm/infer", 405),
         ("GET", "/v2/models/storm", 200),
         ("GET", "/v2", 200),
         ("GET", "/metrics", 200),
@@ -193,3 +215,131 @@ def test_most_answers_are_written_at_once_and_just_like_all_others(name, rows, p
     answer = Answer("storm", 3, name, np.array(rows).reshape(-1, 2), position, recorded, prediction)
     content, _ = rest.write(wire.given(answer, wire.ALL))
     assert json.loads(wire.plain(answer, prediction)) == json.loads(content)
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=300), st.integers(0, 130), st.text(max_size=300), st.none() | st.text(max_size=300))
+def test_raw_answers_are_written_by_hand_and_just_like_all_others(name, rows, position, prediction):
+    given_rows = np.random.default_rng(1).random((rows, 2))
+    answer = Answer("storm", 1, name, given_rows, position, "2013-05-01T00:00:00Z", prediction)
+    expected = messages.write(wire.given(answer, wire.ALL_RAW))
+    assert pb.ModelInferResponse.FromString(wire.raw(answer)) == expected
+
+
+async def test_whatever_goes_wrong_every_caller_hears_of_it_and_the_next_are_answered(service, monkeypatch):
+    await service.deploy(bias=0.5)
+    batcher, asked = Batcher(service.answers), [question(number, [[1.0, 2.0, 3.0]], "storm") for number in range(3)]
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(service.board, "form", lambda _: 1 / 0)
+        found = put(batcher, asked)
+        batcher.flush()
+    await until(lambda: all(found))
+    assert [type(one) for (one,) in found] == [NoAnswer] * 3
+    found = put(batcher, asked)
+    batcher.flush()
+    assert [type(one) for (one,) in found] == [Answer] * 3
+
+
+async def test_whatever_goes_wrong_with_one_model_calls_on_others_are_answered_and_recorded(service, monkeypatch):
+    await service.deploy(bias=0.5)
+    (storm,), models = service.board.all(), ["storm", "calm", "gale"]
+    service.board.swap(replace(storm, deployment=model, model=model) for model in models)
+    batcher, form = Batcher(service.answers), service.board.form
+    monkeypatch.setattr(service.board, "form", lambda live: 1 / 0 if live.model == "calm" else form(live))
+    found = put(batcher, [question(number, [[1.0, 2.0, 3.0]], model) for number, model in enumerate(models)])
+    with pytest.raises(ZeroDivisionError):
+        batcher.flush()
+    await until(lambda: all(found))
+    assert [type(one) for (one,) in found] == [Answer, NoAnswer, Answer]
+    ids = [dict(message.headers)["ce_correlationid"].decode() for message in service.spooled()]
+    assert ids == ["q0", "q2"]
+
+
+async def test_a_caller_that_cannot_be_told_keeps_no_other_from_its_answer(service):
+    await service.deploy(bias=0.5)
+    batcher, told = Batcher(service.answers), []
+
+    def careless(found):
+        told.append(found)
+        if isinstance(found, Answer):
+            raise KeyError("nobody thought of this")
+
+    batcher.put(question(0, [[1.0, 2.0, 3.0]], "storm"), careless)
+    (found,) = put(batcher, [question(1, [[1.0, 2.0, 3.0]], "storm")])
+    with pytest.raises(KeyError):
+        batcher.flush()
+    await until(lambda: found)
+    assert [type(one) for one in told] == [Answer, NoAnswer]
+    assert [type(one) for one in found] == [Answer]
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStatistics"])
+async def test_what_goes_wrong_is_an_internal_error_on_grpc(service, grpc_door, monkeypatch, method):
+    await service.deploy(bias=0.5)
+    monkeypatch.setattr(service.board, "form", lambda _: 1 / 0)
+    monkeypatch.setattr(service.answers, "usage", lambda: 1 / 0)
+    request = pb.ModelInferRequest(model_name="storm")
+    request.inputs.add(name="features", datatype="FP64", shape=[1, 3]).contents.fp64_contents.extend([1.0, 2.0, 3.0])
+    content = request.SerializeToString() if method == "ModelInfer" else b""
+    async with grpc.aio.insecure_channel(grpc_door) as channel, asyncio.timeout(10):
+        with pytest.raises(grpc.aio.AioRpcError, match="the server's") as raised:
+            await channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(content)
+    assert raised.value.code() is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_batch_that_fails_is_told_to_the_connection_that_made_all_of_it(service, door, monkeypatch, known):
+    content = json.dumps(body([[1.0, 2.0, 3.0]])).encode()
+    asked = b"POST /v2/models/storm/infer HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content)
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*door.split(":"))
+        with closing(writer):
+            if known:
+                writer.write(asked)
+                await reader.readuntil(b'"error"')  # nothing is deployed yet
+            await service.deploy(bias=0.5)
+            with monkeypatch.context() as broken:
+                broken.setattr(service.board, "form", lambda _: 1 / 0)
+                writer.write(asked * CHUNK)
+                for _ in range(CHUNK):
+                    await reader.readuntil(b"HTTP/1.1 500 ")
+            writer.write(asked)
+            await reader.readuntil(b"HTTP/1.1 200 ")
+
+
+async def test_batches_that_fail_are_told_to_the_channel_that_made_all_of_them(service, fast_door, monkeypatch):
+    await service.deploy(bias=0.5)
+    request = pb.ModelInferRequest(model_name="storm", raw_input_contents=[np.ones(3).tobytes()])
+    request.inputs.add(name="features", datatype="FP64", shape=[1, 3])
+    content = request.SerializeToString()
+    async with grpc.aio.insecure_channel(fast_door) as channel, asyncio.timeout(10):
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with monkeypatch.context() as broken:
+            broken.setattr(service.board, "form", lambda _: 1 / 0)
+            found = await asyncio.gather(*(infer(content) for _ in range(2 * CHUNK)), return_exceptions=True)
+        assert {fault.code() for fault in found} == {grpc.StatusCode.INTERNAL}
+        assert pb.ModelInferResponse.FromString(await infer(content)).model_name == "storm"
+
+
+async def test_rows_of_nothing_keep_nobody_from_an_answer(service):
+    """They cost no bytes to send, so there may be a billion of them."""
+    await service.deploy(bias=0.5)
+    rpc, found = service.rpc(deadline_s=10.0), []
+    for shape in ([1, 3], [1, 3], [1 << 40, 0]):
+        request = pb.ModelInferRequest(model_name="storm", raw_input_contents=[np.ones(shape[1]).tobytes()])
+        request.inputs.add(name="features", datatype="FP64", shape=shape)
+        rpc.infer(request.SerializeToString(), Caller(monotonic()), found.append)
+        if not found:
+            rpc._batcher.flush()  # now it knows what a row takes
+    rpc._batcher.flush()
+    assert {type(one) for one in found} == {bytes, BadRequest}
+    assert len(found) == 3
+
+
+async def test_what_goes_wrong_is_an_internal_error_over_http(service, door, monkeypatch):
+    await service.deploy(bias=0.5)
+    monkeypatch.setattr(service.board, "form", lambda _: 1 / 0)
+    tensor = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": [1.0, 2.0, 3.0]}
+    async with httpx.AsyncClient(base_url=f"http://{door}") as client:
+        answer = await client.post("/v2/models/storm/infer", json={"inputs": [tensor]})
+    assert (answer.status_code, "the server's" in answer.json()["error"]) == (500, True)

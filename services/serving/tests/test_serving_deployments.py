@@ -1,5 +1,7 @@
 """Decisions on deployments: nothing serves that was not approved byte for byte."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -132,7 +134,27 @@ async def test_a_model_of_another_width_than_the_features_is_refused(service, ma
 @pytest.mark.usefixtures("live")
 async def test_bytes_that_are_no_model_are_refused(service, make):
     await approved(service, make, b"no model")
-    assert (await decided(service, 2)).rule == "signature"
+    fact = await decided(service, 2)
+    assert fact.rule == "intake"
+    assert "no ONNX model" in fact.reason
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_model_that_is_not_finite_is_refused(service, make):
+    await approved(service, make, make.onnx_model(bias=np.nan))
+    fact = await decided(service, 2)
+    assert (fact.rule, fact.reason) == ("intake", "output 'probabilities' is not finite for a row of zeros")
+
+
+async def test_a_model_that_was_activated_passes_no_gate_again(service):
+    await service.deploy(1)
+    again, asked = service.restarted(), list[bytes]()
+    again.loader._gate = asked.append
+    await again.deployments.restore()
+    await again.loader.load(again.board.live("storm").onnx, 3)
+    assert asked == []
+    await again.deploy(2, bias=1)
+    assert len(asked) == 1
 
 
 @pytest.mark.usefixtures("live")
@@ -162,7 +184,7 @@ async def test_a_restarted_process_answers_by_what_is_stored_alone(service):
     again = service.restarted()
     await again.deployments.restore()
     assert again.board.live("storm").version == 2
-    assert again.loader.fault() is None
+    assert again.board.fault() is None
 
 
 async def test_a_version_whose_artifact_is_away_at_the_start_is_named_and_loaded_later(service, make, tmp_path):
@@ -173,12 +195,12 @@ async def test_a_version_whose_artifact_is_away_at_the_start_is_named_and_loaded
     place.unlink()
     again = service.restarted()
     await again.deployments.restore()
-    assert "model storm version 1: no artifact" in again.loader.fault()
+    assert "model storm version 1: no artifact" in again.board.fault()
     with pytest.raises(NotReady, match=r"storm version 1 is not loaded: no artifact .* put the file back"):
-        again.answers.about("storm", None)
+        again.board.about("storm", None)
     place.write_bytes(content)
     async with running(again.deployments.run()):
-        await until(lambda: again.loader.fault() is None)
+        await until(lambda: again.board.fault() is None)
     assert [rule for _, rule, _ in again.store.losses] == ["artifact_digest"]
 
 
@@ -194,3 +216,51 @@ async def test_rows_published_by_an_earlier_process_stay_with_their_version(serv
     values = [record.value for record in service.log.records]
     assert values[5:10] == values[:5]
     assert b'"version":2' in values[10]
+
+
+def quoting(service, make, scores, **shape):
+    """Store a profile that quotes rows and says what they score; return its address."""
+    rows = [[1.0, None, 3.0], [0.0, 0.5, -1.0]]
+    given = make.expected([[np.nan if v is None else v for v in row] for row in rows], **shape)
+    document = {"rows": 2, "reference": {"rows": rows, "scores": (given + scores).tolist()}}
+    return service.artifacts.put(json.dumps(document).encode())
+
+
+async def test_a_version_that_scores_its_reference_rows_as_its_evidence_says_is_activated(service, make):
+    fact = await service.deploy(1, bias=0.5, profile=quoting(service, make, 1e-12, bias=0.5))
+    assert isinstance(fact, DeploymentActivated)
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("off", "bias", "said"), [([0, 1e-6], 2.0, "row 1 scores .*, its evidence says"), (0, 1.0, "not what was judged")]
+)
+async def test_a_version_that_scores_otherwise_is_refused_and_the_old_one_goes_on(service, make, off, bias, said):
+    fact = await service.deploy(2, bias=2.0, profile=quoting(service, make, np.array(off), bias=bias))
+    assert fact.rule == "reference"
+    assert re.search(said, fact.reason)
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (b'{"reference": {"rows": [[1.0]], "scores": [1.0]}}', "have shape [1, 1], not [1, 3]"),
+        (b"no JSON", "the reference profile cannot be read"),
+    ],
+)
+async def test_evidence_that_cannot_be_held_against_a_version_refuses_it(service, profile, said):
+    fact = await service.deploy(2, bias=2.0, profile=service.artifacts.put(profile))
+    assert (fact.rule, said in fact.reason) == ("reference", True)
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_version_that_fails_on_its_reference_rows_is_refused(service, make):
+    fact = await service.deploy(2, bias=2.0, known=3, profile=quoting(service, make, 0, bias=2.0))
+    assert (fact.rule, "fails on the reference rows" in fact.reason) == ("reference", True)
+
+
+@pytest.mark.usefixtures("live")
+async def test_a_version_whose_evidence_is_gone_is_refused(service):
+    fact = await service.deploy(2, bias=2.0, profile="sha256:" + "0" * 64)
+    assert (fact.rule, "no artifact sha256:000" in fact.reason) == ("artifact_digest", True)

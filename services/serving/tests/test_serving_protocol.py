@@ -3,24 +3,22 @@
 import asyncio
 import gzip
 import json
-import sys
-from pathlib import Path
 
 import grpc
 import httpx
 import numpy as np
 import pytest
-import uvicorn
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from mainstem.events.catalogue import decode
+from mainstem.inference import fields, health_pb2
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.runtime.health import Health
-from mainstem.runtime.http import application
-from mainstem.serving.api import Api
-from mainstem.serving.grpc_api import HEALTH, SERVICE, GrpcApi
-from mainstem.testkit.waiting import until
+from mainstem.serving.rpc import HEALTH, SERVICE
 
 HOST = "127.0.0.1"
+#: The field 15, of bytes.
+OF_NO_REQUEST = 0x7A
 ROWS = np.array([[1.0, np.nan, 3.0], [0.0, 0.5, -1.0]])
 
 
@@ -32,107 +30,21 @@ async def live(service):
 
 
 @pytest.fixture
-def app(live):
-    return application(Health(), Api(live.answers).routes())
-
-
-@pytest.fixture
-async def client(app):
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://serving") as client:
+async def client(live, door):
+    async with httpx.AsyncClient(base_url=f"http://{door}") as client:
         yield client
 
 
 @pytest.fixture
-async def http(app):
-    """Return the address of the HTTP door."""
-    server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_config=None, lifespan="off"))
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    yield f"{HOST}:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await task
-
-
-@pytest.fixture
-async def grpc_door(live):
-    """Return the address of the gRPC door."""
-    server, port = await GrpcApi(live.answers).start(f"{HOST}:0")
-    yield f"{HOST}:{port}"
-    await server.stop(None)
-
-
-@pytest.fixture
-async def channel(grpc_door):
+async def channel(live, grpc_door):
     async with grpc.aio.insecure_channel(grpc_door) as channel:
         yield channel
 
 
-async def probed(transport, address):
-    """Run the probe in a process of its own and return what it saw."""
-    script = Path(__file__).with_name("triton_probe.py")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, script, transport, address, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(60):
-        out, _ = await process.communicate()
-    return json.loads(out)
-
-
-KNOWN = {
-    "live": True,
-    "ready": True,
-    "model ready": True,
-    "version ready": True,
-    "server": "mainstem",
-    "model": ["storm", ["1"], "onnx_onnxv1"],
-    "tensors": [["features", "FP64", [-1, 3]], ["probabilities", "FP64", [-1, 2]]],
-}
-
-
-REPOSITORY = {
-    "index": [{"name": "storm", "version": "1", "state": "READY", "reason": ""}],
-    "counted": True,
-    "succeeded": True,
-    "of all": ["storm"],
-}
-
-
-async def test_tritonclient_works_unmodified_over_http(http, make):
-    seen = await probed("http", http)
-    assert seen["known"] == KNOWN
-    _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
-    assert {name: status for name, (status, _) in seen["refusals"].items()} == {
-        **dict.fromkeys(("unknown model", "unknown version", "metadata", "load", "statistics"), "404"),
-        **dict.fromkeys(("unknown output", "unknown input", "float32", "wide", "flat", "two inputs", "unload"), "400"),
-    }
-    assert 2 in seen["repository"].pop("batches")  # the rows of one call
-    assert seen["repository"] == REPOSITORY
-
-
-async def test_tritonclient_works_unmodified_over_grpc(grpc_door, make):
-    seen = await probed("grpc", grpc_door)
-    assert seen["known"] == KNOWN
-    _check_answers(seen["answers"], make.expected(ROWS, bias=0.5).tolist())
-    wrong = ("unknown output", "unknown input", "float32", "wide", "flat", "two inputs", "unload")
-    gone = ("unknown model", "unknown version", "metadata", "load", "statistics")
-    assert {name: status for name, (status, _) in seen["refusals"].items()} == {
-        **dict.fromkeys(gone, "StatusCode.NOT_FOUND"),
-        **dict.fromkeys(wrong, "StatusCode.INVALID_ARGUMENT"),
-    }
-    first, wrong_one, last = seen["stream"]
-    assert first == last == ["features", pytest.approx(make.expected(ROWS, bias=0.5).tolist(), abs=1e-15)]
-    assert "send each of ['features'] once" in wrong_one
-    assert 2 in seen["repository"].pop("batches")  # the rows of one call
-    assert seen["repository"] == REPOSITORY
-
-
-def _check_answers(answers, scores):
-    assert answers.pop("id") == "mine"
-    assert answers.pop("parameters") == ["position", "prediction_id", "recorded_time"]
-    assert answers.pop("no rows") == []
-    assert answers
-    for name, found in answers.items():
-        assert found == pytest.approx(scores, abs=1e-15), name
+@pytest.fixture
+async def whole_channel(live, whole_door):
+    async with grpc.aio.insecure_channel(whole_door) as channel:
+        yield channel
 
 
 def asked(data, shape=(2, 3), **said):
@@ -214,9 +126,9 @@ async def test_what_is_not_here_is_a_404_in_the_protocols_words(client, path):
 
 
 async def test_a_fault_makes_the_server_not_ready(client, live):
-    live.faults["models"] = "model storm version 2: no artifact"
+    live.board.keep([])
     answer = await client.get("/v2/health/ready")
-    assert (answer.status_code, answer.json()) == (503, {"error": "models: model storm version 2: no artifact"})
+    assert (answer.status_code, answer.json()) == (503, {"error": "model storm version 1: not loaded yet"})
     assert (await client.get("/v2/health/live")).status_code == 200
 
 
@@ -255,16 +167,59 @@ async def test_contents_of_another_type_are_refused(channel):
         await unary(channel, "ModelInfer", request, pb.ModelInferResponse)
 
 
+@pytest.mark.parametrize(
+    ("grpc_door", "taken", "too_much"),
+    [("grpcio", 15 << 20, 17 << 20), ("fast", 1 << 19, 2 << 20)],
+    indirect=["grpc_door"],
+)
+async def test_a_packed_message_unpacks_to_no_more_than_its_server_takes(channel, taken, too_much):
+    def live(size):
+        message = fields.field(OF_NO_REQUEST, bytes(size))
+        return channel.unary_unary(f"/{SERVICE}/ServerLive")(message, compression=grpc.Compression.Gzip)
+
+    assert await live(taken)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await live(too_much)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.parametrize("asked_service", ["", SERVICE])
 async def test_the_health_service_follows_readiness(channel, live, asked_service):
-    request = pb.HealthCheckRequest(service=asked_service)
-    answers = [await unary(channel, "Check", request, pb.HealthCheckResponse, HEALTH)]
-    live.faults["models"] = "away"
-    answers.append(await unary(channel, "Check", request, pb.HealthCheckResponse, HEALTH))
-    assert answers == [pb.HealthCheckResponse(status=1), pb.HealthCheckResponse(status=2)]
+    request = health_pb2.HealthCheckRequest(service=asked_service)
+    answers = [await unary(channel, "Check", request, health_pb2.HealthCheckResponse, HEALTH)]
+    live.board.keep([])
+    answers.append(await unary(channel, "Check", request, health_pb2.HealthCheckResponse, HEALTH))
+    assert answers == [health_pb2.HealthCheckResponse(status=1), health_pb2.HealthCheckResponse(status=2)]
 
 
 async def test_the_health_service_knows_no_other_service(channel):
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await unary(channel, "Check", pb.HealthCheckRequest(service="x"), pb.HealthCheckResponse, HEALTH)
+        await unary(
+            channel, "Check", health_pb2.HealthCheckRequest(service="x"), health_pb2.HealthCheckResponse, HEALTH
+        )
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_who_watches_the_health_is_told_now_and_when_it_changes(whole_channel, live):
+    call = whole_channel.unary_stream(
+        f"/{HEALTH}/Watch",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )(health_pb2.HealthCheckRequest(service=SERVICE))
+    told = [await call.read()]
+    live.board.keep([])
+    told.append(await call.read())
+    assert [each.status for each in told] == [1, 2]
+    call.cancel()
+
+
+async def test_a_client_that_knows_nothing_finds_the_services_and_their_messages(whole_door):
+    def discover():
+        with grpc.insecure_channel(whole_door) as channel:
+            found = ProtoReflectionDescriptorDatabase(channel)
+            pool = DescriptorPool(found)
+            return {name: pool.FindServiceByName(name) for name in found.get_services()}
+
+    services = await asyncio.to_thread(discover)
+    assert services[SERVICE].FindMethodByName("ModelInfer").input_type.full_name == "inference.ModelInferRequest"
+    assert services[HEALTH].FindMethodByName("Check").output_type.full_name == "grpc.health.v1.HealthCheckResponse"

@@ -15,8 +15,8 @@ from mainstem.events.catalogue import decode, encode
 from mainstem.events.envelope import Message, begin
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
-from mainstem.events.registry import ProjectApplied
-from mainstem.events.serving import DeploymentActivated, DeploymentRefused, Predicted
+from mainstem.events.registry import DeploymentArm, ProjectApplied
+from mainstem.events.serving import DeploymentActivated, DeploymentRefused, Predicted, ShadowScored
 from mainstem.events.topics import fixed, member
 from mainstem.feature_engine.spec import feature_set
 from mainstem.project import (
@@ -111,6 +111,7 @@ class World:
     def __init__(self, platform, bus, make):
         self.platform, self.bus, self.make = platform, bus, make
         self.artifacts = Artifacts(Path(platform.env["MAINSTEM_ARTIFACTS"]))
+        self.artifacts.put(b"{}")
 
     async def publish(self, *events):
         await self.bus.publisher.publish([encode(event) for event in events])
@@ -253,6 +254,50 @@ async def test_the_tables_are_what_the_log_says(world, platform):
     assert [len(rows) for rows in expected.values()] == [1, 2, 2, 3, 2, 1, 5]
     await live.close()
     await replayed.close()
+
+
+async def test_a_deployment_with_arms_is_answered_by_them_and_seen_by_its_shadow(world, client, make):
+    """Version 5 has half of the entities that version 2 had, and version 6 scores behind both."""
+    biases = {2: 1.0, 5: -1.0, 6: 2.0}
+    files = {version: world.artifacts.put(make.onnx_model(bias=bias)) for version, bias in biases.items()}
+    arms = [
+        DeploymentArm(version=version, onnx=files[version], profile=make.profile, weight=weight, shadow=not weight)
+        for version, weight in ((5, 5_000), (6, 0))
+    ]
+    approvals = [make.approval(version, files[version]).at_origin(f"registry@x/{20 + version}") for version in (5, 6)]
+    await world.publish(
+        *approvals,
+        make.promotion(5).at_origin("registry@x/27"),
+        make.deployment(2, files[2], place=28, arms=arms, salt="spring", led_by=5),
+    )
+    await listed(client, {"2", "5", "6"})
+    answers = [await world.ask(client, parameters={"entity": f"tail {number}"}) for number in range(60)]
+    named = Counter(int(answer["model_version"]) for answer in answers)
+    assert set(named) == {2, 5}
+    assert min(named.values()) > 10
+    for answer in answers:
+        wanted = make.expected([1, 0, 3], biases[int(answer["model_version"])])
+        assert answer["outputs"][0]["data"][1] == pytest.approx(wanted, abs=1e-15)
+    ids = {answer["parameters"]["prediction_id"] for answer in answers}
+    found = await world.facts("tel.prediction.storm", lambda events: len(shadowed(events)) >= 60)
+    assert {event.fact.answer for event in shadowed(found)} == ids
+    assert {event.fact.version for event in shadowed(found)} == {6}
+    assert np.allclose([event.fact.score for event in shadowed(found)], make.expected([1, 0, 3], 2.0))
+    assert ids <= {event.envelope.id for event in predicted(found)}
+
+
+async def listed(client, versions):
+    """Return when the index lists just these versions as ready."""
+    async with asyncio.timeout(60):
+        while True:
+            index = (await client.post("/v2/repository/index")).json()
+            if {each["version"] for each in index if each["state"] == "READY"} == versions:
+                return
+            await asyncio.sleep(0.1)
+
+
+def shadowed(events):
+    return [event for event in events if isinstance(event.fact, ShadowScored)]
 
 
 async def settled(database, expected):

@@ -10,10 +10,11 @@ from mainstem.events.envelope import Event, follow
 from mainstem.events.errors import Undecodable
 from mainstem.events.fence import Position
 from mainstem.events.instants import render
+from mainstem.events.registry import DeploymentArm
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.feature_engine import feature_set
-from mainstem.project import ProjectDefinition
-from mainstem.serving.domain import Tallies, Tally
+from mainstem.project import ProjectDefinition, Serving
+from mainstem.serving.domain import Arm, Tallies, Tally
 from mainstem.serving.memory import MemoryStore
 from mainstem.serving.ports import Parked, Progress
 from mainstem.serving.store import PROJECTIONS, TOPICS, PostgresStore, apply, apply_records
@@ -156,6 +157,25 @@ async def test_a_set_that_is_not_computed_any_more_is_not_read(postgres, make):
     await postgres.apply(deployed_on(make, computing(1, 2), "gusts"))
     await postgres.apply(applied(computing(2), "the second alone"))
     assert await postgres.feature_topics() == {"evt.feature.gusts.v2": ["storm"]}
+
+
+@pytest.mark.real
+async def test_what_may_drop_is_what_the_projects_in_force_say(postgres):
+    await postgres.apply(applied(computing(1), "silent"))
+    assert await postgres.droppable() == set()
+    serving = Serving(latency_ms=50, overflow={"storm": "drop"})
+    await postgres.apply(applied(computing(1).model_copy(update={"serving": serving}), "said"))
+    assert await postgres.droppable() == {"storm"}
+
+
+async def test_an_activation_has_the_arms_of_its_deployment(store, make):
+    arm = DeploymentArm(version=2, onnx="sha256:2", profile="sha256:p", weight=500, shadow=False)
+    event = make.deployment(1, "sha256:1", arms=[arm], salt="spring")
+    await store.apply(event)
+    await store.record(activated(make, 1))
+    (found,) = await store.activations()
+    assert (found.arms, found.salt) == ((Arm(2, "sha256:2", 500, shadow=False),), "spring")
+    assert [(each.version, each.onnx) for each in found.versions()] == [(1, "sha256:1"), (2, "sha256:2")]
 
 
 def progress(offset, n):

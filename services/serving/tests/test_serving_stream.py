@@ -236,10 +236,10 @@ async def test_a_version_whose_artifact_is_away_is_waited_for(service, make, tmp
     content = place.read_bytes()
     place.unlink()
     async with running(again.take(make.row(0))) as task:
-        await until(lambda: "no artifact" in (again.loader.fault() or ""))
+        await until(lambda: "no artifact" in (again.board.fault() or ""))
         place.write_bytes(content)
         await asyncio.wait_for(task, 5)
-    assert again.loader.fault() is None
+    assert again.board.fault() is None
     assert len(predictions(again)) == 1
 
 
@@ -250,7 +250,7 @@ async def test_a_newer_version_takes_the_rows_that_wait_for_one_whose_artifact_i
     digest = again.board.live("storm").onnx
     (tmp_path / "artifacts" / digest[7:9] / digest[7:]).unlink()
     async with running(again.take(make.row(0))) as task:
-        await until(again.loader.fault)
+        await until(again.board.fault)
         await again.deploy(2, bias=1.0)
         await asyncio.wait_for(task, 5)
     assert [event.fact.version for event in predictions(again)] == [2]
@@ -272,3 +272,17 @@ async def test_a_sampled_row_is_followed_into_its_prediction(service, make):
     followed = header(service.log.records[0], "traceparent")
     assert (followed[:35], followed[-3:]) == (trace[:35], b"-01")
     assert followed != trace
+
+
+async def test_a_row_that_the_model_fails_on_is_parked_with_the_reason_and_its_neighbours_are_scored(service, make):
+    await service.deploy(bias=0.5, known=4)
+    rows = [(1.0, None, 3.0), (0.0, 9.0, 0.0), (2.0, 2.0, 2.0)]
+    await service.take(*map(make.row, range(3), rows))
+    await service.stream.checkpoint(service.store)
+    assert scores(service) == pytest.approx(
+        [make.expected(np.array(row, np.float64), bias=0.5) for row in (rows[0], rows[2])], abs=1e-15
+    )
+    (parked,) = service.store.parked
+    assert parked.record.offset == 1
+    assert parked.reason.startswith("model storm version 1 gave no probability: ")
+    assert "idx=9" in parked.reason

@@ -4,14 +4,18 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
+from services.training.tests.imported_models import classifier
 from services.training.tests.training_log import CUT
 from services.training.tests.training_parts import Parts
 
+from mainstem.events.ids import content_id
 from mainstem.events.instants import render
+from mainstem.events.training import RunCompleted
 from mainstem.feature_engine import feature_set
 from mainstem.project import ProjectDefinition
-from mainstem.testkit.callers import Caller, calling, principals
+from mainstem.testkit.callers import Caller, bearer, calling, principals
 from mainstem.testkit.clock import DAY
 from mainstem.training.api import Api
 from mainstem.training.handlers import Performer
@@ -210,3 +214,37 @@ async def test_a_request_that_makes_no_sense_is_refused(training, parts, body, s
     given = body if "at" in body and body["at"] is None else {"model": parts.model} | body
     answer = await training.post("/v1/datasets", "rita", **given)
     assert (answer.status_code, answer.json()["detail"]) == (status, detail)
+
+
+async def sent(training: Caller, path: str, by: str, content: bytes) -> httpx.Response:
+    """Send a file."""
+    return await training.client.post(path, content=content, headers=bearer(by))
+
+
+async def test_a_model_made_elsewhere_is_brought_in_by_a_run(training: Caller, parts: Parts, performer: Performer):
+    content = classifier()
+    path = f"/v1/models/{parts.model}/imports?command_id=one&at={render(CUT)}"
+    answers = [await sent(training, path, "rita", content) for _ in "ab"]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    (said, again) = (answer.json() for answer in answers)
+    assert said == again == {"run": said["run"], "cut": render(CUT), "imported": content_id(content)}
+    while await performer.advance():
+        pass
+    run = (await training.get(f"/v1/runs/{said['run']}")).json()
+    assert (run["status"], run["cause"], run["requested_by"]) == ("completed", "import", "rita"), run["reason"]
+    (completed,) = await parts.facts(RunCompleted)
+    assert isinstance(completed, RunCompleted)
+    assert completed.evidence["imported"]["onnx"] == content_id(content)
+    assert parts.artifacts.get(content_id(content)) == content
+    assert completed.onnx == run["steps"][1]["outputs"]["onnx"]
+
+
+async def test_a_file_that_may_not_come_in_is_refused_and_nothing_is_recorded(training: Caller, parts: Parts):
+    path = f"/v1/models/{parts.model}/imports"
+    for content, reason in ((b"PK\x03\x04", "zip archive"), (classifier(2), "takes one FLOAT or DOUBLE [rows, 1]")):
+        answer = await sent(training, path, "dana", content)
+        assert (answer.status_code, reason in answer.json()["detail"]) == (422, True), answer.text
+        assert not parts.artifacts.has(content_id(content))
+    assert (await sent(training, path, "olga", classifier())).status_code == 403
+    assert (await sent(training, "/v1/models/nobody/imports", "dana", classifier())).status_code == 404
+    assert (await training.get("/v1/runs")).json() == {"runs": []}

@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from mainstem.training.engine import (
     DAY_US,
+    REFERENCE_ROWS,
     chunk_ids,
     delong_paired,
     evaluate,
@@ -179,6 +180,16 @@ def test_a_feature_that_is_always_missing_has_no_edges():
     x[:, 2] = np.nan
     feature = profile_of(x, y)["features"][2]
     assert (feature["edges"], np.array(feature["chunks"]).sum(0).tolist()) == ([], [0, 200])
+
+
+def test_a_profile_quotes_rows_from_first_to_last_with_their_scores():
+    x, y = drawn()
+    x[0, 0] = np.nan
+    reference = profile_of(x, y)["reference"]
+    assert len(reference["rows"]) == len(reference["scores"]) == REFERENCE_ROWS
+    assert (reference["scores"][0], reference["scores"][-1]) == (0.01, 0.99)
+    for row, quoted in ((x[0], reference["rows"][0]), (x[-1], reference["rows"][-1])):
+        assert np.array_equal(np.array(quoted, float), row, equal_nan=True)
 
 
 def test_bands_of_the_score_add_up_to_the_figures():

@@ -9,16 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from services.training.tests.imported_models import classifier
 from services.training.tests.training_log import CUT
 
 from mainstem.events.envelope import begin
 from mainstem.events.training import TrainingRequested
 from mainstem.feature_engine import feature_set
+from mainstem.intake import Refused
 from mainstem.project import ModelDefinition, ProjectDefinition
 from mainstem.storage import Artifacts
 from mainstem.testkit.examples import example
 from mainstem.testkit.projects import storms
-from mainstem.training.domain import Positions, Ranges, Step, StepResult
+from mainstem.training.domain import PLAN, Positions, Ranges, Step, StepResult
 from mainstem.training.history.datasets import Builder
 from mainstem.training.history.log import Dataset
 from mainstem.training.history.reading import Reading
@@ -63,12 +65,18 @@ async def read(definition: ProjectDefinition, model: ModelDefinition, ranges: Ra
     )
 
 
-async def evaluated(artifacts: Artifacts, definition: ProjectDefinition, incumbent: Incumbent | None) -> Run:
-    """Return a run up to its evaluation."""
+async def evaluated(
+    artifacts: Artifacts,
+    definition: ProjectDefinition,
+    incumbent: Incumbent | None,
+    imported: str | None = None,
+    upto: Step = Step.EVALUATE,
+) -> Run:
+    """Return a run up to a step."""
     asked = begin(example(TrainingRequested), command_id="run", source="/test", actor="ann", recorded_us=CUT)
-    run = Run("run", "storm", "weather", CUT, "request", "ann", asked.envelope, ())
+    run = Run("run", "storm", "weather", CUT, "request", "ann", asked.envelope, (), imported)
     steps = Steps(artifacts, Builder(artifacts, read))
-    for step in (Step.SNAPSHOT, Step.FIT, Step.EVALUATE):
+    for step in PLAN[: PLAN.index(upto) + 1]:
         result = await steps.do(step, run, definition, incumbent)
         run = replace(run, completed=(*run.completed, result))
     return run
@@ -86,6 +94,36 @@ async def test_an_incumbent_on_another_feature_set_is_compared_on_its_own_rows_o
     assert isinstance(evaluation := now["evaluation"], dict)
     assert isinstance(compared := now["incumbent"], dict)
     assert compared["difference"] == pytest.approx(evaluation["auc"] - before["auc"], abs=1e-12)
+
+
+async def test_a_model_made_elsewhere_takes_the_steps_of_a_fitted_one(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    file = artifacts.put(classifier())
+    _, brought, judged, compared = (await evaluated(artifacts, storms(), None, file, Step.EXPORT)).completed
+    assert brought.inputs["imported"] == compared.inputs["imported"] == file
+    assert isinstance(said := brought.figures["imported"], dict)
+    assert (said["onnx"], said["takes"]) == (file, "FLOAT")
+    assert brought.outputs["onnx"] != file
+    assert judged.outputs.keys() == {"profile"}
+    assert isinstance(evaluation := judged.figures["evaluation"], dict)
+    assert evaluation["auc"] > 0.7
+    assert isinstance(parity := compared.figures["parity"], dict)
+    assert (parity["flips"], parity["rows"] > 100) == (0, True)
+
+
+async def test_a_fitted_model_can_be_held_against_one_that_was_imported(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    brought = await evaluated(artifacts, storms(), None, artifacts.put(classifier()))
+    incumbent = Incumbent(1, brought.completed[1].outputs["onnx"], storms().feature_sets["gusts"].id)
+    run = await evaluated(artifacts, storms(), incumbent)
+    assert isinstance(compared := run.completed[2].figures["incumbent"], dict)
+    assert abs(compared["difference"]) < 0.1
+
+
+async def test_a_file_of_another_width_fails_the_step(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    with pytest.raises(Refused, match=r"a model of this feature set takes one FLOAT or DOUBLE \[rows, 1\]"):
+        await evaluated(artifacts, storms(), None, artifacts.put(classifier(2)))
 
 
 async def test_an_incumbent_whose_feature_set_is_gone_is_named(tmp_path: Path) -> None:

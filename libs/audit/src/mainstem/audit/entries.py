@@ -12,12 +12,14 @@ from mainstem.events.errors import Undecodable
 from mainstem.events.features import RowComputed
 from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
-from mainstem.events.serving import Predicted
+from mainstem.events.serving import Predicted, ShadowScored
 from mainstem.project.records import UNREADABLE
 
 _SOURCES: Final = "src."
 #: Of these there are so many that they are held against their schema where they are read, and here against JSON.
-_MANY: Final = frozenset(fact.TYPE.encode() for fact in (ProgressReached, RecordAccepted, RowComputed, Predicted))
+_MANY: Final = frozenset(
+    fact.TYPE.encode() for fact in (ProgressReached, RecordAccepted, RowComputed, Predicted, ShadowScored)
+)
 _KNOWN: Final = frozenset(name.encode() for name in BY_TYPE)
 
 

@@ -34,7 +34,8 @@ class Subscription(Protocol):
 
         Records of one partition come in order; a call holds records of several partitions in no special order.
         The next call is made when the one before returned. Partitions are given away only between calls.
-        What `on_batch` raises, this raises, and nothing is acknowledged.
+        What `on_batch` raises, this raises, and nothing is acknowledged. It raises what says that records cannot be
+        read, too: then some that were not handed over are lost to this process, which must end.
         """
 
     def assigned(self) -> bool:

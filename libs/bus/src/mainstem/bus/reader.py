@@ -1,6 +1,8 @@
 """Reading a stretch of the log from beginning to end, without a consumer group: backfill, datasets, audits, tests."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -11,6 +13,7 @@ from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
 
 _FETCH_BYTES = 8 << 20
+_MOMENT_S = 0.1
 
 
 class LogReader:
@@ -18,6 +21,8 @@ class LogReader:
 
     def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
         self._topics = topics
+        #: By partition the offset after the last record that was given, or where reading began.
+        self._given: dict[TopicPartition, int] = {}
         read_every_record()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
@@ -49,8 +54,9 @@ class LogReader:
                 raise Unavailable(f"topic {topic} does not exist; apply the project that declares it")
             partitions += [TopicPartition(topic, number) for number in sorted(found)]
         self._consumer.assign(partitions)
-        for tp in partitions:
-            self._consumer.seek(tp, (offsets or {}).get((tp.topic, tp.partition), 0))
+        self._given = {tp: (offsets or {}).get((tp.topic, tp.partition), 0) for tp in partitions}
+        for tp, offset in self._given.items():
+            self._consumer.seek(tp, offset)
 
     async def begins(self) -> dict[Partition, int]:
         """Return the offset of the first record that each partition still holds, or would. Raises Unavailable."""
@@ -72,7 +78,31 @@ class LogReader:
     async def poll(self, max_records: int = 5_000, timeout_s: float = 0.2) -> list[Record]:
         """Return the next records, in order within a partition; empty when none came in time."""
         batches = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        self._given |= {tp: batch[-1].offset + 1 for tp, batch in batches.items() if batch}
         return [record for batch in batches.values() for record in batch]
+
+    async def emptied(self) -> dict[Partition, int]:
+        """Return where partitions go on that hold no record, though not all before it was given. Raises Unavailable.
+
+        The client passes over what is gone; the broker is asked only when it has done so.
+        """
+        places = {tp: await self._position(tp) for tp in self._given}
+        passed = {(tp.topic, tp.partition): place for tp, place in places.items() if place != self._given[tp]}
+        ends = await self.ends() if passed else {}
+        return {place: offset for place, offset in passed.items() if offset == ends[place]}
+
+    async def _position(self, tp: TopicPartition) -> int:
+        """Return where the client stands; where it was, while it looks for its place."""
+        with suppress(TimeoutError, KafkaError):
+            return int(await asyncio.wait_for(self._consumer.position(tp), _MOMENT_S))
+        return self._given[tp]
+
+    def hold_off(self, places: Collection[Partition]) -> None:
+        """Read nothing more of these partitions and go on with all others, until the next call."""
+        for tp in self._consumer.assignment():
+            held = (tp.topic, tp.partition) in places
+            if held != (tp in self._consumer.paused()):
+                (self._consumer.pause if held else self._consumer.resume)(tp)
 
     async def to_end(self) -> AsyncIterator[list[Record]]:
         """Yield batches until every partition was read to the end it had when this was called."""

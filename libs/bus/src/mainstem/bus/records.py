@@ -29,7 +29,7 @@ class Unreadable(MainstemError):
 class _Batch:
     """A batch that is read whole, or not at all."""
 
-    def __init__(self, content: bytes, batch: Any, place: str) -> None:
+    def __init__(self, content: memoryview, batch: Any, place: str) -> None:
         self._content = content
         self._batch = batch
         self._place = place
@@ -108,7 +108,7 @@ class Records(_MemoryRecordsPy):  # type: ignore[misc]
     @override
     def next_batch(self) -> Any:
         content, batch = self._next_slice, super().next_batch()
-        return _Batch(bytes(content), batch, self.place) if isinstance(batch, DefaultRecordBatch) else batch
+        return _Batch(content, batch, self.place) if isinstance(batch, DefaultRecordBatch) else batch
 
 
 class _Placed(PartitionRecords):  # type: ignore[misc]

@@ -111,12 +111,21 @@ class Spool:
         self._size = sum(segment.size for segment in _segments(self._folder))
         return self._size
 
-    def append(self, payload: bytes, count: int) -> int:
-        """Keep a block that stands for `count` messages, and return the number of the first. Raises SpoolFull."""
+    @property
+    def reserve(self) -> int:
+        """Return the bytes that a writer who need not keep everything leaves to others: an eighth of the cap."""
+        return self._cap // 8
+
+    def append(self, payload: bytes, count: int, *, leave: int = 0) -> int:
+        """Keep a block that stands for `count` messages, and return the number of the first.
+
+        Raises SpoolFull, also when fewer than `leave` bytes would be left below the cap.
+        """
         first = self._next
         checksum = crc32(payload, crc32(_NUMBERS.pack(first, count)))
         frame = _FRAME.pack(len(payload), checksum, first, count) + payload
-        if self._size + len(frame) > self._cap and self.size + len(frame) > self._cap:
+        most = self._cap - leave
+        if self._size + len(frame) > most and self.size + len(frame) > most:
             raise SpoolFull(
                 f"the spool {self._folder} holds {self._size} of at most {self._cap} bytes; start the broker"
             )

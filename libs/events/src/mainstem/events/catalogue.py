@@ -36,6 +36,7 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     serving.DeploymentRefused,
     serving.DeploymentLost,
     serving.Predicted,
+    serving.ShadowScored,
     monitoring.WindowJudged,
     monitoring.AlertOpened,
     monitoring.FeatureAlertOpened,

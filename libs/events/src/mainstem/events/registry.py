@@ -131,6 +131,18 @@ class VersionPromoted(Fact):
     promoted_by: str = Field(description="Principal.")
 
 
+class DeploymentArm(BaseModel):
+    """A version that answers direct calls beside the one of the deployment, or would."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = Field(description="Number of the version.")
+    onnx: str = Field(description="Content address of its ONNX model.")
+    profile: str = Field(description="Content address of its reference profile.")
+    weight: int = Field(description="Its share of the entities, in ten-thousandths.")
+    shadow: bool = Field(description="Whether it scores what others answered, and answers nothing itself.")
+
+
 class DeploymentSet(Fact):
     """What may serve a model from now on: the whole truth that serving needs, as a snapshot."""
 
@@ -148,3 +160,14 @@ class DeploymentSet(Fact):
     features: list[str] = Field(description="Names of the model's inputs, in order.")
     approved_by: str = Field(description="Principal who approved the digest.")
     effective_from: str = Field(description="Recorded time from which it answers (RFC 3339).")
+    # Left out where they are not said: an earlier event folds into what it always folded into.
+    arms: list[DeploymentArm] = Field(
+        default=[],
+        exclude_if=lambda said: not said,
+        description="Versions beside it, on the same feature set; it answers what they leave.",
+    )
+    salt: str = Field(
+        default="",
+        exclude_if=lambda said: not said,
+        description="What shares are drawn with: another salt, other entities.",
+    )

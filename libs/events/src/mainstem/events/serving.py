@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
 from mainstem.events.envelope import Fact
@@ -49,6 +49,18 @@ class DeploymentLost(Fact):
     reason: str = Field(description="What was found and what was asked for.")
 
 
+class LookedUp(BaseModel):
+    """Where features were read that the caller did not bring: the first `applied` records of the order give them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: str = Field(description="Moment that the features are of (RFC 3339).")
+    applied: int = Field(description="Records applied when they were read: a position in the order of the journal.")
+    columns: dict[str, float | bool | str | None] = Field(
+        description="What was said of the entity, by column of the spine; null, as a column left out, is unknown."
+    )
+
+
 class Predicted(Fact):
     """One answer: inputs, version, score."""
 
@@ -65,6 +77,32 @@ class Predicted(Fact):
     row: str | None = Field(description="Id of the feature row that was scored, on the stream.")
     position: str = Field(description="Position of the input: topic/partition/offset, or the one reached.")
     features: list[float | None] = Field(description="Inputs in the order of the definition.")
+    score: float = Field(description="Probability of the positive class.")
+    lookup: LookedUp | None = Field(
+        default=None, description="Where the features were looked up, if the question described an entity instead."
+    )
+
+    @property
+    @override
+    def key(self) -> str:
+        return self.entity or self.position
+
+
+class ShadowScored(Fact):
+    """What a shadow would have answered: no answer, and nobody was given it."""
+
+    TYPE: ClassVar[str] = "mainstem.serving.shadow_scored.v1"
+    TOPIC: ClassVar[str] = "tel.prediction.{model}"
+    KEY: ClassVar[str] = "entity"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(description="Version that is a shadow.")
+    onnx: str = Field(description="Digest of its model file.")
+    feature_definition: str = Field(description="Identity of the feature set.")
+    answer: str = Field(description="Id of the prediction that was given for the same inputs, which has them.")
+    channel: Literal["http", "grpc"] = Field(description="How the question came.")
+    entity: str | None = Field(description="Key of the entity, if the question named one.")
+    position: str = Field(description="Position reached when it was answered.")
     score: float = Field(description="Probability of the positive class.")
 
     @property

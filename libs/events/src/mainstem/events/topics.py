@@ -169,8 +169,8 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="entity",
         writer="serving",
         readers=("monitoring", "ledger"),
-        facts=(serving.Predicted, data.ProgressReached),
-        about="Every answer with its inputs.",
+        facts=(serving.Predicted, serving.ShadowScored, data.ProgressReached),
+        about="Every answer with its inputs, and what shadows would have answered.",
         partitions=2,
     ),
     Topic(

@@ -18,8 +18,11 @@ class TrainingRequested(Fact):
     model: str = Field(description="Name of the model.")
     project: str = Field(description="Name of the project.")
     cut: str = Field(description="Recorded time up to which data and labels may be used (RFC 3339).")
-    cause: str = Field(description="Why: 'request' or the kind of the alert.")
+    cause: str = Field(description="Why: 'request', 'import' or the kind of the alert.")
     requested_by: str = Field(description="Principal or service that asked.")
+    imported: str | None = Field(
+        default=None, description="Content address of a model made elsewhere that takes the place of a fitted one."
+    )
 
 
 class StepCompleted(Fact):

@@ -1,13 +1,18 @@
 """A request and its answer, whatever transport carries them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from mainstem.inference.errors import BadRequest
+from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.tensors import Signature, Tensor
 
 Parameters = Mapping[str, bool | int | float | str]
+
+
+#: Parameters of tensors by which extensions that are not spoken here ask for something else than the tensor.
+_FOREIGN: Final = frozenset(("classification", "shared_memory_region"))
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -48,3 +53,14 @@ class Answer(msgspec.Struct, frozen=True):
     id: str
     outputs: Sequence[tuple[Tensor, bool]]  #: each with whether it is given as raw bytes
     parameters: Parameters = {}
+    #: Where its trace goes on, for who measures; no client is told.
+    traceparent: bytes | None = None
+
+
+def refuse_foreign(name: str, parameters: Collection[str]) -> None:
+    """Raise Unsupported when the parameters of a tensor ask for what would not be the tensor."""
+    if parameters and not _FOREIGN.isdisjoint(parameters):
+        foreign = sorted(_FOREIGN.intersection(parameters))
+        raise Unsupported(
+            f"tensor {name!r} has the parameter {foreign[0]!r}, which this server does not speak; leave it out"
+        )

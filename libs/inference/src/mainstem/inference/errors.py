@@ -24,4 +24,8 @@ class NotReady(MainstemError):
 
 
 class NoAnswer(MainstemError):
-    """The model gave something that is no answer."""
+    """The model gave something that is no answer, or the server failed."""
+
+
+class DeadlineExceeded(MainstemError):
+    """The call could not have been answered within its deadline; nothing was done for it."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.inference.calls import Answer, Parameters, Request, Wanted
+from mainstem.inference.calls import Answer, Parameters, Request, Wanted, refuse_foreign
 from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.tensors import BYTES, NUMBERS, Tensor, Values, cells, from_bytes, texts, to_bytes
 
@@ -29,6 +29,8 @@ _ALL_FIELDS: Final = tuple(dict.fromkeys(_FIELDS.values()))
 
 def read(message: pb.ModelInferRequest) -> Request:
     """Return the request in a message. Raises BadRequest."""
+    for tensor in (*message.inputs, *message.outputs):
+        refuse_foreign(tensor.name, tensor.parameters)
     raw = len(message.raw_input_contents) > 0
     return Request(
         _raw(message.inputs, message.raw_input_contents) if raw else [_typed(tensor) for tensor in message.inputs],

@@ -6,13 +6,13 @@ JSON has no NaN: null stands for it in tensors of floating point, both ways, and
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 import orjson
 
-from mainstem.inference.calls import Answer, Parameters, Request, Wanted
+from mainstem.inference.calls import Answer, Parameters, Request, Wanted, refuse_foreign
 from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.tensors import BYTES, NUMBERS, Signature, Tensor, Values, cells, from_bytes, texts, to_bytes
 
@@ -22,6 +22,10 @@ JSON_TYPE, RAW_TYPE = "application/json", "application/octet-stream"
 #: Headers of an answer that is JSON and nothing else.
 JSON_HEADERS: Final[Mapping[str, str]] = {"content-type": JSON_TYPE}
 
+#: No row is longer, though there may be none of it.
+_WIDEST: Final = 1 << 32
+#: No body is longer.
+_LENGTH_DIGITS: Final = 20
 #: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
 _NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _FLOATS: Final = ("FP32", "FP64")
@@ -42,19 +46,43 @@ class _Output(msgspec.Struct):
     parameters: _Parameters = {}
 
 
-class _PlainInput(msgspec.Struct):
+class _Plainly(msgspec.Struct, tag_field="datatype", forbid_unknown_fields=True):
     name: str
     shape: list[int]
-    datatype: str
+
+
+class _Texts(_Plainly, tag=BYTES):
+    data: list[str]
+
+
+class _Whole(_Plainly, tag="INT64"):
+    data: list[int]
+
+
+class _Real(_Plainly, tag="FP64"):
     data: list[float | None]
-    parameters: _Parameters | None = None
 
 
-class _Plain(msgspec.Struct):
-    inputs: list[_PlainInput]
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a plain request: the entity that it names, or "", and how long it waits (µs), or 0."""
+
+    entity: str = ""
+    timeout: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class _PlainRequest(msgspec.Struct, forbid_unknown_fields=True):
+    inputs: list[_Real | _Whole | _Texts]
     id: str | None = None
-    parameters: _Parameters = {}
-    outputs: list[_Output] | None = None
+    parameters: Asked = Asked()
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """A plain request: the values of its one input, or nothing, [n, 0], and what it says by column, None = null."""
+
+    values: Values
+    columns: Mapping[str, Sequence[object]] | None
+    id: str | None
+    parameters: Asked
 
 
 class _Request(msgspec.Struct):
@@ -65,7 +93,7 @@ class _Request(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Request).decode
-_decode_plain = msgspec.json.Decoder(_Plain).decode
+_decode_plain = msgspec.json.Decoder(_PlainRequest).decode
 #: By datatype what reads a flat list of its cells.
 _FLAT: Final[Mapping[str, Any]] = {
     **{name: msgspec.json.Decoder(list[int]).decode for name, dtype in NUMBERS.items() if dtype.kind in "iu"},
@@ -88,7 +116,7 @@ class Reader:
         and need not be what the model takes.
         """
         split = _split_at(body, json_length)
-        if split == 0:
+        if split == 0 and json_length is not None:
             return Request([_raw_body(body, self._signature)], raw=True)
         try:
             asked = _decode(body if split == len(body) else body[:split])
@@ -98,28 +126,40 @@ class Reader:
         raw = _flag(asked.parameters, "binary_data_output", False)
         outputs = None
         if asked.outputs is not None:
-            outputs = [Wanted(output.name, _flag(output.parameters, "binary_data", raw)) for output in asked.outputs]
+            outputs = [_wanted(output, raw=raw) for output in asked.outputs]
         return Request(inputs, asked.id, asked.parameters, outputs or None, raw)
 
 
-def read_plain(name: str, body: bytes) -> tuple[Values, str | None, Parameters] | None:
-    """Return what most requests are: values, id and parameters; None for another form, be it right or wrong.
+def read_plain(name: str, body: bytes) -> Plain | None:
+    """Return what most requests are; None for another form, be it right or wrong.
 
-    Most have one input of this name, FP64 with two dimensions, as flat JSON, and want every output as JSON.
+    Most have one input of this name, FP64 with two dimensions, or columns instead, each FP64, INT64 or BYTES with one,
+    all as flat JSON, have no parameters but `Asked`, and want every output as JSON.
     """
     try:
         asked = _decode_plain(body)
-        (one,) = asked.inputs
     except _NO_JSON:
         return None
+    one = asked.inputs[0] if asked.inputs else None
+    if one is None or one.name != name:
+        return _plain_columns(name, asked)
     shape = one.shape
-    if one.name != name or one.datatype != "FP64" or one.parameters is not None or asked.outputs is not None:
+    if type(one) is not _Real or len(asked.inputs) != 1:
         return None
-    if len(shape) != 2 or shape[0] < 0 or shape[0] * shape[1] != len(one.data):
+    if len(shape) != 2 or not 0 < shape[1] < _WIDEST or shape[0] * shape[1] != len(one.data):
         return None
-    if "binary_data_output" in asked.parameters:
+    return Plain(np.array(one.data, np.float64).reshape(shape), None, asked.id, asked.parameters)
+
+
+def _plain_columns(name: str, asked: _PlainRequest) -> Plain | None:
+    columns: dict[str, Sequence[object]] = {}
+    for one in asked.inputs:
+        if one.shape != [len(one.data)]:
+            return None
+        columns[one.name] = one.data
+    if len(columns) != len(asked.inputs) or name in columns or not columns:
         return None
-    return np.array(one.data, np.float64).reshape(shape), asked.id, asked.parameters
+    return Plain(np.empty((len(asked.inputs[0].data), 0)), columns, asked.id, asked.parameters)
 
 
 def write(answer: Answer) -> tuple[bytes, Mapping[str, str]]:
@@ -139,7 +179,8 @@ def _split_at(body: bytes, json_length: str | None) -> int:
     """Return how many bytes of the body are JSON."""
     if json_length is None:
         return len(body)
-    if not (json_length.isascii() and json_length.isdecimal()) or int(json_length) > len(body):
+    counts = json_length.isascii() and json_length.isdecimal() and len(json_length) <= _LENGTH_DIGITS
+    if not counts or int(json_length) > len(body):
         raise BadRequest(f"header {JSON_LENGTH} is {json_length[:40]!r}, the body has {len(body)} bytes")
     return int(json_length)
 
@@ -161,6 +202,11 @@ def _raw_body(body: bytes, signature: Signature) -> Tensor:
     return from_bytes(spec.name, spec.datatype, shape, body)
 
 
+def _wanted(output: _Output, *, raw: bool) -> Wanted:
+    refuse_foreign(output.name, output.parameters)
+    return Wanted(output.name, _flag(output.parameters, "binary_data", raw))
+
+
 def _flag(parameters: Parameters, name: str, default: bool) -> bool:
     found = parameters.get(name, default)
     if not isinstance(found, bool):
@@ -172,6 +218,7 @@ def _inputs(tensors: Sequence[_Input], tail: memoryview) -> Iterator[Tensor]:
     for tensor in tensors:
         size = tensor.parameters.get("binary_data_size")
         if size is None:
+            refuse_foreign(tensor.name, tensor.parameters)
             yield Tensor(tensor.name, _from_json(tensor))
             continue
         if tensor.data:

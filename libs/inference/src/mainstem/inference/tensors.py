@@ -105,12 +105,15 @@ def cells(name: str, datatype: str, shape: Sequence[int]) -> int:
     if datatype not in NUMBERS and datatype != BYTES:
         known = ", ".join([*NUMBERS, BYTES])
         raise BadRequest(f"tensor {name!r} is of datatype {datatype!r}; there are {known}")
-    if len(shape) > _MOST_DIMENSIONS or any(size < 0 for size in shape):
-        raise BadRequest(f"tensor {name!r} has shape {list(shape)[:_MOST_DIMENSIONS]}; every dimension must be known")
-    count = prod(shape)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise BadRequest(f"tensor {name!r} has {len(shape)} dimensions, at most {_MOST_DIMENSIONS}")
+    if any(not 0 <= size <= _MOST_CELLS for size in shape):
+        raise BadRequest(f"tensor {name!r} has shape {list(shape)}; every dimension must be known")
+    # An array is as large as it is without its dimensions of nothing.
+    count = prod(size for size in shape if size)
     if count > _MOST_CELLS:
-        raise BadRequest(f"tensor {name!r} of shape {list(shape)} has {count} cells, which is more than can be sent")
-    return count
+        raise BadRequest(f"tensor {name!r} of shape {list(shape)} has room for {count} cells, more than can be sent")
+    return count if all(shape) else 0
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], content: bytes | memoryview) -> Tensor:
@@ -131,7 +134,9 @@ def to_bytes(values: Values) -> bytes:
     """Return a tensor as raw bytes."""
     if values.dtype.hasobject:
         return b"".join(len(cell).to_bytes(4, "little") + cell for cell in values.ravel())
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    if values.dtype not in _NAMES:
+        values = values.astype(values.dtype.newbyteorder("<"))
+    return values.tobytes()
 
 
 def texts(values: Sequence[bytes]) -> Values:

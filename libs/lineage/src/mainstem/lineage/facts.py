@@ -154,7 +154,8 @@ def _values(fact: features.ValuesRead, envelope: Envelope, _: Known) -> Said:
 
 @says(training.TrainingRequested)
 def _run_requested(fact: training.TrainingRequested, _: Envelope, __: Known) -> Said:
-    return Said(Node(Kind.RUN, fact.run), [])
+    made_elsewhere = [] if fact.imported is None else _artifacts(Relation.IMPORTED_BY, fact.imported)
+    return _to(Node(Kind.RUN, fact.run), *made_elsewhere)
 
 
 @says(training.StepCompleted)
@@ -167,6 +168,8 @@ def _step(fact: training.StepCompleted, _: Envelope, known: Known) -> Said:
     for name, address in taken.items():
         if name == "dataset":
             said.edges.append(Edge(Node(Kind.DATASET, address), Relation.TRAINED_ON, run))
+        elif name == "imported":
+            said.edges.append(Edge(Node(Kind.ARTIFACT, address), Relation.IMPORTED_BY, run))
         elif (fact.run, address) not in known.produced:
             said.edges.append(Edge(Node(Kind.ARTIFACT, address), Relation.TRAINED_ON, run))
     if {"dataset", "table"} <= fact.outputs.keys():
@@ -279,10 +282,12 @@ def _promoted(fact: registry.VersionPromoted, envelope: Envelope, known: Known) 
 
 @says(registry.DeploymentSet)
 def _deployment(fact: registry.DeploymentSet, envelope: Envelope, _: Known) -> Said:
+    versions = [fact.version, *(arm.version for arm in fact.arms)]
+    files = [fact.onnx, fact.profile, *(file for arm in fact.arms for file in (arm.onnx, arm.profile))]
     return _to(
         Node(Kind.DEPLOYMENT, envelope.id),
-        (version(fact.model, fact.version), Relation.DEPLOYED_AS),
-        *_artifacts(Relation.DEPLOYED_AS, fact.onnx, fact.profile),
+        *((version(fact.model, number), Relation.DEPLOYED_AS) for number in versions),
+        *_artifacts(Relation.DEPLOYED_AS, *files),
         _definition(fact.feature_definition),
     )
 
@@ -314,6 +319,12 @@ def _predicted(fact: serving.Predicted, envelope: Envelope, _: Known) -> Said:
         *_artifacts(Relation.ANSWERED, fact.onnx),
         _definition(fact.feature_definition),
     )
+
+
+@says(serving.ShadowScored)
+def _shadowed(fact: serving.ShadowScored, envelope: Envelope, _: Known) -> Said:
+    about = version(fact.model, fact.version), Relation.TOLD_IN
+    return _to(happening(envelope.id), about, *_artifacts(Relation.TOLD_IN, fact.onnx))
 
 
 @says(monitoring.WindowJudged)

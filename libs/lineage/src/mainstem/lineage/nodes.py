@@ -60,6 +60,7 @@ class Relation(IntEnum):
     ALERTED = 22  #: version, feature set, record → alert
     ASKED = 23  #: alert → response
     TOLD_IN = 24  #: what an event is about → that event
+    IMPORTED_BY = 25  #: model made elsewhere → run
     LED_TO = 63  #: an event → the event that it caused
 
 

@@ -1,12 +1,14 @@
 """Who answers for a project, what for, at which risk and worth (`project.toml`)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mainstem.project.contract import Name
 
 Score = Annotated[int, Field(ge=1, le=5)]
+#: The regulatory exposure of a use that no rule covers.
+UNREGULATED: Final = 1
 Tier = Literal["low", "medium", "high"]
 
 

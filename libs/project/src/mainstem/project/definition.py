@@ -10,7 +10,7 @@ from mainstem.events.errors import Rejected, faults
 from mainstem.feature_engine import CompiledSet, DefinitionError, authored, load
 from mainstem.feature_engine.expressions import spec_of
 from mainstem.project.canonical import address, canonical
-from mainstem.project.charter import Charter
+from mainstem.project.charter import UNREGULATED, Charter
 from mainstem.project.contract import Name, SetLabel, SourceContract
 from mainstem.project.errors import Disagreement
 from mainstem.project.model import ModelDefinition
@@ -146,6 +146,16 @@ class ProjectDefinition(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _ages_are_limited_of_sources(self) -> Self:
+        for source in self.serving.lookup.limits if self.serving.lookup else ():
+            if source not in self.sources:
+                found = f"[lookup] limits the age of {source!r}, which is no source"
+                raise Disagreement(
+                    found, f"take it out, or one of {_listed(self.sources)}", setting=f"lookup.limits.{source}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _labels_do_not_collide(self) -> Self:
         """Refuse `a.v2` beside `a_v2`: the broker takes only one of two topics that differ in a dot."""
         flat = {label: label.replace(".", "_") for label in self.feature_sets}
@@ -164,6 +174,20 @@ class ProjectDefinition(BaseModel):
                 fix = f"declare it with @feature_set, or take one of {_listed(self.feature_sets)}"
                 raise Disagreement(found, fix, model=model.name, said=wanted)
             self._label_can_be_joined(model)
+        return self
+
+    @model_validator(mode="after")
+    def _records_are_dropped_only_where_no_rule_asks_for_them(self) -> Self:
+        exposure = self.charter.risk.regulatory_exposure
+        for name, policy in self.serving.overflow.items():
+            if name not in self.models:
+                found = f"overflow is said of {name!r}, which is no model"
+                raise Disagreement(found, f"take one of {_listed(self.models)}", setting=f"overflow.{name}")
+            if policy == "drop" and exposure > UNREGULATED:
+                found = f"records of {name!r} are dropped, but rules cover it: regulatory_exposure is {exposure}"
+                raise Disagreement(
+                    found, 'write "block": what cannot be recorded is not answered', setting=f"overflow.{name}"
+                )
         return self
 
     def _label_can_be_joined(self, model: ModelDefinition) -> None:

@@ -15,15 +15,19 @@ class ProjectError(Rejected):
 
 
 class Disagreement(ValueError):
-    """Parts of a project that do not fit together: a model, or else a feature set, and what it would have to fit.
+    """Parts of a project that do not fit together: a model, a feature set or a setting, and what it would have to fit.
 
+    A setting is its place in serving.toml, as `overflow.late`.
     `said` is what its author is likely to have written in quotes where it is to be mended.
     """
 
-    def __init__(self, found: str, fix: str, *, model: str = "", feature_set: str = "", said: str = "") -> None:
+    def __init__(
+        self, found: str, fix: str, *, model: str = "", feature_set: str = "", setting: str = "", said: str = ""
+    ) -> None:
         super().__init__(f"{found}; {fix}")
         self.found = found
         self.fix = fix
         self.model = model
         self.feature_set = feature_set
+        self.setting = setting
         self.said = said

@@ -200,6 +200,10 @@ def _disagreement(error: ValidationError, folder: Path, places: Mapping[str, Pla
     if cause.feature_set:
         place = places[cause.feature_set]
         return ProjectError(place.file, place.line_of(cause.feature_set), told.found, told.fix)
+    if cause.setting:
+        file = folder / "serving.toml"
+        line = line_of(file.read_text(encoding="utf-8"), tuple(cause.setting.split(".")))
+        return ProjectError(file, line, told.found, told.fix)
     first = min(said_at(file, cause.model), default=1)
     line = next((line for line in said_at(file, cause.said) if line >= first), first)
     return ProjectError(file, line, told.found, told.fix)

@@ -2,7 +2,7 @@
 
 from mainstem.runtime.control import Piece, consume, keep_running, load_fence, restart_when
 from mainstem.runtime.http import Problem, authenticate, body_bytes, identify, json_body, problem
-from mainstem.runtime.service import Resources, open_resources, run, serve, steadily
+from mainstem.runtime.service import Resources, Task, open_resources, run, serve, steadily
 from mainstem.runtime.settings import ServiceSettings
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Problem",
     "Resources",
     "ServiceSettings",
+    "Task",
     "authenticate",
     "body_bytes",
     "consume",

@@ -1,6 +1,7 @@
 """HTTP for people and probes: health, metrics, errors as problem documents, bearer tokens."""
 
 import json
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import uvicorn
@@ -87,13 +88,14 @@ def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
         faults = health.faults()
         return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
 
-    async def exposition(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+    async def exposition(request: Request) -> Response:
+        content, media_type = metrics.exposition(accept=request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
 
     own = [Route("/livez", live), Route("/readyz", ready), Route("/metrics", exposition)]
     handlers = {Problem: _problem, Unavailable: _unavailable, Rejected: _rejected}
     return Starlette(
-        routes=[*own, *routes],
+        routes=[*routes, *own],
         exception_handlers=handlers,  # type: ignore[arg-type]
         middleware=[Middleware(_Addresses)],
     )
@@ -124,9 +126,12 @@ async def _rejected(_: Request, fault: Rejected) -> Response:
     return problem(422, "rejected", str(fault))
 
 
-async def listen(app: Starlette, host: str, port: int) -> None:
-    """Serve `app` until cancelled. On a signal it ends what it has begun to answer, then passes the signal on."""
+async def listen(app: Starlette, host: str, port: int, at: socket.socket | None = None) -> None:
+    """Serve `app` until cancelled, on a socket that is bound or else on host and port.
+
+    On a signal it ends what it has begun to answer, then passes the signal on.
+    """
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    await uvicorn.Server(config).serve()
+    await uvicorn.Server(config).serve(None if at is None else [at])

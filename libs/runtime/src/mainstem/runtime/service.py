@@ -1,9 +1,9 @@
 """The process: open resources, run tasks until a signal or the first fault, leave no task behind."""
 
 import asyncio
-import gc
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from starlette.routing import BaseRoute
 from mainstem.auth import Principals
 from mainstem.bus import Partition, Subscription, relay
 from mainstem.bus.kafka import KafkaBus
+from mainstem.direct import collect_seldom
 from mainstem.events.errors import Conflict, Unavailable
 from mainstem.events.topics import fixed
-from mainstem.runtime.direct import Door, Route
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application, listen
 from mainstem.runtime.settings import ServiceSettings
@@ -124,11 +124,11 @@ class Served(Protocol):
 
 
 async def serve(
-    served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = (), hot: Route | None = None
+    served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = (), *, at: socket.socket | None = None
 ) -> None:
     """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all.
 
-    The paths of `hot` are served without a framework, by `mainstem.runtime.direct`.
+    It listens on the socket `at`, which is bound, or else where the settings say.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -139,24 +139,11 @@ async def serve(
     settings = served.settings
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task()) for task in (served.health.tick, *tasks)]
-        address = settings.http_host, settings.http_port
-        door = listen(app, *address) if hot is None else Door(hot, app).listen(*address)
-        running.append(group.create_task(door))
+        running.append(group.create_task(listen(app, settings.http_host, settings.http_port, at)))
         _log.info("started", extra={"action": "started", "service": served.name})
         await stop.wait()
         for task in running:
             task.cancel()
-
-
-def collect_seldom() -> None:
-    """Look for cycles after 5,000 new objects, not 700, and never again among those that the start made.
-
-    A batch is thousands of objects that are no garbage and are gone with it: looking through them again and again, and
-    through everything older, took two fifths of the time that judging a record takes.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(5_000, 20, 50)
 
 
 async def steadily(work: Callable[[], Awaitable[T]], *, longest_s: float = 5.0) -> T:

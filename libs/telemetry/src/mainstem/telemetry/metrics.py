@@ -1,14 +1,27 @@
 """Every instrument of the platform: its name, kind, unit, and what to do when it moves the wrong way."""
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from operator import add
+from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from typing_extensions import override
 
+from mainstem.telemetry.counts import Counts
 from mainstem.telemetry.timings import Timings
 
 REGISTRY: Final = CollectorRegistry()
+#: Media type of the text format.
+TEXT: Final = "text/plain; version=0.0.4"
+_OPEN_METRICS: Final = "application/openmetrics-text"
 
 _CALL_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_RUN_SECONDS: Final = (0.000005, 0.00001, 0.000025, 0.00005, *_CALL_SECONDS)
+_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 #: Records taken from a topic. Flat while lag grows: the service is stuck; look at its log.
@@ -46,19 +59,110 @@ CHECK_TIME: Final = Gauge("mainstem_check_time_seconds", "Recorded time checked"
 #: VectorsChecked told so far of a set; the log has as many. Stands still: neither 200 rows nor a day since the last.
 CHECKS_TOLD: Final = Gauge("mainstem_checks_told", "VectorsChecked told", ["feature_set"], registry=REGISTRY)
 #: Answers given. Error share rises: look at the statuses and the log.
-PREDICTIONS: Final = Counter("mainstem_predictions", "Answers", ["model", "version", "channel"], registry=REGISTRY)
+PREDICTIONS: Final = Counts("mainstem_predictions", "Answers", ["model", "version", "channel"], REGISTRY)
 #: Feature rows that no version answered. Grows for a deployed model: not in effect yet, or its feature set changed.
 UNSCORED: Final = Counter("mainstem_rows_unscored", "Rows without a version", ["model"], registry=REGISTRY)
 #: Bytes of answers that wait on disk for the log. Grows: the broker is away; at the cap direct calls get 503.
-SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", registry=REGISTRY)
-#: Direct answers that this spool ever took. Its books: recorded - sent wait on disk, and nothing else is missing.
-RECORDED: Final = Gauge("mainstem_predictions_recorded", "Direct answers recorded", registry=REGISTRY)
+SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", ["spool"], registry=REGISTRY)
+#: Rows of answers and shadows that this spool ever took. Its books: recorded - sent wait on disk, no other is missing.
+RECORDED: Final = Gauge("mainstem_predictions_recorded", "Direct answers recorded", ["spool"], registry=REGISTRY)
 #: Of these what the log has acknowledged. Falls behind: the broker is away.
-SENT: Final = Gauge("mainstem_predictions_sent", "Direct answers in the log", registry=REGISTRY)
+SENT: Final = Gauge("mainstem_predictions_sent", "Direct answers in the log", ["spool"], registry=REGISTRY)
+#: Rows of direct answers that were recorded since the process began. Its books: answered = recorded + dropped.
+ANSWERS_RECORDED: Final = Counts("mainstem_answers_recorded", "Answers recorded", ["model"], REGISTRY)
+#: Rows that were answered and not recorded, as the project allows. Any: the broker is away, or the disk is full.
+ANSWERS_DROPPED: Final = Counter("mainstem_answers_dropped", "Answers not recorded", ["model"], registry=REGISTRY)
+#: Rows that a shadow scored behind the answers.
+SHADOWED: Final = Counter("mainstem_shadow_rows", "Rows scored by shadows", ["model", "version"], registry=REGISTRY)
+#: Rows that a shadow did not score: late or too_many (it is too slow), not_loaded, failed, no_room (the spool is full).
+SHADOW_SKIPPED: Final = Counter(
+    "mainstem_shadow_rows_skipped", "Rows not scored by shadows", ["model", "version", "reason"], registry=REGISTRY
+)
 #: Seconds from question to answer.
-PREDICT_SECONDS: Final = Timings("mainstem_predict_seconds", "Time to answer", "channel", _CALL_SECONDS, REGISTRY)
+PREDICT_SECONDS: Final = Timings("mainstem_predict_seconds", "Time to answer", ["channel"], _CALL_SECONDS, REGISTRY)
+
+#: Direct calls that were answered.
+CALLS: Final = Counts("mainstem_calls", "Calls answered", ["model", "version", "channel"], REGISTRY)
+#: Direct calls that were not, by the kind of error; without a model: it is unknown, or the request cannot be read.
+CALL_ERRORS: Final = Counter(
+    "mainstem_call_errors", "Calls refused or failed", ["model", "version", "channel", "error"], registry=REGISTRY
+)
+#: Rows of one run. All at 1 under load: calls do not come together; look at the clients' connections.
+BATCH_ROWS: Final = Timings("mainstem_batch_rows", "Rows of a run", ["model", "version"], _ROWS, REGISTRY)
+#: Seconds that the first call of a run waited for it. Grows: the worker is full; add workers.
+QUEUE_SECONDS: Final = Timings("mainstem_queue_seconds", "Wait", ["model", "version"], _RUN_SECONDS, REGISTRY)
+#: Seconds of one run of the model. Grows with the same rows: the processor is shared, or throttled.
+COMPUTE_SECONDS: Final = Timings("mainstem_compute_seconds", "Runs", ["model", "version"], _RUN_SECONDS, REGISTRY)
+
+#: Seconds since the newest record of a source that a model reads became known, in the worker that is behind most;
+#: infinite before the first. Grows: the source is silent, or a worker does not follow the log; look at its log.
+FEATURE_AGE: Final = Gauge("mainstem_feature_age_seconds", "Age of features", ["model", "source"], registry=REGISTRY)
 
 
-def exposition() -> bytes:
-    """Return all metrics in the Prometheus text format."""
-    return generate_latest(REGISTRY)
+class Exposition(NamedTuple):
+    """All metrics as text, and its media type."""
+
+    content: bytes
+    media_type: str
+
+
+def exposition(others: Sequence[str] = (), accept: str = "") -> Exposition:
+    """Return all metrics, added up with what other processes `told`.
+
+    They come with exemplars, as OpenMetrics, when that is accepted (`accept` as the header of HTTP has it), else in the
+    Prometheus text format.
+    """
+    registry = REGISTRY
+    if others:
+        registry = CollectorRegistry()
+        registry.register(_Sum([told(), *others]))
+    if _OPEN_METRICS in accept:
+        encode, media_type = choose_encoder(accept)
+        return Exposition(encode(registry), media_type)
+    return Exposition(generate_latest(registry), TEXT)
+
+
+def told() -> str:
+    """Return all metrics of this process for another, which adds them to its own."""
+    encode, _ = choose_encoder(_OPEN_METRICS)
+    return encode(REGISTRY).decode()
+
+
+class _Sum(Collector):
+    """Metrics of several processes as one: what has the same name and labels is added up.
+
+    Of what was made or seen at an instant, the oldest was made first, and the newest is the example. Of ages the
+    highest counts.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
+        for family in (family for text in self._texts for family in _families(text)):
+            families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            known = samples.setdefault(family.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sorted(sample.labels.items()))
+                known[key] = _added(known[key], sample) if key in known else sample
+        for name, family in families.items():
+            family.samples = list(samples[name].values())
+            yield family
+
+
+def _families(text: str) -> Iterator[Metric]:
+    yield from text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+
+
+#: How samples become one whose names end so, if not by addition.
+_COMBINED: Final = (("_created", min), ("_age_seconds", max))
+
+
+def _added(one: Sample, other: Sample) -> Sample:
+    combine = next((way for end, way in _COMBINED if one.name.endswith(end)), add)
+    value = combine(one.value, other.value)
+    examples = [each.exemplar for each in (one, other) if each.exemplar is not None]
+    return one._replace(value=value, exemplar=max(examples, key=lambda each: each.timestamp or 0, default=None))

@@ -40,9 +40,9 @@ def ask(service: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
     return _call(service, "POST", path, json=body, headers=headers)
 
 
-def send(service: str, path: str, body: bytes, *, by: str) -> dict[str, Any]:
-    """Give records, which are JSON already, in the name of a principal; raise as `get` does."""
-    headers = {"authorization": f"Bearer {token(by)}", "content-type": "application/json"}
+def send(service: str, path: str, body: bytes, *, by: str, kind: str = "application/json") -> dict[str, Any]:
+    """Give content that is written already, JSON or of another kind, as a principal; raise as `get` does."""
+    headers = {"authorization": f"Bearer {token(by)}", "content-type": kind}
     return _call(service, "POST", path, content=body, headers=headers)
 
 

@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from mainstem.cli.commands import demo, platform
+from mainstem.cli.commands import demo, platform, serving
 from mainstem.cli.lazy import lazy_group
 
 #: Groups of commands: name to (module that holds the Typer `app`, line of help).
@@ -16,11 +16,11 @@ GROUPS: dict[str, tuple[str, str]] = {
     "dataset": ("mainstem.cli.commands.dataset", "Datasets: build, look, check against the manifest."),
     "training": ("mainstem.cli.commands.training", "Training runs: start, look."),
     "event": ("mainstem.cli.commands.event", "Events on the bus: follow, look up, read their schemas."),
-    "model": ("mainstem.cli.commands.model", "Versions of models: look, approve, promote, roll back."),
+    "model": ("mainstem.cli.commands.model", "Versions of models: look, import, approve, promote, roll back."),
     "monitor": ("mainstem.cli.commands.monitor", "Windows of models in production: quality and drift."),
     "alert": ("mainstem.cli.commands.alert", "Alerts on models in production: look, close."),
     "audit": ("mainstem.cli.commands.audit", "Prove that nothing was changed and every table follows from the log."),
-    "prediction": ("mainstem.cli.commands.prediction", "Explain an answer from the log."),
+    "prediction": ("mainstem.cli.commands.prediction", "Explain an answer from the log; answer the rows of a file."),
 }
 
 # That a client of the broker tries again is no news for whoever runs a command.
@@ -38,4 +38,5 @@ app.command()(platform.down)
 app.command()(platform.status)
 app.command()(platform.logs)
 app.command()(platform.doctor)
+app.command()(serving.serve)
 app.command(context_settings=demo.CONTEXT)(demo.demo)

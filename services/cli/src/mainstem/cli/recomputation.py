@@ -14,10 +14,10 @@ from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import journalled
+from mainstem.fold.fold import Fold
+from mainstem.fold.ordered import Item, Partition
 from mainstem.project.records import UNREADABLE
-from mainstem.runtime.ordered import Item, Partition
 
 _ROW = RowComputed.TYPE.encode()
 

@@ -18,7 +18,7 @@ from mainstem.feature_engine import CompiledSet
 from mainstem.feature_engine.reference import Applied, Contribution, Reference
 from mainstem.feature_engine.reference.wording import wording
 from mainstem.features.history import History, Origin, placed
-from mainstem.runtime.ordered import Partition
+from mainstem.fold.ordered import Partition
 
 _ACCEPTED = RecordAccepted.TYPE.encode()
 _SHOWN = 5

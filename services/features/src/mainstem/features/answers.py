@@ -20,9 +20,9 @@ from mainstem.events.instants import parse, render
 from mainstem.events.topics import TOPICS
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT
 from mainstem.feature_engine.batch import Values
-from mainstem.features.engine import Fold
 from mainstem.features.ports import Partition
 from mainstem.features.rows import SOURCE
+from mainstem.fold.fold import Fold
 from mainstem.project.columns import Column
 from mainstem.project.contract import SourceContract
 from mainstem.runtime import Problem

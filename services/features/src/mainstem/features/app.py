@@ -11,16 +11,16 @@ from mainstem.feature_engine import prepare
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api
 from mainstem.features.check import check_rows
-from mainstem.features.engine import Fold
 from mainstem.features.gaps import guarded, leaves, look_out, recognise_again, stand_still
 from mainstem.features.handlers import Computing, journalled
-from mainstem.features.ports import Gap
 from mainstem.features.rows import RowWriter
 from mainstem.features.settings import Settings
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.store import ShardStore
 from mainstem.features.sharded.work import share_out
 from mainstem.features.store import PostgresStore, set_project
+from mainstem.fold.fold import Fold
+from mainstem.fold.gap import Gap
 from mainstem.project.definition import ProjectDefinition
 from mainstem.runtime import Piece, Resources, consume, keep_running, open_resources, run, serve, steadily
 from mainstem.storage import Transaction

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from mainstem.bus import Publisher, Subscription
-from mainstem.features.ports import Gap, Partition, Store
+from mainstem.features.ports import Partition, Store
 from mainstem.features.rows import RowWriter
+from mainstem.fold.gap import Gap
 from mainstem.runtime import steadily
 from mainstem.runtime.health import Health
 from mainstem.telemetry import logger

@@ -15,11 +15,13 @@ from mainstem.events.catalogue import Record, decode, header
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable, Undecodable
 from mainstem.events.features import OrderJournalled
-from mainstem.features.engine import Fold, Stretch
-from mainstem.features.ports import Gap, Parked, Partition, Progress, RowTally, Store
+from mainstem.features.ports import Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
+from mainstem.fold.accepted import Parked
+from mainstem.fold.fold import Fold, Stretch
+from mainstem.fold.gap import Gap
+from mainstem.fold.ordered import Item
 from mainstem.runtime import steadily
-from mainstem.runtime.ordered import Item
 from mainstem.telemetry import Tracer, logger, metrics
 
 #: How long who is told to stop waits for the broker to acknowledge what it was given.

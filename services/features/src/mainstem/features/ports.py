@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled
 from mainstem.events.ids import fingerprint
+from mainstem.fold.accepted import Parked
 from mainstem.project.definition import ProjectDefinition
 
 Partition = tuple[str, int]
@@ -29,16 +29,6 @@ class RowTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """A record that could not be applied, and why."""
-
-    record: Record
-    reason: str
-    #: Whether it is an accepted record that became known too late.
-    late: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """A record that was parked, as it is found again: where it stands, by which id, and why; `id` None for none."""
 
@@ -47,29 +37,6 @@ class Left:
     offset: int
     id: str | None
     reason: str
-
-
-class Gap(Exception):
-    """Records of the log that must be folded are gone: what comes after them would get other values.
-
-    `appended_us` is when the broker took the record behind the gap; while there is none, when the gap was noticed.
-    """
-
-    def __init__(self, place: Partition, *, expected: int, found: int, appended_us: int) -> None:
-        self.topic, self.partition = place
-        self.expected, self.found, self.appended_us = expected, found, appended_us
-        fault = "records between are gone" if found > expected else "the log was cut off or made anew"
-        super().__init__(
-            f"{self.topic}/{self.partition} goes on at offset {found}, {expected} is due: {fault}; "
-            "bring them back, or declare a new version of the feature set, which begins with what is there; "
-            "nothing is read meanwhile: once they are back, restart the feature service"
-        )
-
-    @classmethod
-    def before(cls, record: Record, expected: int) -> "Gap":
-        """Return the gap before a record that is not the one due."""
-        place = (record.topic, record.partition)
-        return cls(place, expected=expected, found=record.offset, appended_us=1_000 * record.timestamp)
 
 
 @dataclass(frozen=True, slots=True)

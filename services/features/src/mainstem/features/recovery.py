@@ -8,13 +8,13 @@ from mainstem.events.catalogue import Record, header
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
-from mainstem.features.engine import Fold
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import RowTally
 from mainstem.features.rows import writer_of
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.store import ShardStore
 from mainstem.features.store import PostgresStore, add_rows
+from mainstem.fold.fold import Fold
 from mainstem.project.contract import SourceContract
 from mainstem.project.definition import ProjectDefinition
 from mainstem.runtime.recovery import LoggedRecords

@@ -13,8 +13,8 @@ from mainstem.events.features import FoldStopped, OrderJournalled, RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.feature_engine import CompiledSet
-from mainstem.features.ports import Gap
-from mainstem.runtime.ordered import Item
+from mainstem.fold.gap import Gap
+from mainstem.fold.ordered import Item
 from mainstem.telemetry import Tracer
 
 SOURCE = "/mainstem/features"

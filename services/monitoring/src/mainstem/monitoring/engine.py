@@ -12,7 +12,9 @@ import numpy as np
 
 from mainstem.events.catalogue import Record
 from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.serving import ShadowScored
 from mainstem.feature_engine import Released
+from mainstem.fold.ordered import Item, OrderedReader, Partition, Standing
 from mainstem.monitoring.domain.figures import Figures, figures
 from mainstem.monitoring.domain.profile import Profile
 from mainstem.monitoring.domain.verdict import Evidence, Verdict, thresholds, verdict
@@ -20,8 +22,9 @@ from mainstem.monitoring.domain.window import Window, empty, of_labels, of_predi
 from mainstem.monitoring.ports import Parked
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import Label
-from mainstem.runtime.ordered import Item, OrderedReader, Partition, Standing
 
+#: What a shadow scored is no answer: monitoring watches answers.
+_SHADOW = ShadowScored.TYPE.encode()
 #: Stands in for a profile that cannot be read: it counts predictions and watches nothing.
 BLANK = Profile.parse(
     {
@@ -164,7 +167,10 @@ class Fold:
         """Decode what nothing can precede any more. It must then be given to `advance`."""
         released = self.reader.advance()
         times = parse_all([headers.get("ce_time", b"") for _, headers in released.items]).tolist()
-        rows = [self._row(record, time) for (record, _), time in zip(released.items, times, strict=True)]
+        rows = [
+            None if headers.get("ce_type") == _SHADOW else self._row(record, time)
+            for (record, headers), time in zip(released.items, times, strict=True)
+        ]
         versions = {row.version for row in rows if isinstance(row, _Prediction)}
         versions.update(version for opened in self._windows.values() for version in opened)
         return Stretch(released, rows, times, frozenset(versions - self._profiles.keys()))

@@ -13,6 +13,7 @@ from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged
 from mainstem.events.registry import VersionPromoted
+from mainstem.fold.ordered import Partition
 from mainstem.monitoring.alerts import close_replaced, happened
 from mainstem.monitoring.domain.profile import Profile
 from mainstem.monitoring.domain.response import Answer, Standing, answer
@@ -20,7 +21,6 @@ from mainstem.monitoring.engine import Closing, Fold, Judged, Stretch
 from mainstem.monitoring.ports import Artifacts, Book, Progress, Store
 from mainstem.project.monitoring import Monitoring
 from mainstem.runtime import steadily
-from mainstem.runtime.ordered import Partition
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import metrics
 

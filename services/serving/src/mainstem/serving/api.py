@@ -1,124 +1,141 @@
-"""HTTP: the Open Inference Protocol v2."""
+"""HTTP: what the Open Inference Protocol v2 has beside the models, and the metrics of all workers."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
+from http import HTTPStatus
+from importlib import resources
 from importlib.metadata import version
-from uuid import uuid4
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, compile_path
 
 from mainstem.inference import rest
 from mainstem.inference.errors import NotReady, Unknown
 from mainstem.runtime import Problem, body_bytes
 from mainstem.serving import wire
-from mainstem.serving.bodies import STATUS, packed, refused, unpacked
-from mainstem.serving.ports import Oracle, Question
+from mainstem.serving.bodies import STATUS, refused
+from mainstem.serving.crew import Crew
+from mainstem.serving.models import Repository
 from mainstem.telemetry import metrics
+
+#: What is served over HTTP, here and by the workers.
+_DOCUMENT = resources.files("mainstem.serving").joinpath("openapi.json").read_bytes()
+_PATHS = {compile_path(path)[0]: said for path, said in orjson.loads(_DOCUMENT)["paths"].items()}
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Api:
-    """The routes, and what answers them."""
+#: Paths of a model, and of one of its versions.
+_MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
-    def __init__(self, oracle: Oracle) -> None:
-        self._oracle = oracle
+
+class Api:
+    """The pages of the protocol. Those that applications call all the time are here for who asks in another way."""
+
+    def __init__(self, models: Repository) -> None:
+        self._models = models
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
         served: list[tuple[str, Endpoint, str]] = [
             ("/v2", self.server, "GET"),
             ("/v2/", self.server, "GET"),
+            ("/openapi.json", self.openapi, "GET"),
             ("/v2/health/live", self.live, "GET"),
             ("/v2/health/ready", self.ready, "GET"),
-        ]
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            served += [(model, self.model, "GET"), (f"{model}/ready", self.model_ready, "GET")]
-            served += [(f"{model}/infer", self.infer, "POST"), (f"{model}/stats", self.statistics, "GET")]
-        served += [
             ("/v2/models/stats", self.statistics, "GET"),
             ("/v2/repository/index", self.index, "POST"),
             ("/v2/repository/models/{model}/load", self.load, "POST"),
             ("/v2/repository/models/{model}/unload", self.unload, "POST"),
         ]
-        served.sort(key=lambda each: "{" in each[0])
+        for path in _MODELS:
+            pages = (("", self.metadata), ("/ready", self.model_ready), ("/stats", self.statistics))
+            served += [(path + page, endpoint, "GET") for page, endpoint in pages]
         routes = [Route(path, _spoken(endpoint), methods=[method]) for path, endpoint, method in served]
-        return [*routes, Route("/v2/{rest:path}", _spoken(self.nothing), methods=["GET", "POST"])]
+        return [*routes, Route("/v2{rest:path}", _spoken(self.nothing), methods=_METHODS)]
+
+    async def server(self, _: Request) -> Response:
+        """Tell who this is and which extensions it speaks."""
+        return JSONResponse(
+            {"name": wire.NAME, "version": version("mainstem-serving"), "extensions": list(wire.EXTENSIONS)}
+        )
 
     async def live(self, _: Request) -> Response:
         """Tell that the process answers."""
         return JSONResponse({"live": True})
 
     async def ready(self, _: Request) -> Response:
-        """Tell whether every model in effect can answer."""
-        faults = self._oracle.faults()
-        if faults:
-            raise NotReady("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
+        """Tell that every model that is to answer can. Raises NotReady."""
+        fault = self._models.fault()
+        if fault is not None:
+            raise NotReady(fault)
         return JSONResponse({"ready": True})
 
-    async def server(self, _: Request) -> Response:
-        """Tell who this is and which extensions it speaks."""
-        return JSONResponse(
-            {"name": "mainstem", "version": version("mainstem-serving"), "extensions": list(wire.EXTENSIONS)}
-        )
-
-    async def model(self, request: Request) -> Response:
+    async def metadata(self, request: Request) -> Response:
         """Tell inputs and outputs of a model."""
-        return JSONResponse(wire.metadata(self._oracle.about(*_asked_model(request))))
+        return JSONResponse(self._models.metadata(*_named(request)))
 
     async def model_ready(self, request: Request) -> Response:
-        """Tell whether a model answers."""
-        return JSONResponse({"name": self._oracle.about(*_asked_model(request)).model, "ready": True})
-
-    async def infer(self, request: Request) -> Response:
-        """Answer."""
-        model, asked_version = _asked_model(request)
-        body = unpacked(await body_bytes(request), request.headers.get("content-encoding"))
-        with metrics.PREDICT_SECONDS.labels("http").time():
-            width = len(self._oracle.about(model, asked_version).features)
-            asked = wire.reader(width).read(body, request.headers.get(rest.JSON_LENGTH))
-            rows, wanted = wire.rows(asked, width)
-            trace = request.headers.get("traceparent")
-            answer = self._oracle.answer(
-                Question(
-                    model,
-                    asked_version,
-                    asked.id or uuid4().hex,
-                    "http",
-                    rows,
-                    wire.entity_of(asked.parameters),
-                    None if trace is None else trace.encode(),
-                )
-            )
-            content, headers = rest.write(wire.given(answer, wanted))
-        content, headers = packed(content, headers, request.headers.get("accept-encoding", ""))
-        return Response(content, headers=headers)
+        """Tell that a model answers. Raises NotReady."""
+        self._models.ready(*_named(request))
+        return JSONResponse({"name": request.path_params["model"], "ready": True})
 
     async def index(self, request: Request) -> Response:
-        """List the versions that answer, or are to; only those that can when the body says `ready`."""
+        """List every version there is; only those that answer when the body says `ready`."""
         asked = wire.read_index(await body_bytes(request))
-        rows = [wire.indexed(each) for each in self._oracle.index() if each.state == "READY" or not asked]
+        rows = [wire.indexed(each) for each in self._models.index() if each.state == "READY" or not asked]
         return JSONResponse(rows)
 
     async def load(self, request: Request) -> Response:
-        """Tell that a model is loaded, as every version in effect is without being asked."""
-        self._oracle.about(request.path_params["model"], None)
+        """Load a model."""
+        wire.bring_nothing(wire.read_parameters(await body_bytes(request)))
+        await self._models.load(request.path_params["model"])
         return JSONResponse({})
 
     async def unload(self, request: Request) -> Response:
-        """Refuse: what answers is decided elsewhere."""
-        raise wire.unloading(self._oracle.about(request.path_params["model"], None))
+        """Unload a model."""
+        wire.read_parameters(await body_bytes(request))
+        await self._models.unload(request.path_params["model"])
+        return JSONResponse({})
 
     async def statistics(self, request: Request) -> Response:
         """Tell what was done for the calls of a model, or of all."""
         model, version = request.path_params.get("model"), request.path_params.get("version")
-        return JSONResponse({"model_stats": [wire.used(each) for each in self._oracle.usage(model, version)]})
+        return JSONResponse({"model_stats": await self._models.statistics(model, version)})
+
+    async def openapi(self, _: Request) -> Response:
+        """Tell all of this in a form that programs read."""
+        return Response(_DOCUMENT, media_type=rest.JSON_TYPE)
 
     async def nothing(self, request: Request) -> Response:
-        """Say that there is nothing at this path, in the protocol's own words."""
+        """Say that there is nothing at this path, or not by this method, in the protocol's own words."""
+        allowed = _allowed(request.url.path)
+        if allowed:
+            error = {"error": f"{request.url.path} takes {allowed}, not {request.method}"}
+            return JSONResponse(error, HTTPStatus.METHOD_NOT_ALLOWED, {"allow": allowed})
         raise Unknown(f"{request.method} {request.url.path} is not served; see GET /v2 for what is")
+
+
+def metrics_of(crew: Crew) -> BaseRoute:
+    """Return the page with the metrics of this process and of those of a crew, added up."""
+
+    async def exposition(request: Request) -> Response:
+        others = [figures.metrics for figures in await crew.figures()]
+        content, media_type = metrics.exposition(others, request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
+
+    return Route("/metrics", exposition)
+
+
+def _allowed(path: str) -> str:
+    """Return the methods that a path takes, for the header `Allow`; nothing for a path that there is not."""
+    found = {name.upper() for pattern, said in _PATHS.items() if pattern.match(path) for name in said}
+    if "GET" in found:
+        found.add("HEAD")
+    return ", ".join(sorted(found - {"PARAMETERS"}))
 
 
 def _spoken(endpoint: Endpoint) -> Endpoint:
@@ -137,5 +154,5 @@ def _spoken(endpoint: Endpoint) -> Endpoint:
     return spoken
 
 
-def _asked_model(request: Request) -> tuple[str, str | None]:
+def _named(request: Request) -> tuple[str, str | None]:
     return request.path_params["model"], request.path_params.get("version")

@@ -1,92 +1,133 @@
 """Serving, put together."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+import socket
+from contextlib import AsyncExitStack
 from functools import partial
 
-from mainstem.bus.spool import Spool, Tail, keep_synced, send
-from mainstem.events.envelope import Event, Fact, Message
+from mainstem.events.envelope import Event, Fact
 from mainstem.events.features import RowComputed
-from mainstem.events.fence import Fence, Position
+from mainstem.events.fence import Fence
 from mainstem.events.registry import DeploymentSet, ProjectApplied
-from mainstem.runtime import Resources, consume, open_resources, restart_when, run, serve, steadily
-from mainstem.serving.answers import Answers
-from mainstem.serving.api import Api
-from mainstem.serving.batching import Batcher
-from mainstem.serving.blocks import unpack
+from mainstem.runtime import Resources, Task, consume, open_resources, restart_when, run, serve, steadily
+from mainstem.serving import routes, wire
+from mainstem.serving.api import Api, metrics_of
+from mainstem.serving.crew import LOCAL, WORKER, Crew, posts, vacant
 from mainstem.serving.desk import Deployments
-from mainstem.serving.domain import LogTime, Reached, Tallies
+from mainstem.serving.domain import LogTime, Reached
 from mainstem.serving.engine import Board
-from mainstem.serving.grpc_api import GrpcApi
 from mainstem.serving.handlers import Stream, forever
 from mainstem.serving.history import Past
-from mainstem.serving.hot_api import HotApi
 from mainstem.serving.loader import Loader
-from mainstem.serving.ports import Progress
+from mainstem.serving.managed import Managed
+from mainstem.serving.orders import Sends
+from mainstem.serving.routes import Standing
 from mainstem.serving.settings import Settings
+from mainstem.serving.spools import take_over
 from mainstem.serving.store import PostgresStore, apply
-from mainstem.storage import Transaction, load_checkpoint
-from mainstem.telemetry import metrics
+from mainstem.storage import Checkpoint, Transaction, load_checkpoint
+from mainstem.telemetry import configure
 
 _CHECKPOINT_S = 1.0
 _CONTROL = ["evt.registry.project", "evt.registry.model", "state.deployment"]
 
 
-async def main() -> None:
-    """Run the service until it is stopped."""
+async def main(worker: str = WORKER) -> None:
+    """Run the service until it is stopped: first the workers by what stood last, then everything else."""
     settings = Settings()
-    async with open_resources("serving", "mainstem.serving", settings) as resources:
-        folder, sync_each = settings.spool_folder, settings.spool_sync == "each"
-        with closing(Spool(folder, settings.spool_bytes, sync_each=sync_each)) as spool:
-            await work(resources, spool, Tail(folder), settings.grpc_port)
+    configure(settings.log_level)
+    spools = await take_over(settings.spool_folder, settings.serving_workers)
+    await vacant(settings.http_host, settings.http_port, settings.grpc_port)
+    with socket.socket() as rest:
+        rest.bind((LOCAL, 0))
+        crew = Crew(posts(settings, rest.getsockname()[1]), worker, Sends([str(each) for each in spools]))
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(crew.run())
+            await work(settings, crew, rest)
+            working.cancel()
 
 
-async def work(resources: Resources, spool: Spool, tail: Tail, grpc_port: int) -> None:
-    """Wire the parts and run them."""
-    store, board = PostgresStore(resources.database), Board()
-    checkpoint = await steadily(lambda: load_checkpoint(resources.database))
-    log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()})
-    loader = Loader(resources.artifacts, board, store.record_loss)
-    stream = Stream(board, loader, Fence(checkpoint.positions), log, resources.tracer)
-    deployments = Deployments(store, board, loader, stream, Past(resources.settings.kafka))
-    answers = Answers(board, log, spool, resources.health.faults, resources.tracer)
-    sent = checkpoint.positions.get((f"serving@{spool.incarnation}", 0), Position()).next_offset
-    changed = asyncio.Event()
+async def work(settings: Settings, crew: Crew, rest: socket.socket) -> None:
+    """Have answer what stood last; then open what the service stands on, however long that takes, and serve."""
+    changed, file = asyncio.Event(), settings.spool_folder / "routes"
 
-    async def on_fact(tx: Transaction, event: Event) -> None:
+    def routed(board: Board) -> None:
+        crew.route(board)
+        changed.set()
+
+    board, before = Board(routed), routes.load(file)
+    board.follow(before.lookups)
+    board.let_drop(before.droppable)
+    board.swap(before.activations)
+    crew.see(before.reached)
+    async with AsyncExitStack() as stack:
+        opened = partial(open_resources, "serving", "mainstem.serving", settings)
+        resources = await steadily(lambda: stack.enter_async_context(opened()))
+        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
+        service = Service(resources, board, crew, checkpoint)
+        keeping = partial(routes.keep, file, service.standing, changed)
+        await steadily(service.deployments.restore)
+        resources.health.require("models", board.fault)
+        resources.health.require("workers", crew.fault)
+        pages = [metrics_of(crew), *Api(Managed(board, partial(used, crew))).routes()]
+        await serve(resources, [*service.tasks(), keeping], pages, at=rest)
+
+
+async def used(crew: Crew) -> list[dict[str, object]]:
+    """Return what all workers did together, by version, as the protocol says it."""
+    return [wire.used(each) for each in await crew.usage()]
+
+
+class Service:
+    """The part that follows the log: it scores the stream, decides on deployments, and tells the workers."""
+
+    def __init__(self, resources: Resources, board: Board, crew: Crew, checkpoint: Checkpoint) -> None:
+        self.store = PostgresStore(resources.database)
+        self._resources = resources
+        self._board = board
+        self._log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()}, crew.see)
+        crew.see(self._log.partitions)
+        loader = Loader(resources.artifacts, board, self.store.record_loss, crew.warm)
+        self._stream = Stream(board, loader, Fence(checkpoint.positions), self._log, resources.tracer)
+        self.deployments = Deployments(self.store, board, loader, self._stream, Past(resources.settings.kafka))
+        #: The topics to read may be others.
+        self._changed = asyncio.Event()
+
+    def standing(self) -> Standing:
+        """Return what answers, and how far the log was seen."""
+        return Standing.of(self._board, self._log)
+
+    def tasks(self) -> list[Task]:
+        """Return what is done all the time."""
+        return [
+            self._resources.relay,
+            lambda: consume(self._resources, _CONTROL, self._on_fact),
+            self.deployments.run,
+            lambda: restart_when(self._changed, self._take_rows),
+            lambda: forever(_CHECKPOINT_S, lambda: self._stream.checkpoint(self.store)),
+        ]
+
+    async def _on_fact(self, tx: Transaction, event: Event) -> None:
         await apply(tx, event)
-        tx.after_commit.append(deployments.wake)
-        if _reads_more(event.fact, board):
-            tx.after_commit.append(changed.set)
+        tx.after_commit.append(self.deployments.wake)
+        if _reads_more(event.fact, self._board):
+            tx.after_commit.append(self._changed.set)
 
-    async def on_sent(messages: Sequence[Message], following: int) -> None:
-        place = (f"serving@{spool.incarnation}", 0)
-        progress = Progress({place: Position(following)}, tallies=Tallies.of(messages))
-        await steadily(lambda: store.save(progress))
-        metrics.SENT.set(following)
+    async def _take_rows(self) -> None:
+        """Take the rows of every feature set that a model of a project in force, or a deployment of it, reads."""
+        self._board.follow(await steadily(self.store.lookups))
+        self._board.let_drop(await steadily(self.store.droppable))
+        self._board.readers = await steadily(self.store.feature_topics)
+        if not self._board.readers:
+            return
 
-    await steadily(deployments.restore)
-    resources.health.require("models", loader.fault)
-    metrics.SPOOL_BYTES.set_function(lambda: spool.size)
-    metrics.RECORDED.set_function(lambda: spool.next_number)
-    metrics.SENT.set(sent)
-    unpacked = partial(unpack, spool.incarnation)
-    await serve(
-        resources,
-        tasks=[
-            resources.relay,
-            lambda: consume(resources, _CONTROL, on_fact),
-            deployments.run,
-            lambda: restart_when(changed, lambda: take_rows(resources, store, board, stream)),
-            lambda: forever(_CHECKPOINT_S, lambda: stream.checkpoint(store)),
-            lambda: keep_synced(tail),
-            lambda: send(tail, unpacked, resources.bus.publisher, sent, "serving", on_sent),
-            lambda: GrpcApi(answers).listen(resources.settings.http_host, grpc_port),
-        ],
-        routes=Api(answers).routes(),
-        hot=HotApi(answers, Batcher(answers)).route,
-    )
+        async def positions() -> dict[tuple[str, int], int]:
+            return self._stream.offsets()
+
+        bus = self._resources.bus
+        subscription = bus.subscribe("serving", sorted(self._board.readers), positions)
+        with self._resources.watch("rows", subscription):
+            await subscription.run(lambda records: self._stream.on_records(records, publisher=bus.publisher))
 
 
 def _reads_more(fact: Fact, board: Board) -> bool:
@@ -94,20 +135,6 @@ def _reads_more(fact: Fact, board: Board) -> bool:
     if isinstance(fact, DeploymentSet):
         return fact.model not in board.readers.get(RowComputed.topic_of(fact.feature_set), ())
     return isinstance(fact, ProjectApplied)
-
-
-async def take_rows(resources: Resources, store: PostgresStore, board: Board, stream: Stream) -> None:
-    """Take the rows of every feature set that a model of a project in force, or a deployment of it, reads."""
-    board.readers = await steadily(store.feature_topics)
-    if not board.readers:
-        return
-
-    async def positions() -> dict[tuple[str, int], int]:
-        return stream.offsets()
-
-    subscription = resources.bus.subscribe("serving", sorted(board.readers), positions)
-    with resources.watch("rows", subscription):
-        await subscription.run(lambda records: stream.on_records(records, publisher=resources.bus.publisher))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ from typing import Protocol
 from mainstem.events.envelope import Event, Fact, follow
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import NEVER, parse, render
-from mainstem.events.registry import DeploymentSet
+from mainstem.events.registry import DeploymentArm, DeploymentSet
 from mainstem.events.serving import DeploymentActivated, DeploymentRefused
+from mainstem.intake import Refused
 from mainstem.runtime import steadily
+from mainstem.serving.arms import misfit
 from mainstem.serving.domain import SOURCE, Activation, in_effect_from, takes_over
 from mainstem.serving.engine import BadSignature, Board
 from mainstem.serving.loader import Loader
 from mainstem.serving.ports import Partition, Past, Store
+from mainstem.serving.reference import Unlike
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import logger
 
@@ -92,30 +95,54 @@ class Deployments:
                 self._first_seen.pop(event.envelope.id, None)
 
     async def _decide(self, event: Event, wanted: DeploymentSet) -> bool:
+        wrong = misfit(wanted)
+        if wrong is not None:
+            return await self._refuse(event, wanted, "arms", wrong)
         missing = await self._missing(event, wanted)
-        if missing is not None:
-            return False if self._may_wait(event.envelope.id) else await self._refuse(event, wanted, *missing)
-        try:
-            parse(wanted.effective_from)
-            await self._loader.load(wanted.onnx, len(wanted.features))
-        except (ArtifactMissing, ArtifactCorrupt) as fault:
-            return await self._refuse(event, wanted, "artifact_digest", str(fault))
-        except BadSignature as fault:
-            return await self._refuse(event, wanted, "signature", str(fault))
-        except ValueError as fault:
-            return await self._refuse(event, wanted, "effective_from", str(fault))
+        if missing is not None and self._may_wait(event.envelope.id):
+            return False
+        fault = missing or await self._unfit(wanted)
+        if fault is not None:
+            return await self._refuse(event, wanted, *fault)
         await self._activate(event, wanted)
         return True
 
+    async def _unfit(self, wanted: DeploymentSet) -> tuple[str, str] | None:
+        """Load every version of a deployment; return why one of them cannot answer: rule and reason."""
+        try:
+            parse(wanted.effective_from)
+            for version in _versions(wanted):
+                await self._loader.load(version.onnx, len(wanted.features), version.profile)
+        except (ArtifactMissing, ArtifactCorrupt) as fault:
+            return "artifact_digest", str(fault)
+        except Refused as fault:
+            return "intake", str(fault)
+        except BadSignature as fault:
+            return "signature", str(fault)
+        except Unlike as fault:
+            return "reference", str(fault)
+        except ValueError as fault:
+            return "effective_from", str(fault)
+        return None
+
     async def _missing(self, event: Event, wanted: DeploymentSet) -> tuple[str, str] | None:
         """Return what of the registry's decisions does not stand behind a deployment: rule and reason."""
-        version = f"{wanted.model} version {wanted.version}"
-        if not await self._store.approved(wanted.model, wanted.version, wanted.onnx):
-            unknown = f"no approval of {version} with digest {wanted.onnx} is known"
-            return "not_approved", f"{unknown}; approve it, then promote it"
-        if not await self._store.promoted(event, wanted.model, wanted.version):
-            return "not_promoted", f"no promotion of {version} led to this deployment and to no other; promote it"
+        for each in _versions(wanted):
+            if not await self._store.approved(wanted.model, each.version, each.onnx):
+                unknown = f"no approval of {wanted.model} version {each.version} with digest {each.onnx} is known"
+                return "not_approved", f"{unknown}; approve it, then promote it"
+        if not await self._promoted(event, wanted):
+            led = f"no promotion of {wanted.model} version {wanted.version} led to this deployment and to no other"
+            return "not_promoted", f"{led}; promote it"
         return None
+
+    async def _promoted(self, event: Event, wanted: DeploymentSet) -> bool:
+        """Tell whether a promotion of one of its versions led to it, and the rest of what answers did so before."""
+        answering = {wanted.version, *(arm.version for arm in wanted.arms if not arm.shadow)}
+        for each in _versions(wanted):
+            if await self._store.promoted(event, wanted.model, each.version):
+                return answering <= {each.version} | self._board.answering(wanted.model)
+        return False
 
     def _may_wait(self, deployment: str) -> bool:
         now = asyncio.get_running_loop().time()
@@ -167,6 +194,11 @@ class Deployments:
             if any(spans.values()):
                 latest = max(latest, await self._past.latest(topic, {n: span for n, span in spans.items() if span}))
         return latest
+
+
+def _versions(wanted: DeploymentSet) -> list[DeploymentSet | DeploymentArm]:
+    """Return what a deployment says of each of its versions."""
+    return [wanted, *wanted.arms]
 
 
 def _verdict(event: Event, fact: Fact) -> Event:

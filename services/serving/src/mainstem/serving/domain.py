@@ -4,8 +4,9 @@ How one version takes over from another that reads another feature set: docs/adr
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from struct import Struct
 from typing import Literal, NamedTuple, Self
 
@@ -18,8 +19,9 @@ from mainstem.events.envelope import Message
 from mainstem.events.errors import Undecodable
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import fingerprint
-from mainstem.events.instants import NEVER
-from mainstem.events.serving import Predicted
+from mainstem.events.instants import NEVER, parse
+from mainstem.events.registry import DeploymentSet
+from mainstem.events.serving import DeploymentActivated, Predicted
 
 SOURCE = "/mainstem/serving"
 #: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
@@ -30,11 +32,26 @@ NONE = -1
 ELSEWHERE = -2
 #: The end of what is in charge now.
 FOREVER = 2**63 - 1
+#: The weights of arms are shares of this.
+WHOLE = 10_000
 #: (model, version, channel, partition of the prediction topic)
 TallyKey = tuple[str, int, str, int]
 
 _REACHED = Struct("<qqqq")
 _PREDICTED = Predicted.TYPE.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A version beside the one that was activated: it answers so many `WHOLE`ths of the entities, or is a shadow."""
+
+    version: int
+    onnx: str
+    weight: int
+    shadow: bool
+
+
+_topic_of = cache(RowComputed.topic_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +68,52 @@ class Activation:
     effective_us: int
     #: First offset it scores, by partition of the feature topic; a partition that is not named counts from 0.
     from_offsets: Mapping[int, int]
+    #: What stands beside it for direct calls.
+    arms: tuple[Arm, ...] = ()
+    #: What the shares of the arms are drawn with.
+    salt: str = ""
+
+    @classmethod
+    def of(cls, deployment: str, wanted: DeploymentSet, fact: DeploymentActivated) -> Self:
+        """Return what a verdict on a deployment put into effect."""
+        return cls(
+            deployment,
+            fact.model,
+            fact.version,
+            fact.onnx,
+            wanted.feature_set,
+            wanted.feature_definition,
+            tuple(wanted.features),
+            parse(fact.effective_from),
+            {int(number): offset for number, offset in fact.from_offsets.items()},
+            tuple(Arm(arm.version, arm.onnx, arm.weight, arm.shadow) for arm in wanted.arms),
+            wanted.salt,
+        )
+
+    def versions(self) -> "list[Activation]":
+        """Return itself and what stands beside it, each as if it stood alone."""
+        alone = replace(self, arms=())
+        return [alone, *(replace(alone, version=arm.version, onnx=arm.onnx) for arm in self.arms)]
 
     @property
     def topic(self) -> str:
         """Return the feature topic it reads."""
-        return RowComputed.topic_of(self.feature_set)
+        return _topic_of(self.feature_set)
+
+
+class Followed(msgspec.Struct, frozen=True):
+    """A feature set whose values are looked up: its label, and the definition of its project, as canonical JSON."""
+
+    feature_set: str
+    project: bytes
+    #: The columns by which entities are described, each with the datatype of the tensor that says it.
+    columns: Mapping[str, str] = {}
+
+
+def no_probability(activation: Activation, why: str | None, what: str = "") -> str:
+    """Say that a version gave no probability for something, and why if it failed."""
+    said = f"model {activation.model} version {activation.version} gave no probability{what}"
+    return said if why is None else f"{said}: {why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +227,8 @@ class LogTime:
     """How far the partitions of the feature topics were seen."""
 
     partitions: dict[tuple[str, int], Reached] = field(default_factory=dict)
+    #: Is told what was seen.
+    seen: Callable[[Mapping[tuple[str, int], Reached]], None] = lambda _: None
     #: What `of` said last, by topic.
     _said: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -176,6 +236,7 @@ class LogTime:
         """Take notice of how far partitions were seen."""
         self.partitions.update(partitions)
         self._said.clear()
+        self.seen(partitions)
 
     def latest(self, topics: Collection[str]) -> int:
         """Return the highest time that any partition of these topics showed (µs)."""
@@ -277,3 +338,26 @@ class Usage:
     last_ms: int = 0
     #: By rows of a run: how many, and their time.
     by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def note(self, rows: int, calls: int, spent_ns: int, now_ms: int) -> None:
+        """Note a run that answered calls; without rows the model was not run."""
+        self.answered += calls
+        self.last_ms = now_ms
+        if rows:
+            self.rows += rows
+            self.runs += 1
+            self.run_ns += spent_ns
+            runs, spent = self.by_rows.get(rows, (0, 0))
+            self.by_rows[rows] = runs + 1, spent + spent_ns
+
+    def add(self, other: "Usage") -> None:
+        """Add what another process did for the same version."""
+        self.rows += other.rows
+        self.runs += other.runs
+        self.answered += other.answered
+        self.refused += other.refused
+        self.run_ns += other.run_ns
+        self.last_ms = max(self.last_ms, other.last_ms)
+        for rows, (runs, spent_ns) in other.by_rows.items():
+            known = self.by_rows.get(rows, (0, 0))
+            self.by_rows[rows] = known[0] + runs, known[1] + spent_ns

@@ -1,7 +1,7 @@
 """The model at work: ONNX in, probabilities out; feature rows in, messages with predictions out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -15,20 +15,25 @@ from mainstem.events.envelope import Event, Message
 from mainstem.events.errors import Rejected
 from mainstem.events.instants import NEVER
 from mainstem.inference.errors import NotReady, Unknown
+from mainstem.serving.arms import Route
 from mainstem.serving.domain import (
     ELSEWHERE,
     NONE,
     Activation,
     Charge,
+    Followed,
+    Indexed,
     LogTime,
     Reached,
     Tallies,
     charges,
     complete_through,
+    no_probability,
     route,
     unfinished,
 )
-from mainstem.serving.ports import Floats, Parked, Partition
+from mainstem.serving.entities import Floats
+from mainstem.serving.ports import Parked, Partition
 from mainstem.serving.rows import Form, Row, follow_up, inputs, pass_on, places, read_markers, read_rows, until
 from mainstem.telemetry import Tracer
 
@@ -40,7 +45,8 @@ _OUTPUTS = [OUTPUT]
 #: Past this many rows a tree ensemble changes its strategy and a run costs more per row.
 CHUNK = 64
 
-_UNLOADABLE = (
+#: What the runtime raises for a model that it cannot load, or run on some rows.
+RUN_FAULTS = (
     onnx_errors.Fail,
     onnx_errors.InvalidArgument,
     onnx_errors.InvalidGraph,
@@ -50,6 +56,8 @@ _UNLOADABLE = (
     onnx_errors.RuntimeException,
     RuntimeError,
 )
+#: Of parts that were run: none failed.
+NO_FAULTS: Mapping[int, str] = {}
 
 
 class BadSignature(Rejected):
@@ -72,6 +80,8 @@ class Model:
         """Load the model and try it on one row; raise BadSignature when it does not take `width` inputs."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # Whatever fails is raised; a line of the runtime's own for each would let callers fill the log.
+        options.log_severity_level = 4
         self.width = width
         try:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
@@ -79,7 +89,7 @@ class Model:
             # What the wrapper around it adds to each call is a third of a small model's time.
             self._raw_run = getattr(self._session, "_sess", self._session).run
             probe = self.probabilities(np.zeros((1, width)))
-        except _UNLOADABLE as fault:
+        except RUN_FAULTS as fault:
             raise BadSignature(f"the model does not load and take {width} inputs: {fault}") from fault
         if probe.dtype != np.float64 or probe.shape != (1, 2) or not np.isfinite(probe).all():
             raise BadSignature(f"a row of zeros gives {probe.dtype} {probe.tolist()}, not two finite float64")
@@ -91,6 +101,20 @@ class Model:
         return np.concatenate(
             [np.empty((0, 2))] + [self._run(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
         )
+
+    def probabilities_apart(self, parts: Iterable[Floats]) -> tuple[Floats, dict[int, str]]:
+        """Run each part of rows that failed together by itself.
+
+        Return the probabilities below each other, NaN where a part fails again, and why it does, by its place.
+        """
+        found, why = [np.empty((0, 2))], {}
+        for place, rows in enumerate(parts):
+            try:
+                found.append(self.probabilities(rows))
+            except RUN_FAULTS as fault:
+                found.append(np.full((len(rows), 2), np.nan))
+                why[place] = str(fault)
+        return np.concatenate(found), why
 
     def _run(self, rows: Floats) -> Floats:
         found: Floats = self._raw_run(_OUTPUTS, {INPUT: rows}, None)[0]
@@ -108,12 +132,20 @@ class Model:
 class Board:
     """What answers at this moment: the activations as they are stored, and the models that are loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, routed: Callable[["Board"], None] = lambda _: None) -> None:
+        """Begin with nothing; `routed` is called whenever other activations are in effect."""
+        self._routed = routed
+        #: The feature sets whose values are looked up, by their identity.
+        self.lookups: Mapping[str, Followed] = {}
         #: Models that read a feature topic, by the topic.
         self.readers: Mapping[str, Sequence[str]] = {}
         self._activations: Mapping[str, Sequence[Activation]] = {}
+        #: What answers direct calls, by model; a switch is another table in its place.
+        self._routes: Mapping[str, Route] = {}
         self._models: dict[str, Model] = {}
-        self._forms: dict[str, Form] = {}
+        self._forms: dict[tuple[str, int], Form] = {}
+        #: Models whose records may be dropped when there is no room for them; of every other no answer is given then.
+        self.droppable: Collection[str] = frozenset()
         #: Why a model could not be loaded, by its digest.
         self.faults: dict[str, str] = {}
 
@@ -121,11 +153,35 @@ class Board:
         """Route by these activations from now on; for each model they come in their order."""
         grouped = groupby(sorted(activations, key=lambda a: a.model), key=lambda a: a.model)
         self._activations = {model: tuple(run) for model, run in grouped}
+        self._routes = {model: Route(run[-1]) for model, run in self._activations.items()}
+        self._forms = {}
+        self._routed(self)
+
+    def follow(self, lookups: Mapping[str, Followed]) -> None:
+        """Look up the values of these feature sets from now on."""
+        if lookups != self.lookups:
+            self.lookups = lookups
+            self._routed(self)
+
+    def let_drop(self, models: Collection[str]) -> None:
+        """Let the records of these models, and of no other, be dropped when there is no room for them."""
+        if frozenset(models) != self.droppable:
+            self.droppable = frozenset(models)
+            self._routed(self)
 
     def load(self, onnx: str, model: Model) -> None:
         """Make a loaded model known by its digest."""
         self._models[onnx] = model
         self.faults.pop(onnx, None)
+
+    def has(self, onnx: str) -> bool:
+        """Tell whether a model is loaded."""
+        return onnx in self._models
+
+    def keep(self, wanted: Collection[str]) -> None:
+        """Forget every other model."""
+        self._models = {onnx: model for onnx, model in self._models.items() if onnx in wanted}
+        self.faults = {onnx: fault for onnx, fault in self.faults.items() if onnx in wanted}
 
     def of(self, model: str) -> Sequence[Activation]:
         """Return the activations of a model in their order."""
@@ -144,25 +200,77 @@ class Board:
 
     def form(self, activation: Activation) -> Form:
         """Return how its predictions are written."""
-        known = self._forms.get(activation.deployment)
+        key = activation.deployment, activation.version
+        known = self._forms.get(key)
         if known is None:
-            known = self._forms[activation.deployment] = Form(activation)
+            known = self._forms[key] = Form(activation)
         return known
+
+    def all(self) -> list[Activation]:
+        """Return all activations, for each model in their order."""
+        return [activation for _, run in sorted(self._activations.items()) for activation in run]
 
     def last(self) -> list[Activation]:
         """Return for each model the activation that answers direct calls."""
         return [run[-1] for _, run in sorted(self._activations.items())]
 
+    def route(self, model: str) -> Route:
+        """Return what answers the direct calls of a model. Raises Unknown."""
+        try:
+            return self._routes[model]
+        except KeyError:
+            known = sorted(self._routes)
+            raise Unknown(f"no version of model {model!r} is deployed here; known: {known}") from None
+
     def live(self, model: str) -> Activation:
         """Return the activation that answers direct calls: the last one. Raises Unknown."""
-        found = self.of(model)
-        if not found:
-            raise Unknown(f"no version of model {model!r} is deployed here; known: {sorted(self._activations)}")
-        return found[-1]
+        return self.route(model).first
+
+    def answering(self, model: str) -> set[int]:
+        """Return the versions that answer direct calls of a model unasked for; none of an unknown one."""
+        route = self._routes.get(model)
+        return set() if route is None else {each.version for each in route.versions if each not in route.shadows}
+
+    def before(self) -> list[Activation]:
+        """Return for each model the versions that answered before; there may be none."""
+        return [each for _, run in sorted(self._activations.items()) for last in run[-2:-1] for each in last.versions()]
+
+    def about(self, model: str, version: str | None) -> Activation:
+        """Return what answers direct calls for a model. Raises Unknown or NotReady."""
+        found = self.route(model).named(version)
+        self.model(found)
+        return found
+
+    def chosen(self, model: str | None, version: str | None) -> list[Activation]:
+        """Return what answers for one model, or for each. Raises Unknown or NotReady."""
+        if model is None or version is None:
+            return self._answering() if model is None else list(self.route(model).versions)
+        return [self.about(model, version)]
+
+    def index(self) -> list[Indexed]:
+        """Return every version that answers direct calls, or is to."""
+        return [self._indexed(each) for each in self._answering()]
+
+    def _answering(self) -> list[Activation]:
+        """Return every version that may be asked for; what answered before is warm and may not."""
+        return [each for _, route in sorted(self._routes.items()) for each in route.versions]
+
+    def _indexed(self, live: Activation) -> Indexed:
+        name, fault = (live.model, str(live.version)), self.faults.get(live.onnx)
+        if live.onnx in self._models:
+            return Indexed(*name, "READY")
+        return Indexed(*name, "UNAVAILABLE", fault) if fault else Indexed(*name, "LOADING")
 
     def missing(self) -> list[Activation]:
-        """Return the activations that answer direct calls but are not loaded."""
-        return [run[-1] for run in self._activations.values() if run[-1].onnx not in self._models]
+        """Return the versions that answer direct calls but are not loaded."""
+        return [each for each in self._answering() if each.onnx not in self._models]
+
+    def fault(self) -> str | None:
+        """Tell what keeps a version in effect from answering, or None."""
+        faults = [
+            f"model {a.model} version {a.version}: {self.faults.get(a.onnx, 'not loaded yet')}" for a in self.missing()
+        ]
+        return "; ".join(faults) or None
 
 
 @dataclass(slots=True)
@@ -270,13 +378,17 @@ class Scorer:
         rows, matrix = inputs(rows, model.width, out.parked)
         if not rows:
             return {}
-        scores = model.probabilities(matrix)[:, 1]
+        try:
+            probabilities, why = model.probabilities(matrix), NO_FAULTS
+        except RUN_FAULTS:
+            probabilities, why = model.probabilities_apart(matrix[:, None])
+        scores = probabilities[:, 1]
         form = self._board.form(activation)
         texts = orjson.dumps(scores.tolist())[1:-1].split(b",")
         found, ids = {}, []
-        for row, score, finite in zip(rows, texts, np.isfinite(scores).tolist(), strict=True):
+        for at, (row, score, finite) in enumerate(zip(rows, texts, np.isfinite(scores).tolist(), strict=True)):
             if not finite:
-                out.parked.append(Parked(row.record, f"{activation.model} {activation.version} gave no probability"))
+                out.parked.append(Parked(row.record, no_probability(activation, why.get(at))))
                 continue
             event_id, found[row.index] = form.from_row(row, score, self._tracer)
             ids.append(event_id)

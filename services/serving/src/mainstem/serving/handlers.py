@@ -15,7 +15,7 @@ from mainstem.serving.loader import Loader
 from mainstem.serving.ports import Parked, Partition, Progress, Store
 from mainstem.telemetry import Tracer, logger, metrics
 
-#: Direct calls are answered between slices of the stream.
+#: Everything else has its turn between slices of the stream.
 _SLICE = 256
 
 _log = logger(__name__)
@@ -125,7 +125,7 @@ def _copy(position: Position | None) -> Position:
 def _measure(scored: Scored, fenced: int) -> None:
     metrics.FENCED.inc(fenced)
     for (model, version, channel, _), tally in scored.tallies.items():
-        metrics.PREDICTIONS.labels(model, version, channel).inc(tally.n)
+        metrics.PREDICTIONS.labels(model, str(version), channel).inc(tally.n)
     for model, rows in scored.unscored.items():
         metrics.UNSCORED.labels(model).inc(rows)
 

@@ -1,102 +1,170 @@
 """The paths of HTTP that applications call all the time, without a framework around them; see ADR 19."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 import orjson
 
+from mainstem.direct import Call, Handler, Headers
 from mainstem.events.errors import MainstemError
-from mainstem.inference import Wanted, rest
-from mainstem.runtime.direct import Call, Handler
-from mainstem.runtime.responses import Headers
+from mainstem.inference import Answer as Given
+from mainstem.inference import Signature, rest
+from mainstem.inference.errors import DeadlineExceeded, NotReady
 from mainstem.serving import wire
 from mainstem.serving.batching import Batcher
 from mainstem.serving.bodies import STATUS, packed, refused, unpacked
 from mainstem.serving.engine import INPUT
-from mainstem.serving.ports import Answer, Oracle, Question
+from mainstem.serving.meters import count_refused
+from mainstem.serving.models import Inference, Models
+from mainstem.serving.ports import Answer, Question
 from mainstem.telemetry import metrics
 
 _JSON: Final[Headers] = ((b"content-type", rest.JSON_TYPE.encode()),)
 _JSON_LENGTH: Final = rest.JSON_LENGTH.encode()
-_WITH_VERSION: Final = 6
+_MODELS: Final = b"/v2/models/"
+_STATISTICS: Final = b"/v2/models/stats"
+_READY: Final = b"/v2/health/ready"
+#: Paths of probes. That the process answers is all that `live` means.
+_HEALTH: Final = {b"/livez", b"/v2/health/live", _READY}
+#: Reads what says of itself what it is. A body that is one tensor and nothing else does not.
+_READER: Final = rest.Reader(Signature((), ()))
 _ERRORS: Final = tuple(STATUS)
 #: Headers of a call to infer that are looked at.
-_READ: Final = {_JSON_LENGTH, b"content-encoding", b"accept-encoding", b"traceparent"}
-#: Names calls that have no name; no secret.
-_name: Final = Random()
+_READ: Final = (_JSON_LENGTH, b"content-encoding", b"accept-encoding", b"traceparent")
+
+
+class _To(NamedTuple):
+    """What a call to infer says before its body."""
+
+    model: str
+    version: str | None
+    length: bytes | None
+    encoding: bytes | None
+    accepted: bytes | None
+    trace: bytes | None
 
 
 class HotApi:
-    """Serves `infer`, `ready` and the health of the server; every other path is the application's."""
+    """Serves models and their health; every other path is somebody else's.
 
-    def __init__(self, oracle: Oracle, batcher: Batcher) -> None:
-        self._oracle = oracle
+    Where every model has the one input and the one output of ours, there is a batcher: it takes the calls that are flat
+    JSON, which are most, without the steps that other forms need.
+    """
+
+    def __init__(self, models: Models, batcher: Batcher | None = None, deadline_s: float = 1.0) -> None:
+        """Answer by these; nobody waits longer than `deadline_s`."""
+        self._models = models
         self._batcher = batcher
+        self._deadline_s = deadline_s
+        #: A call that has waited for so long is not begun.
+        self._late_s = deadline_s / 2
         self._seconds = metrics.PREDICT_SECONDS.labels("http")
 
     def route(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Handler | None:
         """Return who serves a path; None where that is not here."""
-        parts = path.split(b"/")[1:]
-        if method == b"GET" and path == b"/v2/health/live":
-            return _live
-        if len(parts) not in (4, _WITH_VERSION) or parts[:2] != [b"v2", b"models"]:
+        if method == b"GET" and path in _HEALTH:
+            return self._healthy if path == _READY else _live
+        if not path.startswith(_MODELS):
             return None
-        model, *version, last = (unquote(part.decode("latin-1")) for part in parts[2:])
-        if version and version[0] != "versions":
-            return None
-        asked_version = version[1] if version else None
-        if method == b"POST" and last == "infer":
-            return partial(self._infer, model, asked_version, {name: value for name, value in headers if name in _READ})
-        if method == b"GET" and last == "ready":
-            return partial(self._ready, model, asked_version)
+        model, *rest = (unquote(part.decode("latin-1")) for part in path[len(_MODELS) :].split(b"/"))
+        version = None
+        if rest[:1] == ["versions"] and rest[1:]:
+            version, rest = rest[1], rest[2:]
+        match method, rest:
+            case b"POST", ["infer"]:
+                said = {name: value for name, value in headers if name in _READ}
+                return self._inferring(_To(model, version, *map(said.get, _READ)))
+            case b"GET", ["ready"]:
+                return partial(self._tell, self._ready, model, version)
+            case b"GET", [] if path != _STATISTICS:
+                return partial(self._tell, self._models.metadata, model, version)
         return None
 
-    def _ready(self, model: str, version: str | None, call: Call) -> None:
+    def _healthy(self, call: Call) -> None:
+        fault = self._models.fault()
+        if fault is not None:
+            return _refuse(call, NotReady(fault))
+        return call.answer(200, _JSON, b'{"ready":true}')
+
+    def _ready(self, model: str, version: str | None) -> Mapping[str, object]:
+        self._models.ready(model, version)
+        return {"name": model, "ready": True}
+
+    def _tell(
+        self, said: Callable[[str, str | None], Mapping[str, object]], model: str, version: str | None, call: Call
+    ) -> None:
         try:
-            found = {"name": self._oracle.about(model, version).model, "ready": True}
+            found = said(model, version)
         except _ERRORS as fault:
             return _refuse(call, fault)
         return call.answer(200, _JSON, orjson.dumps(found))
 
-    def _infer(self, model: str, version: str | None, said: Mapping[bytes, bytes], call: Call) -> None:
-        began = time.perf_counter()
-        length, encoding = said.get(_JSON_LENGTH), said.get(b"content-encoding")
+    def _inferring(self, to: _To) -> Handler:
+        """Return who answers such calls."""
+        if self._batcher is None or to.length is not None or to.encoding is not None:
+            return partial(self._infer, to)
+        return partial(self._infer_plain, self._batcher, to)
+
+    def _infer_plain(self, batcher: Batcher, to: _To, call: Call) -> None:
+        began, read = time.monotonic(), call.read
+        plain = rest.read_plain(INPUT, call.body) if began - read <= self._late_s else None
+        if plain is None:
+            return self._infer(to, call)
+        asked, name = plain.parameters, plain.id or wire.new_id()
+        until = read + (wire.within(asked.timeout, self._deadline_s) if asked.timeout else self._deadline_s)
+        entity = asked.entity or None
+        question = Question(to.model, to.version, name, "http", plain.values, entity, to.trace, plain.columns, until)
+        return batcher.put(question, partial(self._give_plain, call, to.accepted, began))
+
+    def _infer(self, to: _To, call: Call) -> None:
+        began, read = time.monotonic(), call.read
+        # What this turn of the loop has no time for: it may have lain in the socket for as long as the turn before.
+        if began - read > self._late_s:
+            late = DeadlineExceeded(wire.CROWDED)
+            count_refused("http", late)
+            return _refuse(call, late)
         try:
-            body = call.body if encoding is None else unpacked(call.body, encoding.decode("latin-1"))
-            plain = rest.read_plain(INPUT, body) if length is None else None
-            if plain is not None:
-                (rows, asked_id, parameters), wanted = plain, wire.ALL
-            else:
-                width = len(self._oracle.about(model, version).features)
-                asked = wire.reader(width).read(body, None if length is None else length.decode("latin-1"))
-                (rows, wanted), asked_id, parameters = wire.rows(asked, width), asked.id, asked.parameters
-            entity = wire.entity_of(parameters) if parameters else None
+            body = call.body if to.encoding is None else unpacked(call.body, to.encoding.decode("latin-1"))
+            reader = _READER if to.length != b"0" else rest.Reader(self._models.signature(to.model, to.version))
+            asked = reader.read(body, None if to.length is None else to.length.decode("latin-1"))
+            until, name = read + wire.timeout_of(asked.parameters, self._deadline_s), asked.id or wire.new_id()
+        except _ERRORS as fault:
+            count_refused("http", fault)
+            return _refuse(call, fault)
+        inference = Inference(to.model, to.version, name, "http", asked, to.trace, until)
+        return self._models.infer(inference, partial(self._give, call, to.accepted, began))
+
+    def _give_plain(self, call: Call, accepted: bytes | None, began: float, found: Answer | MainstemError) -> None:
+        if isinstance(found, MainstemError) or found.prediction is None:
+            given = found if isinstance(found, MainstemError) else wire.given(found, wire.ALL)
+            return self._give(call, accepted, began, given)
+        self._seconds.observe(time.monotonic() - began, found.traceparent)
+        content = wire.plain(found, found.prediction)
+        if accepted:
+            return _send(call, *packed(content, rest.JSON_HEADERS, accepted.decode("latin-1")))
+        return call.answer(200, _JSON, content)
+
+    def _give(self, call: Call, accepted: bytes | None, began: float, found: Given | MainstemError) -> None:
+        trace = None if isinstance(found, MainstemError) else found.traceparent
+        self._seconds.observe(time.monotonic() - began, trace)
+        if isinstance(found, MainstemError):
+            return _refuse(call, found)
+        try:
+            content, headers = rest.write(found)
         except _ERRORS as fault:
             return _refuse(call, fault)
-        name = asked_id or f"{_name.getrandbits(128):032x}"
-        question = Question(model, version, name, "http", rows, entity, said.get(b"traceparent"))
-        return self._batcher.put(question, partial(self._give, call, wanted, said.get(b"accept-encoding"), began))
-
-    def _give(
-        self, call: Call, wanted: Sequence[Wanted], accepted: bytes | None, began: float, found: Answer | MainstemError
-    ) -> None:
-        self._seconds.observe(time.perf_counter() - began)
-        if isinstance(found, MainstemError):
-            status, content = refused(found)
-            return call.answer(status, _JSON, content)
-        if wanted is wire.ALL and found.prediction is not None:
-            content, headers = wire.plain(found, found.prediction), rest.JSON_HEADERS
-        else:
-            content, headers = rest.write(wire.given(found, wanted))
         if accepted:
             content, headers = packed(content, headers, accepted.decode("latin-1"))
-        if headers is rest.JSON_HEADERS:
-            return call.answer(200, _JSON, content)
-        return call.answer(200, tuple((name.encode(), value.encode()) for name, value in headers.items()), content)
+        return _send(call, content, headers)
+
+
+def _send(call: Call, content: bytes, headers: Mapping[str, str]) -> None:
+    if headers is rest.JSON_HEADERS:
+        return call.answer(200, _JSON, content)
+    return call.answer(200, tuple((name.encode(), value.encode()) for name, value in headers.items()), content)
 
 
 def _live(call: Call) -> None:

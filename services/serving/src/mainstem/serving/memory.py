@@ -2,10 +2,9 @@
 
 from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
-from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated
-from mainstem.serving.domain import Activation, Tallies
+from mainstem.serving.domain import Activation, Followed, Tallies
 from mainstem.serving.ports import Parked, Partition, Progress
 
 
@@ -21,6 +20,7 @@ class MemoryStore:
         self.verdicts: dict[str, Event] = {}
         #: What could not be loaded any more, by deployment, rule and reason.
         self.losses: dict[tuple[str, str, str], Activation] = {}
+        self.may_drop: set[str] = set()
         self.readers: dict[str, list[str]] = {}
         self._approved: set[tuple[str, int, str]] = set()
         self._promoted: set[tuple[str, str, int]] = set()
@@ -73,29 +73,24 @@ class MemoryStore:
     async def activations(self) -> list[Activation]:
         """Return all activations."""
         return [
-            _activation(event, verdict.fact)
+            Activation.of(event.envelope.id, event.fact, verdict.fact)
             for event in self._in_order()
-            if (verdict := self.verdicts.get(event.envelope.id)) and isinstance(verdict.fact, DeploymentActivated)
+            if isinstance(event.fact, DeploymentSet)
+            and (verdict := self.verdicts.get(event.envelope.id))
+            and isinstance(verdict.fact, DeploymentActivated)
         ]
+
+    async def droppable(self) -> set[str]:
+        """Return what a test set."""
+        return self.may_drop
 
     async def feature_topics(self) -> dict[str, list[str]]:
         """Return what a test set."""
         return self.readers
 
+    async def lookups(self) -> dict[str, Followed]:
+        """Return none."""
+        return {}
+
     def _in_order(self) -> list[Event]:
         return sorted(self._deployments.values(), key=lambda e: int((e.envelope.origin or "/0").rpartition("/")[2]))
-
-
-def _activation(event: Event, fact: DeploymentActivated) -> Activation:
-    wanted = DeploymentSet.model_validate(event.fact.model_dump())
-    return Activation(
-        event.envelope.id,
-        fact.model,
-        fact.version,
-        fact.onnx,
-        wanted.feature_set,
-        wanted.feature_definition,
-        tuple(wanted.features),
-        parse(fact.effective_from),
-        {int(number): offset for number, offset in fact.from_offsets.items()},
-    )

@@ -1,25 +1,24 @@
 """What serving asks of the world, what it answers, and why it may not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
-from mainstem.serving.domain import Activation, Indexed, Tallies, Usage
+from mainstem.serving.domain import Activation, Followed, Tallies
+from mainstem.serving.entities import AsOf, Columns, Floats
 
 Partition = tuple[str, int]
-Floats = npt.NDArray[np.float64]
 Channel = Literal["stream", "http", "grpc"]
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A direct call; `rows` float64 [rows, inputs], NaN = missing."""
+    """A direct call; `rows` float64 [rows, inputs], NaN = missing. With `columns` the rows are to be looked up."""
 
     model: str
     version: str | None
@@ -28,6 +27,9 @@ class Question(msgspec.Struct, frozen=True):
     rows: Floats
     entity: str | None = None
     traceparent: bytes | None = None
+    columns: Columns | None = None
+    #: When an answer comes too late (s, monotonic).
+    until: float = inf
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -43,30 +45,17 @@ class Answer(msgspec.Struct, frozen=True):
     recorded: str
     #: Id of the Predicted event of the first row; None when there are no rows.
     prediction: str | None
+    #: Where the features were looked up; None when the caller brought them.
+    as_of: AsOf | None = None
+    #: The trace that it is part of.
+    traceparent: bytes | None = None
 
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> dict[str, str | int | float]:
         """Return what the protocol carries beside the tensors."""
-        found = {"position": self.position, "recorded_time": self.recorded}
-        return found if self.prediction is None else {**found, "prediction_id": self.prediction}
-
-
-class Oracle(Protocol):
-    """Answers direct calls, whatever transport they came by."""
-
-    def answer(self, question: Question) -> Answer:
-        """Answer and record. Raises BadRequest, Unknown, NotReady or NoAnswer; then nothing was recorded."""
-
-    def about(self, model: str, version: str | None) -> Activation:
-        """Return what answers for a model. Raises Unknown or NotReady."""
-
-    def faults(self) -> Mapping[str, str]:
-        """Return what keeps the server from being ready, by check; empty when it is."""
-
-    def index(self) -> Sequence[Indexed]:
-        """Return every version that answers direct calls, or is to."""
-
-    def usage(self, model: str | None, version: str | None) -> Sequence[Usage]:
-        """Return what was done for calls of one model, or of all. Raises Unknown for a model that is not there."""
+        found: dict[str, str | int | float] = {"position": self.position, "recorded_time": self.recorded}
+        if self.prediction is not None:
+            found["prediction_id"] = self.prediction
+        return found if self.as_of is None else found | self.as_of.parameters()
 
 
 class Past(Protocol):
@@ -129,6 +118,12 @@ class Store(Protocol):
 
     async def activations(self) -> list[Activation]:
         """Return all activations, for each model in the registry's order."""
+
+    async def lookups(self) -> dict[str, Followed]:
+        """Return the feature sets whose values are looked up, by their identity."""
+
+    async def droppable(self) -> set[str]:
+        """Return the models whose project lets their records be dropped when there is no room for them."""
 
     async def feature_topics(self) -> dict[str, list[str]]:
         """Return the models in force by the feature topics that they and their deployments read, if still computed."""

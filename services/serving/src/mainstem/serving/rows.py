@@ -14,14 +14,16 @@ from mainstem.events.envelope import Event, Message, dataschema, read_envelope
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import NEVER, parse, parse_all, render
-from mainstem.events.serving import Predicted
+from mainstem.events.serving import Predicted, ShadowScored
 from mainstem.serving.domain import NO_JSON, SOURCE, Activation, Places
-from mainstem.serving.ports import Floats, Parked
+from mainstem.serving.entities import Floats
+from mainstem.serving.ports import Parked
 from mainstem.telemetry import Tracer
 
 _ROW = RowComputed.TYPE.encode()
 _PROGRESS = ProgressReached.TYPE.encode()
 _PREDICTED = Predicted.TYPE.encode()
+_SHADOW = ShadowScored.TYPE.encode()
 #: Headers that every prediction has.
 FIXED = (
     ("ce_specversion", b"1.0"),
@@ -30,6 +32,13 @@ FIXED = (
     ("ce_source", SOURCE.encode()),
     ("ce_dataschema", dataschema(Predicted.TYPE).encode()),
     ("ce_actor", SOURCE.encode()),
+)
+#: Headers of what a shadow scored.
+SHADOWED = tuple(
+    {"ce_type": (name, _SHADOW), "ce_dataschema": (name, dataschema(ShadowScored.TYPE).encode())}.get(
+        name, (name, value)
+    )
+    for name, value in FIXED
 )
 
 

@@ -7,15 +7,19 @@ from mainstem.events.catalogue import Record, decode
 from mainstem.events.envelope import Envelope, Event, follow
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import read_origin
-from mainstem.events.instants import parse
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
+from mainstem.project.columns import Column, FixedColumn
+from mainstem.project.definition import ProjectDefinition
 from mainstem.project.definition import parse as parse_definition
-from mainstem.serving.domain import SOURCE, Activation, Tallies
+from mainstem.serving.domain import SOURCE, Activation, Followed, Tallies
 from mainstem.serving.ports import Progress
 from mainstem.storage import Database, Transaction, load
 
 SQL = load("mainstem.serving")
+
+#: Datatypes of the protocol that say the values of a column, by its kind; a whole number is INT64.
+_DATATYPES = {"category": "BYTES", "text": "BYTES", "time": "BYTES", "fixed": "FP64", "boolean": "BOOL"}
 
 _PREDICTIONS = "tel.prediction."
 
@@ -89,16 +93,10 @@ class PostgresStore:
         async with self._database.transaction() as tx:
             rows = await tx.fetch(SQL["activations"])
         return [
-            Activation(
+            Activation.of(
                 row["deployment"],
-                row["model"],
-                row["version"],
-                row["onnx"],
-                row["fact"]["feature_set"],
-                row["fact"]["feature_definition"],
-                tuple(row["fact"]["features"]),
-                parse(row["effective_from"]),
-                {int(number): offset for number, offset in row["from_offsets"].items()},
+                DeploymentSet.model_validate(row["fact"]),
+                DeploymentActivated.model_validate(dict(row)),
             )
             for row in rows
         ]
@@ -116,6 +114,35 @@ class PostgresStore:
                 for label in sorted({model.feature_set, *read}):
                     found.setdefault(RowComputed.topic_of(label), []).append(name)
         return found
+
+    async def lookups(self) -> dict[str, Followed]:
+        """Return the feature sets whose values are looked up, by their identity."""
+        async with self._database.transaction() as tx:
+            definitions = [parse_definition(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+        return {
+            part.id: followed(definition, label)
+            for definition in definitions
+            if definition.serving.lookup is not None
+            for label, part in definition.feature_sets.items()
+        }
+
+    async def droppable(self) -> set[str]:
+        """Return the models whose project lets their records be dropped."""
+        async with self._database.transaction() as tx:
+            definitions = [parse_definition(row["definition"]) for row in await tx.fetch(SQL["definitions"])]
+        return {name for one in definitions for name, policy in one.serving.overflow.items() if policy == "drop"}
+
+
+def followed(definition: ProjectDefinition, label: str) -> Followed:
+    """Return what is followed of a feature set of a project."""
+    compiled = definition.feature_sets[label].compiled
+    said = definition.sources[compiled.spine].columns
+    columns = {name: _datatype(said[name]) for name in compiled.streams[compiled.spine]}
+    return Followed(label, definition.canonical(), columns)
+
+
+def _datatype(column: Column) -> str:
+    return "INT64" if isinstance(column, FixedColumn) and column.integer else _DATATYPES[column.kind]
 
 
 async def apply_records(tx: Transaction, records: Sequence[Record]) -> None:

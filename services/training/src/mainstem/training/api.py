@@ -1,11 +1,8 @@
-"""HTTP: ask for a run or a dataset, look at them."""
+"""HTTP: ask for a run, an import or a dataset, look at them."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,31 +13,18 @@ from mainstem.events.envelope import Fact, begin
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.events.training import DatasetRequested, TrainingRequested
-from mainstem.runtime import Problem, authenticate, json_body
+from mainstem.intake import Limits
+from mainstem.runtime import Problem, authenticate, body_bytes, json_body
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing, Artifacts
+from mainstem.training import imports
+from mainstem.training.desk import Command, command_id, now_us, only
 from mainstem.training.handlers import SOURCE, Performer
 from mainstem.training.history.datasets import check, read_manifest
 from mainstem.training.store import PostgresStore
 
-_LONGEST_ID = 200
 _SEND = 'send {"model": "<name>"}'
 
 _Row = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """What somebody asks for, and when: a model, of a definition of its project, as of a cut."""
-
-    id: str
-    principal: Principal
-    model: str
-    project: str
-    definition: str
-    cut: str
-    recorded_us: int
-    #: The dataset that is to be built anew.
-    again: str | None = None
 
 
 class Api:
@@ -54,6 +38,8 @@ class Api:
         self._principals = principals
         self._artifacts = artifacts
         self._performer = performer
+        #: One file is examined at a time: each may take a processor and half a gigabyte.
+        self._gate = asyncio.Lock()
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -61,6 +47,7 @@ class Api:
             Route("/v1/runs", self.start, methods=["POST"]),
             Route("/v1/runs", self.runs),
             Route("/v1/runs/{run}", self.run),
+            Route("/v1/models/{model}/imports", self.bring_in, methods=["POST"]),
             Route("/v1/datasets", self.build, methods=["POST"]),
             Route("/v1/datasets", self.datasets),
             Route("/v1/datasets/{dataset}", self.dataset),
@@ -70,16 +57,36 @@ class Api:
     async def start(self, request: Request) -> Response:
         """Ask for a run: {"model", "command_id"?, "at"?}. Data and labels recorded before `at` are used."""
         command = await self._command(request, *await self._asked(request))
+        return await self._run(command, "request")
+
+    async def bring_in(self, request: Request) -> Response:
+        """Ask for a run that imports the ONNX file that is the body, `?command_id=&at=` as in `start`.
+
+        The file passes the gate before anything is recorded: 422 says why it does not.
+        """
+        principal = authenticate(request, self._principals, Right.BUILD)
+        body = {**request.query_params, "model": request.path_params["model"]}
+        command = await self._command(request, principal, body)
+        content = await body_bytes(request, Limits().bytes)
+        definition = await self._store.definition_by_id(command.definition)
+        width = len(definition.feature_sets[definition.models[command.model].feature_set].compiled.names)
+        async with self._gate:
+            await asyncio.to_thread(imports.bring_in, content, width)
+        return await self._run(command, "import", await asyncio.to_thread(self._artifacts.put, content))
+
+    async def _run(self, command: Command, cause: str, imported: str | None = None) -> Response:
         fact = TrainingRequested(
             run=child_id(command.id, "run")[:16],
             model=command.model,
             project=command.project,
             cut=command.cut,
-            cause="request",
+            cause=cause,
             requested_by=command.principal.name,
+            imported=imported,
         )
         await self._record(command, fact)
-        return JSONResponse({"run": fact.run, "cut": fact.cut}, 202)
+        about = {"run": fact.run, "cut": fact.cut}
+        return JSONResponse(about if imported is None else {**about, "imported": imported}, 202)
 
     async def build(self, request: Request) -> Response:
         """Ask for a dataset: {"model", "command_id"?, "at"?}. Data and labels recorded before `at` are in it.
@@ -112,7 +119,7 @@ class Api:
             raise Problem(400, "model_missing", _SEND)
         return principal, body
 
-    async def _command(self, request: Request, principal: Principal, body: Mapping[str, object]) -> _Command:
+    async def _command(self, request: Request, principal: Principal, body: Mapping[str, object]) -> Command:
         """Return what is asked for a model; raise Problem for what there is not, and for a time one may not say."""
         if not isinstance(body.get("model"), str):
             raise Problem(400, "model_missing", _SEND)
@@ -121,9 +128,9 @@ class Api:
         if owner is None:
             raise Problem(404, "unknown_model", f"no applied project declares model {model!r}")
         recorded_us = self._recorded(request, body)
-        return _Command(_command_id(body), principal, model, *owner, render(recorded_us), recorded_us)
+        return Command(command_id(body), principal, model, *owner, render(recorded_us), recorded_us)
 
-    async def _again(self, principal: Principal, body: Mapping[str, object]) -> _Command:
+    async def _again(self, principal: Principal, body: Mapping[str, object]) -> Command:
         """Return what is asked for a dataset that is to be built anew; raise Problem when there is none."""
         if not isinstance(body["again"], str) or not body.keys() <= {"again", "command_id"}:
             detail = 'send {"again": "<dataset>"} alone: the dataset says of which model it is, and its cut'
@@ -132,18 +139,18 @@ class Api:
         if dataset is None:
             wanted = body["again"]
             raise Problem(404, "unknown_dataset", f"request {wanted!r} has led to no dataset; ask for its model anew")
-        return _Command(
-            id=_command_id(body),
+        return Command(
+            id=command_id(body),
             principal=principal,
             model=str(dataset["model"]),
             project=str(dataset["project"]),
             definition=str(dataset["definition"]),
             cut=str(dataset["cut"]),
-            recorded_us=_now_us(),
+            recorded_us=now_us(),
             again=str(dataset["dataset"]),
         )
 
-    async def _record(self, command: _Command, fact: Fact) -> None:
+    async def _record(self, command: Command, fact: Fact) -> None:
         event = begin(
             fact, command_id=command.id, source=SOURCE, actor=command.principal.name, recorded_us=command.recorded_us
         )
@@ -152,7 +159,7 @@ class Api:
     def _recorded(self, request: Request, body: Mapping[str, object]) -> int:
         """Return now, or the time that somebody who may replay history gives."""
         if body.get("at") is None:
-            return _now_us()
+            return now_us()
         authenticate(request, self._principals, Right.REPLAY)
         try:
             return parse(str(body["at"]))
@@ -204,7 +211,7 @@ class Api:
         """Return the one dataset whose address begins like that, or the one request and the dataset it led to."""
         datasets = {str(row["dataset"]): row for row in await self._store.datasets()}
         requests = {str(row["request"]): row for row in await self._store.requests()}
-        name = _only(wanted, [*datasets, *requests])
+        name = only(wanted, [*datasets, *requests])
         if name in datasets:
             return datasets[name], None
         asked = self._as_it_stands(requests[name])
@@ -214,27 +221,3 @@ class Api:
         name = str(request["request"])
         read, there = self._performer.progress.get(name, (None, None))
         return {**request, "waiting": self._performer.waiting.get(name), "read": read, "of": there}
-
-
-def _command_id(body: Mapping[str, object]) -> str:
-    command_id = str(body.get("command_id") or uuid4().hex)
-    if len(command_id) > _LONGEST_ID:
-        raise Problem(400, "malformed_body", f"command_id has {len(command_id)} characters, at most {_LONGEST_ID}")
-    return command_id
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
-def _only(wanted: str, names: Sequence[str]) -> str:
-    """Return the one name that begins like that, `sha256:` or not; raise Problem 404 when there is not one."""
-    found = [name for name in names if name.startswith(wanted) or name.removeprefix("sha256:").startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        detail = f"no dataset and no request begins with {wanted!r}; list them with `mainstem dataset list`"
-    else:
-        several = f"{len(found)} datasets and requests begin with {wanted!r}"
-        detail = f"{several}: {', '.join(found[:5])}; give more of the id"
-    raise Problem(404, "unknown_dataset", detail)

@@ -16,11 +16,11 @@ class Step(StrEnum):
 
     #: Freeze the rows and labels known at the cut.
     SNAPSHOT = "snapshot"
-    #: Fit the estimator.
+    #: Fit the estimator, or take the model that is imported.
     FIT = "fit"
     #: Score the held-out rows: figures, comparison with the version in production, reference profile.
     EVALUATE = "evaluate"
-    #: Export to ONNX and prove that the export is exact.
+    #: Prove that the ONNX model is the estimator, or the author's file, exactly.
     EXPORT = "export"
 
 

@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 CALIBRATION_BINS = 10
 PROFILE_BINS = 64
 SCORE_BANDS = 10
+#: Rows that a profile quotes with their scores.
+REFERENCE_ROWS = 64
 #: Parameters of the estimator that a definition may not set.
 SET_BY_RUN = {"random_state", "categorical_features"}
 DAY_US = 86_400_000_000
@@ -114,7 +116,8 @@ def reference_profile(x: Floats, p: Floats, y: Ints, chunks: Ints, names: Sequen
 
     For each feature and for the score: up to 63 edges of right-closed bins and, chunk by chunk, the rows in each bin,
     the missing in the last. For each of ten bands of the score, chunk by chunk: rows, positives and the sums of score,
-    squared error and its square. `chunks` comes from `chunk_ids`. Raises ValueError without rows.
+    squared error and its square. `reference` has some of the rows and their scores, which the model gives again
+    wherever it is loaded. `chunks` comes from `chunk_ids`. Raises ValueError without rows.
     """
     if not len(x):
         raise ValueError("a reference profile needs held-out rows; widen the held-out range")
@@ -125,6 +128,7 @@ def reference_profile(x: Floats, p: Floats, y: Ints, chunks: Ints, names: Sequen
         "features": features,
         "score": _binned(p, chunks),
         "bands": _bands(p, y, chunks),
+        "reference": _reference(x, p),
     }
 
 
@@ -151,6 +155,13 @@ def _placements(y: Ints, p: Floats) -> tuple[Floats, Floats]:
 
 def _mean_variance(values: Floats) -> float:
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def _reference(x: Floats, p: Floats) -> dict[str, object]:
+    """Return up to `REFERENCE_ROWS` rows from first to last, null for a missing value, and their scores."""
+    chosen = np.unique(np.linspace(0, len(x) - 1, REFERENCE_ROWS).astype(np.int64))
+    rows = [[None if np.isnan(value) else value for value in row] for row in x[chosen].tolist()]
+    return {"rows": rows, "scores": p[chosen].tolist()}
 
 
 def _binned(values: Floats, chunks: Ints) -> dict[str, object]:

@@ -157,7 +157,8 @@ class Performer:
 
     async def _complete(self, run: Run, definition: str, feature_set: str) -> None:
         by_step = {result.step: result for result in run.completed}
-        evidence = {**by_step[Step.EVALUATE].figures, **by_step[Step.EXPORT].figures, **by_step[Step.SNAPSHOT].figures}
+        told = [Step.EVALUATE, Step.EXPORT, Step.SNAPSHOT, *([Step.FIT] if run.imported else [])]
+        evidence = {name: figure for step in told for name, figure in by_step[step].figures.items()}
         out = outputs(run.completed)
         fact = RunCompleted(
             run=run.run,

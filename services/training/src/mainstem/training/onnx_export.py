@@ -66,7 +66,21 @@ def to_onnx(estimator: HistGradientBoostingClassifier) -> bytes:
 
 def scores(model: bytes, rows: Floats) -> Floats:
     """Return the probability of the positive class for each row, as ONNX Runtime computes it on one thread."""
-    return _probabilities(model, rows)[:, 1]
+    return probabilities(model, rows)[:, 1]
+
+
+def probabilities(model: bytes, rows: Floats) -> Floats:
+    """Return the probabilities of both classes for each row, float64 [rows, 2], computed as `scores` are."""
+    (found,) = loaded(model).run([OUTPUT], {INPUT: np.ascontiguousarray(rows, np.float64)})
+    return np.asarray(found, np.float64)
+
+
+def loaded(model: bytes) -> onnxruntime.InferenceSession:
+    """Return a model that passed the gate, loaded to run on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # that a file holds a constant which nothing uses is no news
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def parity(estimator: HistGradientBoostingClassifier, model: bytes, rows: Floats) -> Parity:
@@ -84,7 +98,7 @@ def parity(estimator: HistGradientBoostingClassifier, model: bytes, rows: Floats
     boundaries = list(_boundaries(estimator, columns))
     nothing = np.full((1, rows.shape[1]), np.nan)
     everything = np.concatenate([rows, _varied(rows, boundaries), _varied(rows, special), nothing])
-    expected, found = estimator.predict_proba(everything), _probabilities(model, everything)
+    expected, found = estimator.predict_proba(everything), probabilities(model, everything)
     flips = np.count_nonzero(expected.argmax(1) != found.argmax(1))
     return Parity(len(everything), float(np.abs(expected - found).max()), int(flips))
 
@@ -217,14 +231,6 @@ def _graph(ensemble: _Ensemble, baseline: Floats, features: int) -> onnx.GraphPr
 
 def _tensor(values: list[float]) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(values, np.float64))
-
-
-def _probabilities(model: bytes, rows: Floats) -> Floats:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(rows, np.float64)})
-    return np.asarray(found, np.float64)
 
 
 def _varied(rows: Floats, changes: list[tuple[int, float]]) -> Floats:

@@ -15,7 +15,10 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as far as it is known; `request` is the envelope of the event that asked for it."""
+    """A run as far as it is known; `request` is the envelope of the event that asked for it.
+
+    `imported` is the address of the model made elsewhere that it brings in, if it does.
+    """
 
     run: str
     model: str
@@ -25,6 +28,7 @@ class Run:
     requested_by: str
     request: Envelope
     completed: tuple[StepResult, ...]
+    imported: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ select name, definition_id from project where definition->'models' ? $1;
 insert into run(run, model, project, cut, cause, requested_by, request)
 values ($1, $2, $3, $4, $5, $6, $7::jsonb) on conflict do nothing;
 
+-- name: add_import
+insert into import values ($1, $2) on conflict do nothing;
+
 -- name: end_run
 update run set status = $2, reason = $3 where run = $1;
 
@@ -25,7 +28,8 @@ update run set status = $2, reason = $3 where run = $1;
 insert into step values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb, $6, $7) on conflict do nothing;
 
 -- name: next_run
-select * from run where status = 'requested' and run <> all($1) order by cut, run limit 1;
+select run.*, import.onnx as imported from run left join import using (run)
+ where status = 'requested' and run <> all($1) order by cut, run limit 1;
 
 -- name: runs
 select run, model, project, cut, cause, requested_by, status, reason from run order by cut, run;

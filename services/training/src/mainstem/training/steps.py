@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mainstem.events.ids import content_id
+from mainstem.intake import admit
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.model import ModelDefinition
 from mainstem.storage import Artifacts
@@ -22,17 +23,18 @@ from mainstem.training.domain import Step, StepResult, code_digest, digest, outp
 from mainstem.training.engine import Floats, Ints
 from mainstem.training.history.datasets import Builder
 from mainstem.training.history.table import features, from_parquet
-from mainstem.training.onnx_export import parity, scores, to_onnx
+from mainstem.training.imports import agreement, bring_in, check_probabilities
+from mainstem.training.onnx_export import parity, probabilities, scores, to_onnx
 from mainstem.training.ports import Incumbent, Run
 
 _PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "onnx", "onnxruntime", "pyarrow")
 
-#: What each step reads of what the steps before it wrote.
+#: What each step reads of what the steps before it wrote, and the model that is imported, if one is.
 _READS: Final[dict[Step, tuple[str, ...]]] = {
     Step.SNAPSHOT: (),
-    Step.FIT: ("dataset",),
+    Step.FIT: ("dataset", "imported"),
     Step.EVALUATE: ("dataset", "onnx"),
-    Step.EXPORT: ("dataset", "onnx"),
+    Step.EXPORT: ("dataset", "onnx", "imported"),
 }
 
 #: Content addresses by name, and figures.
@@ -52,9 +54,9 @@ class Steps:
 
     async def do(self, step: Step, run: Run, definition: ProjectDefinition, incumbent: Incumbent | None) -> StepResult:
         """Do one step of a run whose earlier steps are done; raises ValueError when it cannot be done."""
-        before = outputs(run.completed)
+        before = outputs(run.completed) | ({"imported": run.imported} if run.imported else {})
         out, figures = await self._work(step, run, definition, incumbent, before)
-        inputs = {name: before[name] for name in _READS[step]}
+        inputs = {name: before[name] for name in _READS[step] if name in before}
         return StepResult(step, inputs, out, self._code, self._environment, figures)
 
     async def _work(
@@ -70,11 +72,15 @@ class Steps:
             case Step.SNAPSHOT:
                 return await self._snapshot(run, definition)
             case Step.FIT:
+                if run.imported is not None:
+                    return await asyncio.to_thread(self._import, before)
                 return await asyncio.to_thread(self._fit, run, model, before)
             case Step.EVALUATE:
                 before |= await self._incumbents_table(run, definition, incumbent)
                 return await asyncio.to_thread(self._evaluate, definition, model, incumbent, before)
             case Step.EXPORT:
+                if run.imported is not None:
+                    return await asyncio.to_thread(self._compare, before)
                 return await asyncio.to_thread(self._export, run, model, before)
 
     async def _snapshot(self, run: Run, definition: ProjectDefinition) -> Outputs:
@@ -87,7 +93,28 @@ class Steps:
     def _fit(self, run: Run, model: ModelDefinition, before: dict[str, str]) -> Outputs:
         x, y, _, held_out = self._table(before)
         self._fitted = {run.run: engine.fit(x[~held_out], y[~held_out], model.estimator.params, model.seed)}
-        return {"onnx": self._artifacts.put(to_onnx(self._fitted[run.run]))}, {"rows": int((~held_out).sum())}
+        exported = to_onnx(self._fitted[run.run])
+        admit(exported)
+        return {"onnx": self._artifacts.put(exported)}, {"rows": int((~held_out).sum())}
+
+    def _import(self, before: dict[str, str]) -> Outputs:
+        """Give a model made elsewhere the signature of ours; it must give probabilities for held-out rows."""
+        x, _, _, held_out = self._table(before)
+        brought = bring_in(self._artifacts.get(before["imported"]), x.shape[1])
+        check_probabilities(probabilities(brought.onnx, x[held_out]))
+        said = {name: getattr(brought.admitted, name) for name in ("operators", "opsets", "metadata")}
+        figures = {"onnx": before["imported"], "takes": brought.takes, **said}
+        return {"onnx": self._artifacts.put(brought.onnx)}, {"imported": figures}
+
+    def _compare(self, before: dict[str, str]) -> Outputs:
+        """Hold the imported model against the author's file."""
+        x, _, _, held_out = self._table(before)
+        original = self._artifacts.get(before["imported"])
+        brought = bring_in(original, x.shape[1])
+        if content_id(brought.onnx) != before["onnx"]:
+            raise ValueError("the same file gave another model; the environment has changed, import it anew")
+        found = agreement(original, brought, x[held_out])
+        return {}, {"parity": asdict(found)}
 
     async def _incumbents_table(
         self, run: Run, definition: ProjectDefinition, incumbent: Incumbent | None

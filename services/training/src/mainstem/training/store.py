@@ -26,7 +26,7 @@ from mainstem.training.ports import Asked, Incumbent, Run
 SQL = load("mainstem.training")
 
 #: Tables that are folds of the log; `audit replay` rebuilds and compares them.
-PROJECTIONS = ("project", "definition", "run", "step", "version", "production", "dataset", "dataset_request")
+PROJECTIONS = ("project", "definition", "run", "import", "step", "version", "production", "dataset", "dataset_request")
 #: The topics whose facts they fold.
 TOPICS = ("evt.registry.project", "evt.registry.model", "evt.training.run")
 #: A topic whose events are answered, each once however often it is read.
@@ -56,6 +56,7 @@ class PostgresStore:
             row["requested_by"],
             Envelope(**row["request"]),
             tuple(_result(steps[step]) for step in PLAN if step in steps),
+            row["imported"],
         )
 
     async def next_request(self, passed_over: Collection[str] = ()) -> Asked | None:
@@ -145,6 +146,8 @@ async def apply(tx: Transaction, event: Event) -> None:
         case TrainingRequested() as fact:
             asked = (fact.run, fact.model, fact.project, fact.cut, fact.cause, fact.requested_by)
             await tx.execute(SQL["add_run"], *asked, _born(event.envelope))
+            if fact.imported is not None:
+                await tx.execute(SQL["add_import"], fact.run, fact.imported)
         case StepCompleted() as fact:
             step = (fact.run, fact.step, fact.inputs, fact.outputs, fact.figures, fact.code, fact.environment)
             await tx.execute(SQL["add_step"], *step)

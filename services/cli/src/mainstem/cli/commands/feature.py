@@ -24,7 +24,7 @@ from mainstem.cli.recomputation import Comparison, Published, Recomputation, Rec
 from mainstem.events.errors import Unavailable
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import parse, render
-from mainstem.features.engine import Fold
+from mainstem.fold.fold import Fold
 from mainstem.project import Label, ProjectDefinition, load_folder
 
 app = typer.Typer(

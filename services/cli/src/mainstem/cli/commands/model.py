@@ -1,15 +1,18 @@
-"""`mainstem model list | show | approve | promote | rollback`: what was made, what may serve, who decides."""
+"""`mainstem model list | show | import | approve | promote | rollback`: what was made, what may serve, who decides."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import typer
 
-from mainstem.cli.calls import get, post
+from mainstem.cli.calls import get, post, send
+from mainstem.cli.commands import training
 from mainstem.cli.output import Format, show
 
-app = typer.Typer(help="Versions of models: look, approve, promote, roll back.", no_args_is_help=True)
+app = typer.Typer(help="Versions of models: look, import, approve, promote, roll back.", no_args_is_help=True)
 
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 Version = Annotated[int, typer.Argument(help="Number of the version.")]
@@ -39,6 +42,25 @@ def show_(
     else:
         _tell(found)
         show(found["gates"], output)
+
+
+@app.command("import")
+def import_(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="ONNX file.", exists=True, dir_okay=False, readable=True)],
+    at: Annotated[str | None, typer.Option(help="Recorded time, RFC 3339: what is known by then is used.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it has become a version, or failed.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring in a model made elsewhere: the gate for files, then the evaluation and the gates of a run of ours."""
+    query = urlencode({name: value for name, value in _command(at).items() if value is not None})
+    path = f"/v1/models/{quote(model, safe='')}/imports?{query}"
+    answer = send("training", path, file.read_bytes(), by="builder", kind="application/octet-stream")
+    if wait:
+        answer |= training.outcome(model, answer["run"])
+    else:
+        typer.echo(f"let in; follow it with `mainstem training show {answer['run'][:8]}`", err=True)
+    show([answer], output)
 
 
 @app.command()
@@ -89,6 +111,7 @@ def _tell(version: Mapping[str, Any]) -> None:
         ("stage", version["stage"]),
         ("digest", version["onnx"]),
         ("run", f"{version['run']} ({version['cause']})"),
+        *(("imported", file["onnx"]) for file in [version["evidence"].get("imported")] if file),
         ("built by", ", ".join(version["builders"])),
         *(
             ("approved by", f"{row['approved_by']} {row['recorded_time']} {row['comment']}")

@@ -1,4 +1,4 @@
-"""`mainstem prediction explain | replay`: an answer and everything it rests on, and the same answer once more."""
+"""`mainstem prediction explain | replay | batch`: an answer and what it rests on, the same once more, and many."""
 
 import asyncio
 import json
@@ -20,8 +20,9 @@ from mainstem.cli.evidence.replaying import Replay, Replayed, here
 from mainstem.cli.evidence.story import Story
 from mainstem.cli.evidence.trial import Explained, explain_many, milliseconds, replay_many
 from mainstem.cli.output import Format, show, tell
+from mainstem.events.errors import Rejected
 
-app = typer.Typer(help="Explain an answer from the log, and give it again.")
+app = typer.Typer(help="Explain an answer from the log, give it again, and answer the rows of a file.")
 
 Id = Annotated[
     str | None, typer.Argument(help="Event id of the prediction, or its first eight digits.", show_default=False)
@@ -40,7 +41,7 @@ _SHOWN = 20
 
 @app.callback()
 def group() -> None:
-    """Explain an answer from the log, and give it again."""
+    """Explain an answer from the log, give it again, and answer the rows of a file."""
 
 
 @app.command()
@@ -96,6 +97,40 @@ def replay(
         _tell_replayed(replayed, output)
     if not all(each.equal for each in replayed):
         raise typer.Exit(1)
+
+
+@app.command()
+def batch(  # noqa: PLR0913, PLR0917  (each is an option of the command)
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.", dir_okay=False)],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Rows: a file .parquet, .csv or .ndjson.", exists=True, dir_okay=False),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Rows: a dataset, by its id or the beginning of it.")] = None,
+    version: Annotated[str | None, typer.Option(help="A version that answers; else as calls are routed.")] = None,
+    entity: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the key of whom a row is about; a call for each.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask a model about every row of a file or a dataset, and write what it answered beside the row.
+
+    The rows bring the features of the model, or columns of its spine, by which the features are looked up. Each is
+    answered and recorded as a direct call is. It is no transaction: what was answered before an error stays recorded.
+    """
+    if (file is None) == (dataset is None):
+        raise typer.BadParameter("say where the rows are, with --file or --dataset")
+    if out.exists() and not overwrite:
+        raise Rejected(f"{out} is there already; name another file, or replace it with --overwrite")
+    from mainstem.cli.batch import scoring, source  # noqa: PLC0415  (slow to import)
+
+    rows = source.open_file(file) if file is not None else source.open_dataset(dataset or "")
+    facts = asyncio.run(scoring.score(rows, model, version, entity, out))
+    if output is Format.TABLE:
+        facts |= {"versions": ", ".join(f"{number}: {count}" for number, count in facts["versions"].items())}
+    _show(facts, output)
 
 
 def _needs_one(prediction_id: str | None, sample: int | None) -> str:

@@ -30,13 +30,13 @@ def start(
     body = {"model": model, "command_id": str(uuid4()), "at": at}
     answer = post("training", "/v1/runs", body, by="builder")
     if wait:
-        answer |= _outcome(model, answer["run"])
+        answer |= outcome(model, answer["run"])
     else:
         typer.echo(f"asked for; follow it with `mainstem training show {answer['run'][:8]}`", err=True)
     show([answer], output)
 
 
-def _outcome(model: str, run: str) -> dict[str, object]:
+def outcome(model: str, run: str) -> dict[str, object]:
     """Return the version that a run made, once it did; tell its steps meanwhile. Raises CallRefused when it failed."""
     told, waiting = 0, None
     while True:

@@ -26,8 +26,8 @@ SAME: Final = {
     "registration.feature_set": "prediction.feature_definition",
     "promotion.replaces": "replaced.version",
     "deployment.feature_definition": "prediction.feature_definition",
-    "deployment.profile": "registration.profile",
-    "deployment.approved_by": "approval.approved_by",
+    "deployment.version": "activation.version",
+    "deployment.onnx": "activation.onnx",
     "receipt.event_id": ["approval.ce_id", "promotion.ce_id"],
     "run.profile": "registration.profile",
     "run.evidence": "registration.evidence",
@@ -39,9 +39,8 @@ SAME: Final = {
     **{f"{part}.model": "prediction.model" for part in ("request", "run", "step", "dataset", "registration")},
     **{f"{part}.model": "prediction.model" for part in ("approval", "promotion", "replaced", "deployment")},
     **{f"{part}.model": "prediction.model" for part in ("activation", "window")},
-    **{f"{part}.version": "prediction.version" for part in ("registration", "approval", "promotion", "deployment")},
-    **{f"{part}.version": "prediction.version" for part in ("activation", "window")},
-    **{f"{part}.onnx": "prediction.onnx" for part in ("run", "registration", "approval", "deployment", "activation")},
+    **{f"{part}.version": "prediction.version" for part in ("registration", "approval", "promotion", "window")},
+    **{f"{part}.onnx": "prediction.onnx" for part in ("run", "registration", "approval")},
 }
 #: The same, of what the first need not say.
 SAME_IF_SAID: Final = {"alert.model": "prediction.model", "alert.definition": "prediction.feature_definition"}

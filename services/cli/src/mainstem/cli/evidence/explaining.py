@@ -138,7 +138,8 @@ async def _tell_inputs(archive: Archive, story: Story, answer: Answer, read: Rea
     """Follow the inputs back to the source; return the accepted record that asked the question."""
     fact = answer.fact
     if fact.row is None:
-        direct = f"asked over {fact.channel}: the caller gave the inputs, no record asked"
+        looked_up = fact.lookup and f"described an entity, whose features were looked up at {fact.lookup.at}"
+        direct = f"asked over {fact.channel}: the caller {looked_up or 'gave the inputs'}, no record asked"
         story.lack(direct, "row", "records", "accepted_record", "source_record")
         return None
     rows = list(events(RowComputed, await archive.with_id(fact.row)))

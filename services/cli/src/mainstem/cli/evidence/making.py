@@ -1,7 +1,8 @@
 """How the version that answered was made, judged, approved and put in force."""
 
 from mainstem.cli.evidence.archive import Chronicle, Found
-from mainstem.cli.evidence.story import Story
+from mainstem.cli.evidence.rollout import tell_rollout
+from mainstem.cli.evidence.story import Story, spoken
 from mainstem.events.instants import parse
 from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted, VersionRegistered
@@ -9,6 +10,10 @@ from mainstem.events.serving import DeploymentActivated, Predicted
 from mainstem.events.training import DatasetBuilt, RunCompleted, StepCompleted, TrainingRequested
 
 Answer = Found[Predicted]
+
+
+#: Later than anything is recorded.
+_NEVER_US = 2**63 - 1
 
 
 def tell_making(story: Story, chronicle: Chronicle, answer: Answer) -> None:
@@ -31,7 +36,7 @@ def tell_making(story: Story, chronicle: Chronicle, answer: Answer) -> None:
     if registered and approved and approved.fact.approved_by in registered.fact.builders:
         story.faults.append(f"{approved.fact.approved_by} approved a version that they built")
     _tell_way_back(story, chronicle, promoted)
-    _tell_in_force(story, chronicle, answer)
+    _tell_in_force(story, chronicle, answer, registered, approved)
     _tell_receipts(story, chronicle, [each for each in (approved, promoted) if each is not None])
     _check_digests(story, answer, [each for each in (registered, approved) if each is not None])
 
@@ -108,43 +113,49 @@ def _tell_way_back(story: Story, chronicle: Chronicle, promoted: Found[VersionPr
         story.say("rollback", before, "version", "promoted_by", "ce_time")
 
 
-def _tell_in_force(story: Story, chronicle: Chronicle, answer: Answer) -> None:
+def _tell_in_force(
+    story: Story,
+    chronicle: Chronicle,
+    answer: Answer,
+    registered: Found[VersionRegistered] | None,
+    approved: Found[VersionApproved] | None,
+) -> None:
     activated = in_charge(chronicle, answer)
     if activated is None:
         missing = f"no activation in effect by then is in the archive of {answer.fact.model}"
-        story.lack(missing, "activation", "deployment", "rollout")
-        return
+        return story.lack(missing, "activation", "deployment", "rollout")
     story.link("activation", activated)
     story.say("activation", activated, "version", "onnx", "effective_from", "from_offsets")
-    _check(story, "activation", activated.fact.version, activated.fact.onnx, answer)
     deployment = _deployment(chronicle, activated)
     if deployment is None:
-        story.lack("the deployment that was activated is not in the archive", "deployment", "rollout")
-        return
+        _check(story, "activation", activated.fact.version, activated.fact.onnx, answer)
+        return story.lack("the deployment that was activated is not in the archive", "deployment", "rollout")
     story.link("deployment", deployment)
     said = ("version", "onnx", "profile", "feature_set", "feature_definition", "approved_by", "effective_from")
-    story.say("deployment", deployment, *said)
-    _check(story, "deployment", deployment.fact.version, deployment.fact.onnx, answer)
-    route = "every question about the model goes to the version in force; no canary, shadow or split"
-    story.say("rollout", deployment, "version", arms=1, share=1.0, route=route)
+    arms = [name for name in ("arms", "salt") if spoken(deployment.entry, name) is not None]
+    story.say("deployment", deployment, *said, *arms)
+    return tell_rollout(story, deployment, answer, registered, approved)
 
 
 def in_charge(chronicle: Chronicle, answer: Answer) -> Found[DeploymentActivated] | None:
     """Return the activation by which an answer was given: of those in effect the last that had begun at its place.
 
-    A direct answer comes from the last that was activated when it was asked, which no event tells: of its own version.
+    A direct answer comes from the last that was activated when it was asked, which no event tells: of those that have
+    its version, as an arm or as their own.
     """
     fact, recorded_us = answer.fact, answer.envelope.recorded_us
     topic, _, place = fact.position.partition("/")
     partition, _, offset = place.partition("/")
     found = None
     for each in chronicle.of(DeploymentActivated, model=fact.model):
-        if parse(each.fact.effective_from) > recorded_us:
-            continue
-        if fact.row is None:
-            found = each if each.fact.version == fact.version else found
+        if _begins_us(each.fact.effective_from) > recorded_us:
             continue
         deployment = _deployment(chronicle, each)
+        if fact.row is None:
+            arms = [] if deployment is None else deployment.fact.arms
+            there = {each.fact.version, *(arm.version for arm in arms)}
+            found = each if fact.version in there else found
+            continue
         reads = deployment is None or topic == f"evt.feature.{deployment.fact.feature_set}"
         first = each.fact.from_offsets.get(partition, 0) if reads else 0
         if not offset.isdecimal() or int(offset) >= first:
@@ -152,11 +163,20 @@ def in_charge(chronicle: Chronicle, answer: Answer) -> Found[DeploymentActivated
     return found
 
 
+def _begins_us(effective_from: str) -> int:
+    """Return from when on something is in effect; never, for what is no instant: anybody may have written it."""
+    try:
+        return parse(effective_from)
+    except ValueError:
+        return _NEVER_US
+
+
 def _deployment(chronicle: Chronicle, activated: Found[DeploymentActivated]) -> Found[DeploymentSet] | None:
     """Return the deployment that was activated: the one that caused it, else the last of its version before."""
     found = chronicle.of(DeploymentSet, model=activated.fact.model, version=activated.fact.version)
+    begins_us = _begins_us(activated.fact.effective_from)
     caused = [each for each in found if each.envelope.id == activated.envelope.causation]
-    before = [each for each in found if parse(each.fact.effective_from) <= parse(activated.fact.effective_from)]
+    before = [each for each in found if _begins_us(each.fact.effective_from) <= begins_us]
     chosen = caused or before
     return chosen[-1] if chosen else None
 

@@ -23,17 +23,21 @@ def is_free(port: int) -> bool:
 
 
 def listens(pid: int, ports: Collection[int]) -> bool:
-    """Tell whether a process itself listens on all these ports, so that what they answer is its answer.
+    """Tell whether a process, or one that it started, listens on each of these ports: what they answer is its answer.
 
     A process of another user, which the system may not let us look into, is believed.
     """
+    found = set[int]()
     try:
-        sockets = psutil.Process(pid).net_connections("tcp")
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            sockets = each.net_connections("tcp")
+            found |= {other.laddr.port for other in sockets if other.status == psutil.CONN_LISTEN}
     except psutil.AccessDenied:
         return True
     except psutil.NoSuchProcess:
         return False
-    return {other.laddr.port for other in sockets if other.status == psutil.CONN_LISTEN} >= set(ports)
+    return found >= set(ports)
 
 
 def anywhere(names: Collection[str]) -> dict[str, int]:

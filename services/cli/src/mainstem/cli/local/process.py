@@ -28,7 +28,7 @@ class Program:
 
     `prepare` is awaited once before the first start and may be cancelled; `probe` returns whether the process answers
     and raises OSError or returns False while it does not; any other error of the two stops the supervisor.
-    An answer counts only while the process itself listens on all of `ports`: it may be a neighbour's.
+    An answer counts only while the process, or a child of it, listens on all of `ports`: it may be a neighbour's.
     """
 
     name: str

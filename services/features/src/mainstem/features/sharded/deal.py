@@ -11,13 +11,12 @@ from mainstem.events.envelope import Message
 from mainstem.events.fence import Fence, Position
 from mainstem.events.instants import NEVER, parse_all
 from mainstem.feature_engine import FIRST_INSTANT, shard_of
-from mainstem.features.accepted import NOT_OURS, Reading, event_times, payload
-from mainstem.features.engine import check_places, why_late
-from mainstem.features.ports import Parked
 from mainstem.features.sharded.frames import Carried, dealt
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Outcome
-from mainstem.runtime.ordered import Headers, Item, announcements
+from mainstem.fold.accepted import NOT_OURS, Parked, Reading, event_times, payload
+from mainstem.fold.fold import check_places, why_late
+from mainstem.fold.ordered import Headers, Item, announcements
 
 _PROGRESS = ProgressReached.TYPE.encode()
 #: What a row says of its spine record.

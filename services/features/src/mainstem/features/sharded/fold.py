@@ -8,11 +8,11 @@ import numpy as np
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Aggregates, Batch, Engine, Released, Shard
-from mainstem.features.accepted import Reading
 from mainstem.features.sharded.frames import Dealt, Partial, message
 from mainstem.features.sharded.merged import Item, Merged
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Inbox, Outcome
+from mainstem.fold.accepted import Reading
 
 
 class ShardFold:

@@ -10,13 +10,13 @@ import numpy as np
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.feature_engine import FIRST_INSTANT, Assembler
-from mainstem.features.accepted import Reading
 from mainstem.features.ports import RowTally
 from mainstem.features.rows import RowWriter
 from mainstem.features.sharded.frames import Carried, Dealt, Floats, Forwarded, Part, Partial
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Inbox, Outcome
-from mainstem.runtime.ordered import Item
+from mainstem.fold.accepted import Reading
+from mainstem.fold.ordered import Item
 from mainstem.telemetry import Tracer
 
 _arrival = attrgetter("arrival")

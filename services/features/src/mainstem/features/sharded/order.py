@@ -7,13 +7,13 @@ import msgspec
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
-from mainstem.features.accepted import cut
-from mainstem.features.domain import Journal
 from mainstem.features.rows import RowWriter
 from mainstem.features.sharded.frames import Dealt
 from mainstem.features.sharded.merged import Merged
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.unit import Inbox, Outcome
+from mainstem.fold.accepted import cut
+from mainstem.fold.journal import Journal
 from mainstem.telemetry import Tracer
 
 

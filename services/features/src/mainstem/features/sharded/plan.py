@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mainstem.events.errors import Rejected
 from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
 from mainstem.feature_engine import LAST_INSTANT, CompiledSet, index_name
-from mainstem.features.engine import inputs
 from mainstem.features.ports import Partition
+from mainstem.fold.fold import inputs
 from mainstem.project.contract import SourceContract
 
 

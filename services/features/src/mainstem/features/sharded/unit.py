@@ -8,8 +8,9 @@ from typing import Protocol
 from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
-from mainstem.features.ports import Parked, RowTally
+from mainstem.features.ports import RowTally
 from mainstem.features.sharded.frames import Frame, read
+from mainstem.fold.accepted import Parked
 
 
 @dataclass(frozen=True, slots=True)

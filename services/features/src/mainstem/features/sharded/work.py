@@ -13,11 +13,12 @@ from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
 from mainstem.features.gaps import look_out
 from mainstem.features.handlers import tell_beginning, tell_parked
-from mainstem.features.ports import Gap, Partition
+from mainstem.features.ports import Partition
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages
 from mainstem.features.sharded.store import Place, Saved, ShardStore, TakenOver
 from mainstem.features.sharded.unit import Unit
+from mainstem.fold.gap import Gap
 from mainstem.runtime import Resources, steadily
 from mainstem.telemetry import logger, metrics
 

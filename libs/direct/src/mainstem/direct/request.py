@@ -1,0 +1,94 @@
+"""A request as far as it was read."""
+
+from typing import Final
+
+#: Headers of requests that are read step by step.
+_STEPWISE: Final = {b"transfer-encoding", b"expect", b"upgrade"}
+#: Headers that are between two neighbours.
+_HOP: Final = {b"content-length", b"transfer-encoding", b"connection", b"expect"}
+
+
+class Request:
+    """What was read of a request; `bytes` counts what came of it, and maybe of those beside it."""
+
+    __slots__ = (
+        "_body",
+        "asks",
+        "began",
+        "body_bytes",
+        "bytes",
+        "headed",
+        "headers",
+        "held",
+        "length",
+        "trailer_bytes",
+        "trailers",
+        "url",
+    )
+
+    def __init__(self, began: float, size: int) -> None:
+        self.began = began
+        self.bytes = size
+        #: Of these, those that are counted among what all connections hold.
+        self.held = 0
+        #: Of the body, if it was announced.
+        self.length = 0
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        #: All headers are there; the fields that come behind the body are counted, and not kept.
+        self.headed = False
+        #: It is to be said that the body may come.
+        self.asks = False
+        self.trailers = self.trailer_bytes = 0
+        self.body_bytes = 0
+        self._body: bytes | bytearray = b""
+
+    @property
+    def path(self) -> bytes:
+        """Return the address without its query."""
+        return self.url.partition(b"?")[0]
+
+    @property
+    def body(self) -> bytes:
+        """Return the body as far as it came."""
+        return bytes(self._body)
+
+    @property
+    def left(self) -> int:
+        """Return how many bytes of an announced body are to come."""
+        return max(0, self.length - self.body_bytes)
+
+    def end_headers(self) -> None:
+        """Take note of what all headers say of the body."""
+        self.headed = True
+        for name, value in self.headers:
+            if name == b"content-length":
+                self.length = int(value)
+            elif name == b"expect":
+                self.asks = value.lower() == b"100-continue"
+
+    def add(self, part: bytes) -> None:
+        """Take a part of the body; a body in many small parts takes no more memory than one in a single part."""
+        if not self.body_bytes:
+            self._body = part
+        elif isinstance(self._body, bytearray):
+            self._body += part
+        else:
+            self._body = bytearray(self._body) + part
+        self.body_bytes += len(part)
+
+    def header_bytes(self) -> int:
+        """Return how long the request line, all headers and what is behind the body are."""
+        return self.trailer_bytes + len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def has_head(self, head: bytes, method: bytes) -> bool:
+        """Tell whether bytes are all that stood before the body: a line for the request and each header, none more."""
+        lines = len(self.headers) + 2
+        stepwise = any(name in _STEPWISE for name, _ in self.headers)
+        return not stepwise and head.startswith(method + b" ") and head.count(b"\n") == head.count(b"\r\n") == lines
+
+    def carried(self, method: bytes) -> bytes:
+        """Return the request as another server is asked; it closes the connection behind its answer."""
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _HOP]
+        about = b"connection: close\r\ncontent-length: %d\r\n\r\n" % self.body_bytes
+        return b"".join((method, b" ", self.url, b" HTTP/1.1\r\n", *kept, about, self._body))

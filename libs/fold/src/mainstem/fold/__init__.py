@@ -1,0 +1,1 @@
+"""The fold of a feature set over the log, in the one applied order: whoever follows the log has the same values."""

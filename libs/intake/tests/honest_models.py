@@ -1,0 +1,146 @@
+"""Models as their authors make them: of scikit-learn by way of skl2onnx, ours, and plain graphs."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import KBinsDiscretizer, MinMaxScaler, PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+WIDTH: Final = 6
+RNG = np.random.default_rng(11)
+X = RNG.normal(size=(400, WIDTH))
+Y = (X[:, 0] + X[:, 1] * X[:, 2] + RNG.normal(size=400) > 0).astype(np.int64)
+_SMALL: Final = {"n_estimators": 5, "random_state": 1}
+
+
+def estimators() -> dict[str, Any]:
+    """Return unfitted estimators, by name."""
+    tree = DecisionTreeClassifier(max_depth=4, random_state=1)
+    return {
+        "logistic regression": LogisticRegression(),
+        "scaled logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
+        "imputed and scaled": make_pipeline(SimpleImputer(), MinMaxScaler(), LogisticRegression()),
+        "polynomial features": make_pipeline(PolynomialFeatures(2), LogisticRegression()),
+        "bins": make_pipeline(
+            KBinsDiscretizer(4, encode="onehot-dense", quantile_method="averaged_inverted_cdf"), LogisticRegression()
+        ),
+        "stochastic gradient descent": SGDClassifier(loss="log_loss", random_state=1),
+        "linear discriminant": LinearDiscriminantAnalysis(),
+        "naive Bayes": GaussianNB(),
+        "decision tree": tree,
+        "random forest": RandomForestClassifier(**_SMALL),
+        "extra trees": ExtraTreesClassifier(**_SMALL),
+        "gradient boosting": GradientBoostingClassifier(**_SMALL),
+        "histogram gradient boosting": HistGradientBoostingClassifier(max_iter=5),
+        "adaptive boosting": AdaBoostClassifier(**_SMALL),
+        "bagging": BaggingClassifier(tree, **_SMALL),
+        "voting": VotingClassifier(
+            [("tree", tree), ("line", LogisticRegression())], voting="soft", flatten_transform=False
+        ),
+        "stacking": StackingClassifier([("tree", tree), ("line", LogisticRegression())]),
+        "support vectors": CalibratedClassifierCV(SVC(), cv=2),
+        "neural network": MLPClassifier((8,), max_iter=50, random_state=1),
+        "linear regression": LinearRegression(),
+        "boosted regression": GradientBoostingRegressor(**_SMALL),
+    }
+
+
+def converted(estimator: Any, kind: type = FloatTensorType, opset: int | None = None) -> bytes:
+    """Return a fitted estimator as its author would convert it."""
+    options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
+    target = None if opset is None else {"": opset, "ai.onnx.ml": 3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = to_onnx(estimator, initial_types=[("X", kind([None, WIDTH]))], options=options, target_opset=target)
+    return bytes(made.SerializeToString())
+
+
+def of_scikit_learn() -> Mapping[str, bytes]:
+    """Return every estimator converted for float32, a few for float64 and for older operator sets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a network is not trained to its end is no matter here
+        fitted = {name: estimator.fit(X, Y) for name, estimator in estimators().items()}
+    found = {name: converted(estimator) for name, estimator in fitted.items()}
+    line, forest = fitted["scaled logistic regression"], fitted["random forest"]
+    found["float64"] = converted(line, DoubleTensorType)
+    return {**found, **{f"operator set {opset}": converted(forest, opset=opset) for opset in (9, 12, 15, 18)}}
+
+
+def _value(name: str, shape: list[int | None], kind: int) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def plain(kind: int, opset: int) -> bytes:
+    """Return a layer of a network in numbers of a kind."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    weights = numpy_helper.from_array(np.ones((4, 2), dtype), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [_value("x", [None, 4], kind)], [_value("y", [None, 2], kind)], [weights])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
+    return bytes(made.SerializeToString())
+
+
+def choosing() -> bytes:
+    """Return a graph that does something else with one row than with many, and a description of two lines."""
+
+    def branch(operator: str) -> Any:
+        out = [_value("y", [None, 3], TensorProto.FLOAT)]
+        return helper.make_graph([helper.make_node(operator, ["x"], ["y"])], operator, [], out)
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rows"], end=1),
+        helper.make_node("Greater", ["rows", "one"], ["many"]),
+        helper.make_node("If", ["many"], ["y"], then_branch=branch("Relu"), else_branch=branch("Neg")),
+    ]
+    one = numpy_helper.from_array(np.array([1]), "one")
+    taken, given = _value("x", [None, 3], TensorProto.FLOAT), _value("y", [None, 3], TensorProto.FLOAT)
+    graph = helper.make_graph(nodes, "g", [taken], [given], [one], doc_string="Chooses.\nTwice.")
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8, doc_string="Two\nlines")
+    made.metadata_props.add(key="author", value="Zoë")
+    return bytes(made.SerializeToString())
+
+
+def names() -> bytes:
+    """Return a graph from texts to numbers."""
+    node = helper.make_node(
+        "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["a", "b"], values_int64s=[1, 2]
+    )
+    taken, given = _value("x", [None, 1], TensorProto.STRING), _value("y", [None, 1], TensorProto.INT64)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
+    graph = helper.make_graph([node], "g", [taken], [given])
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def of_hand() -> Mapping[str, bytes]:
+    """Return graphs that somebody wrote."""
+    kinds = {"half": (TensorProto.FLOAT16, 13), "single": (TensorProto.FLOAT, 7), "double": (TensorProto.DOUBLE, 11)}
+    return {
+        **{name: plain(kind, opset) for name, (kind, opset) in kinds.items()},
+        "whole numbers": plain(TensorProto.INT32, 21),
+        "a choice": choosing(),
+        "texts": names(),
+    }

@@ -1,0 +1,89 @@
+"""A process that the service starts and talks with."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from mainstem.serving.orders import Ask, Channel, Message, Post, Reply, Routes, Sends
+
+#: A process whose channel is closed gets this long to end by itself.
+_STOP_S = 3.0
+
+
+class Child:
+    """One process. It ends when its channel is closed, as that is when the service ends, however it does."""
+
+    def __init__(self, name: str, module: str, hello: Post | Sends) -> None:
+        self.name = name
+        self._module = module
+        self._hello = hello
+        self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._asked: dict[int, asyncio.Future[Reply | None]] = {}
+
+    async def live(self, first: Callable[[], Sequence[Message]]) -> int:
+        """Start it, tell it what is to be told first, and return its exit code when it has ended; a cancel ends it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            handle = theirs.fileno()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", self._module, str(handle), pass_fds=[handle]
+            )
+        channel = await Channel.over(ours)
+        try:
+            for message in (self._hello, *first()):
+                channel.send(message)
+            self._channel = channel
+            while (said := await channel.receive()) is not None:
+                self.take(said)
+        finally:
+            channel.close()
+            self.lose()
+            code = await _ended(self._process)
+        return code
+
+    def tell(self, message: Message) -> None:
+        """Send it a message, if it is there."""
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def ask(self, message: Routes | Ask) -> "asyncio.Future[Reply | None]":
+        """Send it a message and return its reply; None when it is not there, or ends before it replies."""
+        reply: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        if self._channel is None:
+            reply.set_result(None)
+        else:
+            self._asked[message.serial] = reply
+            self._channel.send(message)
+        return reply
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    def take(self, said: Message) -> None:
+        """Take what it says."""
+        if isinstance(said, Reply):
+            reply = self._asked.pop(said.serial, None)
+            if reply is not None and not reply.done():
+                reply.set_result(said)
+
+    def lose(self) -> None:
+        """Be without it."""
+        self._channel = None
+        asked, self._asked = self._asked, {}
+        for reply in asked.values():
+            if not reply.done():
+                reply.set_result(None)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> int:
+    """Return the exit code of a process that is to end by itself; after a while it is killed."""
+    try:
+        async with asyncio.timeout(_STOP_S):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()

@@ -1,0 +1,219 @@
+"""The processes around the service: workers, which answer direct calls, and who sends what they record; see ADR 19."""
+
+import asyncio
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from typing_extensions import override
+
+from mainstem.serving.child import Child
+from mainstem.serving.domain import Activation, Followed, Reached, Usage
+from mainstem.serving.engine import Board
+from mainstem.serving.orders import Ask, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
+from mainstem.serving.ports import Partition
+from mainstem.serving.settings import Settings
+from mainstem.telemetry import logger, metrics
+
+#: Where the service answers what is no model's.
+LOCAL: Final = "127.0.0.1"
+WORKER: Final = "mainstem.serving.worker"
+SENDER: Final = "mainstem.serving.sender"
+
+#: Who asks for figures waits so long for a process.
+_SOON_S = 2.0
+#: A process that does not say what it was asked gets this long.
+_SILENT_S = 60.0
+#: Between the end of a process and its next start; one that lived for so long begins at the shortest again.
+_SHORTEST_S, _LONGEST_S, _LIVED_S = 0.05, 5.0, 10.0
+#: Workers of a service that was killed have so long to leave.
+_LEAVING_S, _POLL_S = 10.0, 0.05
+#: A model that a worker could not load is tried again after this long.
+_AGAIN_S = 1.0
+
+_log = logger(__name__)
+
+
+def posts(settings: Settings, upstream_port: int) -> list[Post]:
+    """Return what each worker has to know; what is no model's is answered at a port of this machine."""
+    return [
+        Post(
+            number=number,
+            host=settings.http_host,
+            http_port=settings.http_port,
+            grpc_port=settings.grpc_port,
+            grpc_server=settings.grpc_server,
+            upstream_host=LOCAL,
+            upstream_port=upstream_port,
+            spool=str(settings.spool_folder / str(number)),
+            spool_bytes=settings.spool_bytes // settings.serving_workers,
+            sync_each=settings.spool_sync == "each",
+            deadline_s=settings.serving_deadline_ms / 1000,
+            artifacts=str(settings.artifacts),
+            kafka=settings.kafka,
+            lookups=str(settings.lookup_folder / str(number)),
+            traces=None if settings.traces is None else str(settings.traces),
+            trace_share=settings.trace_share,
+            log_level=settings.log_level,
+        )
+        for number in range(settings.serving_workers)
+    ]
+
+
+async def vacant(host: str, *ports: int, within_s: float = _LEAVING_S) -> None:
+    """Return when nobody listens on these ports; workers would share them. Raises OSError when somebody goes on."""
+    until = asyncio.get_running_loop().time() + within_s
+    for port in ports:
+        while True:
+            try:
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((host, port))
+                    break
+            except OSError as fault:
+                if asyncio.get_running_loop().time() > until:
+                    raise OSError(fault.errno, f"{host}:{port} is taken by another process; end it") from fault
+            await asyncio.sleep(_POLL_S)
+
+
+class Crew:
+    """Tells all workers the same: what answers, and how far the log was seen."""
+
+    def __init__(self, posts: Sequence[Post], module: str = WORKER, sends: Sends | None = None) -> None:
+        self._workers = [_Worker(post, module) for post in posts]
+        #: All processes: the workers, and who sends what they record.
+        self._all: list[Child] = [*self._workers, *([Child("sender", SENDER, sends)] if sends else [])]
+        self._serials = count(1)
+        self._activations: Sequence[Activation] = ()
+        self._lookups: Mapping[str, Followed] = {}
+        #: What is loaded besides, by digest its width: what answered before, and what is to answer soon.
+        self._before: Mapping[str, int] = {}
+        self._warm: dict[str, int] = {}
+        self._droppable: Collection[str] = ()
+        self._routes = Routes(0, (), {})
+        self._seen: dict[Partition, Reached] = {}
+        self._unsaid: dict[Partition, Reached] = {}
+
+    async def run(self) -> None:
+        """Keep all running until cancelled; then the workers answer what they have taken, and all end."""
+        async with asyncio.TaskGroup() as group:
+            for child in self._all:
+                group.create_task(self._keep(child))
+            group.create_task(self._repair())
+            group.create_task(self._watch())
+
+    def route(self, board: Board) -> None:
+        """Have answer from now on what answers by a board; what answered before stays loaded."""
+        self._activations = tuple(board.last())
+        self._lookups = board.lookups
+        self._droppable = sorted(board.droppable)
+        self._before = {activation.onnx: len(activation.features) for activation in board.before()}
+        self._tell()
+
+    async def warm(self, onnx: str, width: int) -> None:
+        """Have every worker load a model; return when all have tried."""
+        self._warm[onnx] = width
+        try:
+            await asyncio.gather(*self._tell())
+        finally:
+            del self._warm[onnx]
+
+    def see(self, partitions: Mapping[Partition, Reached]) -> None:
+        """Tell how far partitions were seen, once in a turn of the loop."""
+        news = {place: reached for place, reached in partitions.items() if self._seen.get(place) != reached}
+        if news and not self._unsaid:
+            asyncio.get_running_loop().call_soon(self._say_seen)
+        self._unsaid.update(news)
+
+    def fault(self) -> str | None:
+        """Tell why no worker answers, or which model one of them could not load; None when all is well."""
+        faults = [f"{worker.name}: {fault}" for worker in self._workers for fault in set(worker.faults.values())]
+        if not any(worker.serial for worker in self._workers):
+            faults.append("no worker answers yet; see serving's log if it stays so")
+        return "; ".join(faults) or None
+
+    async def figures(self) -> list[Figures]:
+        """Return what each process did; of one that does not answer soon there is nothing."""
+        asked = [child.ask(Ask(next(self._serials))) for child in self._all]
+        done, _ = await asyncio.wait(asked, timeout=_SOON_S)
+        found = [each for each in (reply.result() for reply in asked if reply in done) if isinstance(each, Figures)]
+        for spool, recorded in (item for each in found for item in each.recorded.items()):
+            metrics.RECORDED.labels(spool).set(recorded)
+        return found
+
+    async def usage(self) -> list[Usage]:
+        """Return what all workers did together, by version."""
+        total: dict[tuple[str, str], Usage] = {}
+        for figures in await self.figures():
+            for used in figures.usage:
+                total.setdefault((used.name, used.version), Usage(used.name, used.version)).add(used)
+        return [total[key] for key in sorted(total)]
+
+    def _tell(self) -> "Sequence[asyncio.Future[Reply | None]]":
+        warm = {**self._before, **self._warm}
+        self._routes = Routes(next(self._serials), self._activations, warm, self._lookups, self._droppable)
+        return [worker.ask(self._routes) for worker in self._workers]
+
+    def _say_seen(self) -> None:
+        unsaid, self._unsaid = self._unsaid, {}
+        self._seen.update(unsaid)
+        for worker in self._workers:
+            worker.tell(_seen(unsaid))
+
+    async def _keep(self, child: Child) -> None:
+        """Start a process whenever it has ended."""
+        loop, pause_s = asyncio.get_running_loop(), _SHORTEST_S
+        while True:
+            began = loop.time()
+            code = await child.live(self._news)
+            about = {"action": "process_ended", "child": child.name, "code": code}
+            _log.error("%s ended with code %d; it is started again", child.name, code, extra=about)
+            await asyncio.sleep(pause_s)
+            pause_s = _SHORTEST_S if loop.time() - began > _LIVED_S else min(2 * pause_s, _LONGEST_S)
+
+    def _news(self) -> list[Message]:
+        """Return what a process that begins is told; the sender does not mind."""
+        return [self._routes, _seen(self._seen)]
+
+    async def _repair(self) -> None:
+        """Have tried again what could not be loaded."""
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            if any(worker.faults for worker in self._workers):
+                self._tell()
+
+    async def _watch(self) -> None:
+        """Kill a process that says nothing any more: it is started again."""
+        while True:
+            await asyncio.sleep(_SILENT_S)
+            asked = {child.ask(Ask(next(self._serials))): child for child in self._all}
+            _, unanswered = await asyncio.wait(asked, timeout=_SILENT_S)
+            for child in map(asked.__getitem__, unanswered):
+                _log.critical("%s says nothing", child.name, extra={"action": "process_wedged"})
+                child.kill()
+
+
+def _seen(partitions: Mapping[Partition, Reached]) -> Seen:
+    return Seen([(*place, reached) for place, reached in partitions.items()])
+
+
+class _Worker(Child):
+    """A worker, and what it said of the routes."""
+
+    def __init__(self, post: Post, module: str) -> None:
+        super().__init__(f"worker {post.number}", module, post)
+        #: Serial of the routes it answers by, 0 while it does not answer; what it could not load, by digest.
+        self.serial = 0
+        self.faults: Mapping[str, str] = {}
+
+    @override
+    def take(self, said: Message) -> None:
+        if isinstance(said, Routed):
+            self.serial, self.faults = said.serial, said.faults
+        super().take(said)
+
+    @override
+    def lose(self) -> None:
+        self.serial, self.faults = 0, {}
+        super().lose()

@@ -1,0 +1,124 @@
+"""What the service tells its processes and hears of them, over a socket pair: a length (u32) and MessagePack each."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from struct import Struct
+from typing import Literal, Self
+
+import msgspec
+
+from mainstem.serving.domain import Activation, Followed, Reached, Usage
+
+_LENGTH = Struct("<I")
+
+
+class Post(msgspec.Struct, frozen=True, tag=True):
+    """What a worker needs to know to begin: where it listens, what it keeps, who answers the rest."""
+
+    number: int
+    host: str
+    http_port: int
+    grpc_port: int
+    grpc_server: Literal["grpcio", "fast"]
+    upstream_host: str
+    upstream_port: int
+    spool: str
+    spool_bytes: int
+    sync_each: bool
+    deadline_s: float
+    artifacts: str
+    kafka: str
+    lookups: str
+    traces: str | None
+    trace_share: float
+    log_level: str
+
+
+class Sends(msgspec.Struct, frozen=True, tag=True):
+    """Which spools are to be sent."""
+
+    folders: Sequence[str]
+
+
+class Routes(msgspec.Struct, frozen=True, tag=True):
+    """What answers from now on, the last activation of each model; `warm` is to be loaded besides: digest and width.
+
+    `lookups` are what is followed, by the identity of the set.
+    """
+
+    serial: int
+    activations: Sequence[Activation]
+    warm: Mapping[str, int]
+    lookups: Mapping[str, Followed] = msgspec.field(default_factory=dict)
+    #: Models whose records may be dropped.
+    droppable: Collection[str] = ()
+
+
+class Seen(msgspec.Struct, frozen=True, tag=True):
+    """How far partitions of feature topics were seen."""
+
+    partitions: Sequence[tuple[str, int, Reached]]
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """A process is to tell what it did."""
+
+    serial: int
+
+
+class Routed(msgspec.Struct, frozen=True, tag=True):
+    """A worker answers by these routes; `faults` says by digest why a model could not be loaded."""
+
+    serial: int
+    faults: Mapping[str, str]
+
+
+class Figures(msgspec.Struct, frozen=True, tag=True):
+    """What a process did since it began: its metrics as OpenMetrics, and answers by version.
+
+    `recorded` is how many answers a spool ever took, by its name.
+    """
+
+    serial: int
+    metrics: str
+    recorded: Mapping[str, int] = msgspec.field(default_factory=dict)
+    usage: Sequence[Usage] = ()
+
+
+Reply = Routed | Figures
+Message = Post | Sends | Routes | Seen | Ask | Reply
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
+
+
+class Channel:
+    """One end of the pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, end: socket.socket) -> Self:
+        """Return the channel over a connected socket, which it takes."""
+        end.setblocking(False)
+        return cls(*await asyncio.open_unix_connection(sock=end))
+
+    def send(self, message: Message) -> None:
+        """Send a message; if the other side is gone, nothing happens."""
+        content = _encode(message)
+        self._writer.write(_LENGTH.pack(len(content)) + content)
+
+    async def receive(self) -> Message | None:
+        """Return the next message; None when the other side is gone."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            return _decode(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    def close(self) -> None:
+        """Let the other side know that this one is gone."""
+        self._writer.close()

@@ -1,0 +1,68 @@
+"""The spools of the workers, and those that earlier workers left: found, taken over, and sent."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from mainstem.bus import Publisher
+from mainstem.bus.spool import Spool, SpoolBusy, Tail, send
+from mainstem.events.envelope import Message
+from mainstem.events.fence import Position
+from mainstem.runtime import steadily
+from mainstem.serving.blocks import spool_name, unpack
+from mainstem.serving.domain import Tallies
+from mainstem.serving.ports import Progress, Store
+from mainstem.storage import Checkpoint
+from mainstem.telemetry import metrics
+
+#: Workers of a service that was killed have this long to answer what they had taken.
+_LEAVING_S = 10.0
+_POLL_S = 0.05
+
+
+async def send_all(folder: Path, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:
+    """Send for ever what comes into a spool, and note in the store how far that is."""
+    tail = Tail(folder)
+    place, sent = (f"serving@{tail.incarnation}", 0), metrics.SENT.labels(spool_name(tail.incarnation))
+    start = checkpoint.positions.get(place, Position()).next_offset
+    sent.set(start)
+
+    async def on_sent(messages: Sequence[Message], following: int) -> None:
+        progress = Progress({place: Position(following)}, tallies=Tallies.of(messages))
+        await steadily(lambda: store.save(progress))
+        sent.set(following)
+
+    await send(tail, partial(unpack, tail.incarnation), publisher, start, "serving", on_sent)
+
+
+async def take_over(folder: Path, workers: int) -> list[Path]:
+    """Return the spool of each worker, made if it is missing, and then what else was left; nobody appends to any.
+
+    Raises SpoolCorrupt, and SpoolBusy when another service has one of them.
+    """
+    own = [folder / str(number) for number in range(workers)]
+    left = [each for each in _folders(folder) if each not in own]
+    for spool in own + left:
+        await _recover(spool)
+    return own + left
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return every spool there is at a folder and below it: one process alone had its blocks in the folder itself."""
+    return sorted(file.parent for file in folder.rglob("incarnation"))
+
+
+async def _recover(folder: Path) -> None:
+    """Open a spool once, when nobody has it any more, and tell what it holds."""
+    until = asyncio.get_running_loop().time() + _LEAVING_S
+    while True:
+        try:
+            with closing(Spool(folder, 1 << 62)) as spool:
+                metrics.RECORDED.labels(spool_name(spool.incarnation)).set(spool.next_number)
+                return
+        except SpoolBusy:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(_POLL_S)

@@ -1,0 +1,186 @@
+"""A worker: a lean process that answers direct calls by what the service tells it, and records every answer.
+
+It has no broker and no database. When the service is gone it answers what it has taken, and ends.
+"""
+
+import asyncio
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import orjson
+import uvloop
+
+from mainstem.bus.spool import Spool, Tail, keep_synced
+from mainstem.direct import Door, Limits, Upstream, collect_seldom
+from mainstem.inference.errors import NotReady
+from mainstem.serving import grpc_fast
+from mainstem.serving.answers import Answers
+from mainstem.serving.batching import Batcher
+from mainstem.serving.blocks import spool_name
+from mainstem.serving.domain import LogTime
+from mainstem.serving.engine import BadSignature, Board, Model
+from mainstem.serving.grpc_api import GrpcApi
+from mainstem.serving.hot_api import HotApi
+from mainstem.serving.lookups import Lookups
+from mainstem.serving.managed import Answering
+from mainstem.serving.meters import tell_ages
+from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
+from mainstem.serving.rpc import Rpc
+from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
+from mainstem.telemetry import Tracer, configure, logger, metrics
+
+_GRACE_S: Final = 1.0
+#: Open files that are no connections of callers.
+_FILES: Final = 512
+_STATISTICS: Final = "/v2/models/stats"
+
+_log = logger(__name__)
+
+
+class Worker:
+    """What answers direct calls in one process."""
+
+    def __init__(self, post: Post, spool: Spool, tracer: Tracer) -> None:
+        self._post = post
+        self._board, self._log = Board(), LogTime()
+        self._lookups = Lookups(post.kafka, Path(post.lookups))
+        self._artifacts = Artifacts(Path(post.artifacts))
+        self._answers = Answers(self._board, self._log, spool, tracer, self._lookups)
+        self._upstream = Upstream(post.upstream_host, post.upstream_port)
+        self._spool = spool
+        metrics.SPOOL_BYTES.labels(spool_name(spool.incarnation)).set_function(lambda: spool.size)
+
+    async def listen(self, stack: AsyncExitStack) -> None:
+        """Answer on both ports until the stack is closed; then only what was taken."""
+        host, post = self._post.host, self._post
+        batcher = Batcher(self._answers)
+        models = Answering(self._board, self._statistics, batcher)
+        rpc = Rpc(models, batcher, post.deadline_s)
+        http = Limits()
+        over_http, over_grpc = _connections(http.connections, grpc_fast.LIMITS.connections)
+        if post.grpc_server == "fast":
+            limits = replace(grpc_fast.LIMITS, connections=over_grpc)
+            await stack.enter_async_context(grpc_fast.door(rpc, limits).listening(host, post.grpc_port))
+        else:
+            server, _ = await GrpcApi(rpc).start(f"{host}:{post.grpc_port}")
+            stack.push_async_callback(server.stop, _GRACE_S)
+        route = HotApi(models, batcher, post.deadline_s).route
+        door = Door(route, self._upstream, replace(http, connections=over_http))
+        await stack.enter_async_context(door.listening(host, post.http_port))
+
+    async def shadow(self) -> None:
+        """Score behind the answers for ever."""
+        await self._answers.shadows.run()
+
+    async def follow(self, channel: Channel, stack: AsyncExitStack) -> None:
+        """Do what the service says until it is gone; listen from the first routes on."""
+        listening = False
+        stack.push_async_callback(self._lookups.stop)
+        while (message := await channel.receive()) is not None:
+            match message:
+                case Routes():
+                    faults = await self._route(message)
+                    if not listening:
+                        await self.listen(stack)
+                        listening = True
+                    channel.send(Routed(message.serial, faults))
+                case Seen():
+                    self._log.see({(topic, number): reached for topic, number, reached in message.partitions})
+                case Ask():
+                    channel.send(self._figures(message.serial))
+                case _:
+                    raise ValueError(f"the service sent {message}")
+
+    async def _route(self, routes: Routes) -> dict[str, str]:
+        """Load what is missing, then answer by these routes; return by digest what could not be loaded, and why."""
+        versions = [each for activation in routes.activations for each in activation.versions()]
+        wanted = {each.onnx: len(each.features) for each in versions} | dict(routes.warm)
+        for onnx, width in wanted.items():
+            if not self._board.has(onnx):
+                await self._load(onnx, width)
+        self._board.let_drop(routes.droppable)
+        self._board.swap(routes.activations)
+        self._board.keep(wanted)
+        read = {each.feature_definition for each in routes.activations}
+        followed = {definition: each for definition, each in routes.lookups.items() if definition in read}
+        self._board.follow(followed)
+        self._lookups.want(followed)
+        return {onnx: fault for onnx, fault in self._board.faults.items() if onnx in wanted}
+
+    async def _load(self, onnx: str, width: int) -> None:
+        try:
+            model = await asyncio.to_thread(lambda: Model(self._artifacts.get(onnx), width))
+        except (ArtifactMissing, ArtifactCorrupt, BadSignature) as fault:
+            _log.error("not loaded: %s", fault, extra={"action": "not_loaded", "onnx": onnx})
+            self._board.faults[onnx] = str(fault)
+        else:
+            self._board.load(onnx, model)
+
+    def _figures(self, serial: int) -> Figures:
+        tell_ages(self._lookups.ages(self._board.last()))
+        told, name = metrics.told(), spool_name(self._spool.incarnation)
+        return Figures(serial, told, {name: self._spool.next_number}, self._answers.usage())
+
+    async def _statistics(self) -> Sequence[Mapping[str, object]]:
+        """Return what all workers did: the service has asked them."""
+        try:
+            status, content = await self._upstream.get(_STATISTICS)
+        except (OSError, TimeoutError) as fault:
+            raise NotReady(f"the service that counts is away: {fault}; try again") from fault
+        if status != HTTPStatus.OK:
+            raise NotReady(f"the service that counts answers {status}; try again")
+        found: Sequence[Mapping[str, object]] = orjson.loads(content)["model_stats"]
+        return found
+
+
+def _connections(*most: int) -> list[int]:
+    """Allow this process as many open files as it may have; return how many connections each door may have.
+
+    That is what is given as its most; where there are too few files for all, each has the same share of that.
+    """
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    share = 1.0 if files == resource.RLIM_INFINITY else min(1.0, (files - _FILES) / sum(most))
+    return [int(share * each) for each in most]
+
+
+async def main(handle: int) -> None:
+    """Serve until the service at the other end of the socket is gone, or SIGTERM comes."""
+    channel = await Channel.over(socket.socket(fileno=handle))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, channel.close)
+    loop.add_signal_handler(
+        signal.SIGINT, lambda: None
+    )  # Ctrl-C is for the service; that it ends is told by the socket
+    post = await channel.receive()
+    if not isinstance(post, Post):
+        return
+    configure(post.log_level)
+    tracer = Tracer(
+        "serving",
+        None if post.traces is None else Path(post.traces),
+        part=f"worker-{post.number}",
+        share=post.trace_share,
+    )
+    with closing(tracer), closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool:
+        worker = Worker(post, spool, tracer)
+        collect_seldom()
+        # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
+        async with asyncio.TaskGroup() as group:
+            behind = [group.create_task(keep_synced(Tail(Path(post.spool)))), group.create_task(worker.shadow())]
+            async with AsyncExitStack() as stack:
+                await worker.follow(channel, stack)
+            for task in behind:
+                task.cancel()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))

@@ -1,0 +1,236 @@
+"""The workers: real processes on real sockets, told by a crew without the service around it."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import orjson
+import psutil
+import pytest
+from services.serving.tests.serving_settings import alone
+
+from mainstem.bus.spool import Tail
+from mainstem.inference import open_inference_pb2 as pb
+from mainstem.serving import routes
+from mainstem.serving.blocks import unpack
+from mainstem.serving.crew import Crew, posts, vacant
+from mainstem.serving.domain import Arm, Reached
+from mainstem.serving.engine import Board
+from mainstem.serving.routes import Standing
+from mainstem.serving.spools import take_over
+from mainstem.testkit.waiting import running, until
+
+pytestmark = pytest.mark.fault
+
+HOST = "127.0.0.1"
+HAMMER = Path(__file__).parents[3] / "tools" / "hammer.py"
+BODY = {"inputs": [{"name": "features", "datatype": "FP64", "shape": [1, 3], "data": [1.0, 2.0, 3.0]}]}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return alone(tmp_path, serving_workers=2)
+
+
+@asynccontextmanager
+async def working(settings, upstream_port=9):
+    """Run a crew."""
+    crew = Crew(posts(settings, upstream_port))
+    async with running(crew.run()):
+        yield crew
+
+
+def processes(crew):
+    return [worker._process.pid for worker in crew._workers]
+
+
+async def ask(client, **said):
+    answer = await client.post("/v2/models/storm/infer", json={**BODY, **said})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.fixture
+async def client(settings):
+    async with httpx.AsyncClient(base_url=f"http://{HOST}:{settings.http_port}", timeout=20) as client:
+        yield client
+
+
+def recorded(settings):
+    """Return the ids of all answers in the spools."""
+    return [dict(message.headers)["ce_id"].decode() for message in spooled(settings)]
+
+
+def spooled(settings):
+    """Return what the spools stand for."""
+    found = []
+    for folder in sorted(settings.spool_folder.iterdir()):
+        tail, number = Tail(folder), 0
+        tail.sync()
+        while blocks := tail.read(number):
+            found += [message for block in blocks for message in unpack(tail.incarnation, block)]
+            number = blocks[-1].first + blocks[-1].count
+    return found
+
+
+async def test_workers_answer_what_they_are_told_and_switch_when_they_are_told(service, settings, client, make):
+    await service.deploy(1, bias=0.5)
+    async with working(settings) as crew:
+        crew.see({(make.topic, 0): Reached().with_row(make.may, 7)})
+        crew.route(service.board)
+        await until(lambda: crew.fault() is None and all(worker.serial for worker in crew._workers))
+        first = await ask(client)
+        assert first["outputs"][0]["data"][1] == pytest.approx(make.expected([[1.0, 2.0, 3.0]], bias=0.5)[0])
+        assert first["parameters"]["position"] == f"{make.topic}/0/7"
+        await service.deploy(2, bias=-1.0)
+        await crew.warm(service.board.live("storm").onnx, 3)
+        crew.route(service.board)
+        async with asyncio.timeout(5):
+            while (await ask(client))["model_version"] != "2":
+                pass
+        (used, later) = await crew.usage()
+        assert (used.version, later.version) == ("1", "2")
+        assert used.answered + later.answered == len(recorded(settings))
+
+
+@asynccontextmanager
+async def hammered(settings, body, seconds):
+    """Have `tools/hammer.py` ask on all its connections while the block runs; then no request may have failed."""
+    hammer = await asyncio.create_subprocess_exec(
+        sys.executable, str(HAMMER), f"http://{HOST}:{settings.http_port}/v2/models/storm/infer",
+        *("--body", str(body), "-s", str(seconds), "-c", "32", "--budget", "errors=0", "-o", "json"),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    figures = {}
+    yield figures
+    out, _ = await hammer.communicate()
+    figures |= orjson.loads(out)
+    assert hammer.returncode == 0, figures
+
+
+async def test_switching_under_load_fails_no_request_and_every_answer_is_of_the_version_it_names(
+    service, settings, client, make, tmp_path
+):
+    biases = {1: 0.5, 2: -1.0}
+    for version, bias in biases.items():
+        await service.deploy(version, bias=bias)
+    one, two = await service.store.activations()
+    shared = dataclasses.replace(two, arms=(Arm(1, one.onnx, 5_000, shadow=False),))
+    boards = [Board(), Board(), Board()]
+    for board, order in zip(boards, ([two, one], [one, two], [one, shared]), strict=True):
+        board.swap(order)
+    (tmp_path / "body").write_bytes(orjson.dumps(BODY))
+    scores = {version: make.expected([[1.0, 2.0, 3.0]], bias)[0] for version, bias in biases.items()}
+    switches, named = 0, []
+    async with working(settings) as crew:
+        crew.route(boards[0])
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        async with hammered(settings, tmp_path / "body", seconds=3) as figures:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + 3
+            while loop.time() < end:
+                crew.route(boards[switches % 3])
+                switches += 1
+                answer = await ask(client)
+                named.append(answer["model_version"])
+                assert answer["outputs"][0]["data"][1] == pytest.approx(scores[int(named[-1])], abs=1e-15)
+    found = [orjson.loads(message.value) for message in spooled(settings)]
+    assert len(found) == figures["requests"] + len(named)
+    assert {"1", "2"} == set(named)
+    assert {event["version"] for event in found} == {1, 2}
+    assert all(event["score"] == pytest.approx(scores[event["version"]], abs=1e-15) for event in found)
+
+
+async def test_a_worker_that_is_killed_is_started_again_and_loses_no_answer(service, settings):
+    await service.deploy(1)
+    answered = []
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        for number in range(4):
+            async with httpx.AsyncClient(base_url=f"http://{HOST}:{settings.http_port}", timeout=20) as client:
+                answered += [(await ask(client))["parameters"]["prediction_id"] for _ in range(20)]
+            killed = processes(crew)[number % 2]
+            os.kill(killed, signal.SIGKILL)
+            await until(lambda killed=killed: killed not in processes(crew) and all(w.serial for w in crew._workers))
+    assert len(set(answered)) == 80
+    assert sorted(answered) == sorted(recorded(settings))
+
+
+async def test_workers_leave_when_the_service_is_gone_and_the_next_takes_their_spools(service, settings, client):
+    await service.deploy(1)
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        await ask(client)
+        left = processes(crew)
+        for worker in crew._workers:
+            worker._channel.close()
+        await vacant(HOST, settings.http_port, settings.grpc_port)
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in left) or processes(crew) != left)
+    spools = await take_over(settings.spool_folder, 1)
+    assert [each.name for each in spools] == ["0", "1"]
+    assert len(recorded(settings)) == 1
+
+
+async def test_a_port_that_somebody_else_has_is_an_error_that_says_so(settings, monkeypatch):
+    monkeypatch.setattr("mainstem.serving.crew._LEAVING_S", 0.1)
+    server = await asyncio.start_server(lambda *_: None, HOST, settings.http_port)
+    with pytest.raises(OSError, match=rf"{HOST}:{settings.http_port} is taken by another process"):
+        await vacant(HOST, settings.http_port)
+    server.close()
+
+
+async def test_a_model_that_a_worker_cannot_load_is_named_and_loaded_when_it_is_back(
+    service, settings, client, tmp_path
+):
+    await service.deploy(1)
+    digest = service.board.live("storm").onnx
+    file = tmp_path / "artifacts" / digest[7:9] / digest[7:]
+    content = file.read_bytes()
+    file.unlink()
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: f"no artifact {digest}" in (crew.fault() or ""))
+        answer = await client.post("/v2/models/storm/infer", json=BODY)
+        assert answer.status_code == 503
+        assert digest in answer.json()["error"]
+        file.write_bytes(content)
+        await until(lambda: crew.fault() is None)
+        await ask(client)
+
+
+@pytest.mark.parametrize("server", ["grpcio", "fast"])
+async def test_statistics_over_grpc_are_those_of_all_workers_and_say_when_they_cannot_be_told(
+    service, settings, server
+):
+    settings = settings.model_copy(update={"grpc_server": server})
+    await service.deploy(1)
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        async with grpc.aio.insecure_channel(f"{HOST}:{settings.grpc_port}") as channel:
+            call = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelStatistics",
+                pb.ModelStatisticsRequest.SerializeToString,
+                pb.ModelStatisticsResponse.FromString,
+            )
+            with pytest.raises(grpc.aio.AioRpcError, match="the service that counts is away"):
+                await call(pb.ModelStatisticsRequest())
+
+
+async def test_what_stands_is_kept_and_what_cannot_be_read_is_nothing(service, tmp_path, make):
+    await service.deploy(1)
+    file = tmp_path / "routes"
+    assert routes.load(file) == Standing()
+    standing = Standing.of(service.board, service.stream.log)
+    routes.save(file, standing)
+    assert list(routes.load(file).activations) == list(standing.activations)
+    file.write_bytes(file.read_bytes()[:-3])
+    assert routes.load(file) == Standing()
