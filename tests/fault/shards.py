@@ -168,7 +168,8 @@ class Workers:
         """Ask all that run to end, and return how they did."""
         for number in self.numbers:
             self.signal(number, signal.SIGTERM)
-        return [await self._running.pop(number).wait() for number in self.numbers]
+        async with asyncio.timeout(PATIENCE_S):
+            return [await self._running.pop(number).wait() for number in self.numbers]
 
     async def close(self) -> None:
         """End all that still run."""

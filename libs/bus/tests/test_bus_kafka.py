@@ -83,7 +83,8 @@ async def test_who_comes_after_a_killed_process_has_its_partitions_at_once(
     await bus.publisher.publish(numbered(topics[0], 1))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, kafka, topics[0], stdout=PIPE)
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"1\n"
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == b"1\n"
     process.kill()
     await process.communicate()
     async with running(bus.subscribe(topics[0], topics[:1], reader.positions).run(reader.on_batch)):
@@ -99,7 +100,8 @@ async def test_who_comes_after_a_killed_process_reads_a_topic_that_was_made_anew
     code = READER.replace("[topic]", "topic.split()")
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, kafka, " ".join(topics), stdout=PIPE)
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 30) == b"1\n"
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == b"1\n"
     await delete(kafka, topics[0])
     group = " ".join(topics)
     async with asyncio.timeout(30):

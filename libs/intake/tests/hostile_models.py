@@ -114,6 +114,20 @@ def growth_by_rows() -> ModelProto:
     return model(nodes, [numbers("axes", 0), numbers("one", 1.0, kind=np.float64)])
 
 
+def growth_at(rows: int) -> ModelProto:
+    """Return one that is small for any number of rows but one: 80 GB."""
+    nodes = [
+        node("Shape", ["x"], ["shape"], start=0, end=1),
+        node("Equal", ["shape", "rows"], ["hit"]),
+        node("Where", ["hit", "many", "one"], ["length"]),
+        node("Expand", ["value", "length"], ["large"]),
+        node("ReduceMax", ["large"], ["top"], keepdims=0),
+        node("Add", ["x", "top"]),
+    ]
+    sizes = [numbers("rows", rows), numbers("many", 10_000_000_000), numbers("one", 1)]
+    return model(nodes, [*sizes, numbers("value", 1.0, kind=np.float64)])
+
+
 def growth_in_a_branch() -> ModelProto:
     """Return one that hides that in a choice."""
     inner = helper.make_graph([node("Cast", ["x"], ["v"], to=TensorProto.INT64)], "g", [], [value("v", None, 7)])
@@ -380,6 +394,7 @@ def _of_size() -> Cases:
         "growth by Range": (grown(node("Range", ["a", "b", "d"]), *(numpy_helper.from_array(np.array(v), name)
             for name, v in (("a", 0.0), ("b", 8e9), ("d", 1.0)))), large),
         "growth that shows in a run": (hidden_growth(), "memory|allocate|bad_alloc"),
+        "growth at 37 rows": (growth_at(37), "memory|allocate|bad_alloc"),
         "growth as a row says": (growth_by_rows(), "depends on the values of a row"),
         "growth as a row says, in a choice": (growth_in_a_branch(), "depends on the values of a row"),
         "growth as much is not zero": (growth_by_what_is_not_zero(), "depends on the values of a row"),

@@ -196,8 +196,10 @@ async def test_many_writers_lose_nothing_and_keep_the_order_of_each_stream(datab
 async def test_waiting_ends_when_an_event_is_appended(database: Database) -> None:
     waiting = asyncio.create_task(Outbox(database, "t").wait(30))
     await append(database, event(1))
-    await asyncio.wait_for(waiting, 5)
-    await asyncio.wait_for(Outbox(database, "t").wait(30), 5)
+    async with asyncio.timeout(5):
+        await waiting
+    async with asyncio.timeout(5):
+        await Outbox(database, "t").wait(30)
 
 
 async def test_a_savepoint_undoes_its_own_work_alone(database: Database) -> None:

@@ -372,7 +372,8 @@ async def test_a_batch_that_is_interrupted_says_so_and_leaves_no_file(door, tmp_
     await until(lambda: door.gone[503] > 3)
     assert (tmp_path / "out.parquet.partial").exists()
     batch.send_signal(signal.SIGINT)
-    _, complaint = await asyncio.wait_for(batch.communicate(), 10)
+    async with asyncio.timeout(10):
+        _, complaint = await batch.communicate()
     assert batch.returncode == 130
     assert ": 0 rows were answered, and stand in the log; " in complaint.decode()
     assert [file.name for file in tmp_path.glob("*parquet*")] == ["rows.parquet"]

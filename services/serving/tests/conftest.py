@@ -217,6 +217,7 @@ class Service:
     log: Log
     past: "Earlier"
     entities: "Entities"
+    elsewhere: "Elsewhere"
 
     async def take(self, *records):
         await self.stream.on_records(records, publisher=self.log)
@@ -290,7 +291,8 @@ admitted = cache(admit)
 def make_service(store, artifacts, spool, log):
     board, past = Board(), Earlier(log)
     artifacts.put(b"{}")
-    loader, tracer = Loader(artifacts, board, store.record_loss, pause_s=0.02, gate=admitted), Tracer("serving", None)
+    elsewhere, tracer = Elsewhere(), Tracer("serving", None)
+    loader = Loader(artifacts, board, store.record_loss, elsewhere.warm, pause_s=0.02, gate=admitted)
     positions = {place: replace(position) for place, position in store.positions.items()}
     board.readers = {TOPIC: ["storm"]}
     reached = LogTime({place: Reached.load(state) for place, state in store.states.items()})
@@ -298,7 +300,17 @@ def make_service(store, artifacts, spool, log):
     deployments = Deployments(store, board, loader, stream, past, wait_s=0.05)
     lookups = Entities()
     answers = Answers(board, stream.log, spool, tracer, lookups)
-    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, past, lookups)
+    return Service(store, artifacts, board, loader, stream, deployments, answers, spool, log, past, lookups, elsewhere)
+
+
+class Elsewhere:
+    """The other processes that are to answer: each time they load, the first of `faults` is what goes wrong."""
+
+    def __init__(self):
+        self.faults = []
+
+    async def warm(self, onnx, width):
+        return self.faults.pop(0) if self.faults else None
 
 
 class Entities:

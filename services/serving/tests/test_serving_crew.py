@@ -89,7 +89,7 @@ async def test_workers_answer_what_they_are_told_and_switch_when_they_are_told(s
         assert first["outputs"][0]["data"][1] == pytest.approx(make.expected([[1.0, 2.0, 3.0]], bias=0.5)[0])
         assert first["parameters"]["position"] == f"{make.topic}/0/7"
         await service.deploy(2, bias=-1.0)
-        await crew.warm(service.board.live("storm").onnx, 3)
+        assert await crew.warm(service.board.live("storm").onnx, 3) is None
         crew.route(service.board)
         async with asyncio.timeout(5):
             while (await ask(client))["model_version"] != "2":
@@ -97,6 +97,17 @@ async def test_workers_answer_what_they_are_told_and_switch_when_they_are_told(s
         (used, later) = await crew.usage()
         assert (used.version, later.version) == ("1", "2")
         assert used.answered + later.answered == len(recorded(settings))
+
+
+async def test_a_model_that_workers_cannot_load_is_said_to_whoever_wants_it_warm(service, settings):
+    await service.deploy(1)
+    unknown = f"sha256:{64 * '0'}"
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        fault = await crew.warm(unknown, 3)
+        assert all(f"worker {number}: " in fault for number in range(2))
+        assert unknown in fault
 
 
 @asynccontextmanager

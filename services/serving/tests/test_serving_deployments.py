@@ -124,6 +124,18 @@ async def test_a_missing_artifact_is_refused(service, make, tmp_path):
 
 
 @pytest.mark.usefixtures("live")
+async def test_a_version_that_a_worker_cannot_load_is_refused_and_the_old_one_goes_on(service, make):
+    service.elsewhere.faults = ["worker 1: no room"] * 3
+    fact = await service.deploy(2, bias=2)
+    assert (fact.rule, "worker 1: no room" in fact.reason) == ("workers", True)
+
+
+async def test_a_worker_that_can_load_it_the_second_time_has_nothing_refused(service):
+    service.elsewhere.faults = ["worker 1: no room"]
+    assert isinstance(await service.deploy(), DeploymentActivated)
+
+
+@pytest.mark.usefixtures("live")
 async def test_a_model_of_another_width_than_the_features_is_refused(service, make):
     await approved(service, make, make.onnx_model(bias=2), features=["wind", "rain"])
     fact = await decided(service, 2)
@@ -143,7 +155,7 @@ async def test_bytes_that_are_no_model_are_refused(service, make):
 async def test_a_model_that_is_not_finite_is_refused(service, make):
     await approved(service, make, make.onnx_model(bias=np.nan))
     fact = await decided(service, 2)
-    assert (fact.rule, fact.reason) == ("intake", "output 'probabilities' is not finite for a row of zeros")
+    assert (fact.rule, fact.reason) == ("intake", "output 'probabilities' is not finite for zeros (1 in a batch)")
 
 
 async def test_a_model_that_was_activated_passes_no_gate_again(service):

@@ -154,7 +154,8 @@ async def bomb(reader, writer):
 async def flood(_, writer):
     for _ in range(100):
         writer.write(post(body(1)) * 1_000)
-        await asyncio.wait_for(writer.drain(), 0.5)  # nobody reads the answers
+        async with asyncio.timeout(0.5):
+            await writer.drain()  # nobody reads the answers
 
 
 ATTACKS = {

@@ -238,7 +238,8 @@ async def test_a_version_whose_artifact_is_away_is_waited_for(service, make, tmp
     async with running(again.take(make.row(0))) as task:
         await until(lambda: "no artifact" in (again.board.fault() or ""))
         place.write_bytes(content)
-        await asyncio.wait_for(task, 5)
+        async with asyncio.timeout(5):
+            await task
     assert again.board.fault() is None
     assert len(predictions(again)) == 1
 
@@ -252,7 +253,8 @@ async def test_a_newer_version_takes_the_rows_that_wait_for_one_whose_artifact_i
     async with running(again.take(make.row(0))) as task:
         await until(again.board.fault)
         await again.deploy(2, bias=1.0)
-        await asyncio.wait_for(task, 5)
+        async with asyncio.timeout(5):
+            await task
     assert [event.fact.version for event in predictions(again)] == [2]
 
 

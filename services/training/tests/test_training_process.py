@@ -69,7 +69,8 @@ async def mainstem(platform: Platform, *arguments: object) -> Any:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
     command = (str(MAINSTEM), *map(str, arguments), "-o", "json")
     process = await asyncio.create_subprocess_exec(*command, env=environment | dict(platform.env), stdout=PIPE)
-    told, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        told, _ = await process.communicate()
     assert process.returncode == 0
     return json.loads(told)
 

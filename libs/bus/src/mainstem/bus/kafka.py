@@ -212,7 +212,8 @@ class KafkaSubscription:
         found = {}
         for tp in [TopicPartition(*place) for place in self._following]:
             with suppress(TimeoutError, KafkaError):  # it looks for its place, or the partition was given away
-                position = await asyncio.wait_for(self.consumer.position(tp), _MOMENT_S)
+                async with asyncio.timeout(_MOMENT_S):
+                    position = await self.consumer.position(tp)
                 if tp in self.consumer.assignment() and position == self.consumer.highwater(tp):
                     found[tp.topic, tp.partition] = position
         known = self._following | {(r.topic, r.partition): r.offset + 1 for r in self._in_hand}

@@ -94,7 +94,8 @@ class LogReader:
     async def _position(self, tp: TopicPartition) -> int:
         """Return where the client stands; where it was, while it looks for its place."""
         with suppress(TimeoutError, KafkaError):
-            return int(await asyncio.wait_for(self._consumer.position(tp), _MOMENT_S))
+            async with asyncio.timeout(_MOMENT_S):
+                return int(await self._consumer.position(tp))
         return self._given[tp]
 
     def hold_off(self, places: Collection[Partition]) -> None:

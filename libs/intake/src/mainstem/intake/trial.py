@@ -17,8 +17,8 @@ from mainstem.intake.limits import Limits
 from mainstem.intake.structure import SIZES, Unfit, check_opsets, check_parts, check_sizes, metadata, parse
 from mainstem.intake.verdict import Admitted, Tensor, shown
 
-#: A model is tried on so many rows of zeros, one run after the other: the fewest and the most that serving gives it.
-_ROWS: Final = (1, 64)
+#: A model is tried on so many rows of zeros, one run after the other: every number that serving may give it at once.
+_ROWS: Final = range(1, 65)
 _CHECKS: Final = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -149,14 +149,13 @@ def _zeros(tensor: Tensor, rows: int) -> NDArray[Any]:
 
 def _found(declared: Tensor, runs: Sequence[tuple[int, Any]]) -> Tensor:
     """Return an output as it was in runs with so many rows: with the dimensions that it says, the same in each."""
-    true = len({values.shape[1:] for _, values in runs}) == 1
+    first = runs[0][1].shape
     for rows, values in runs:
         said = (declared.shape[0] or rows, *declared.shape[1:]) if declared.shape else ()
-        true &= len(said) == values.ndim
-        true &= all(dim in (None, found) for dim, found in zip(said, values.shape, strict=False))
+        true = values.shape[1:] == first[1:] and len(said) == values.ndim
+        if not true or any(dim not in (None, found) for dim, found in zip(said, values.shape, strict=True)):
+            seen = f"{list(values.shape)} for {rows} rows and {list(first)} for {runs[0][0]}"
+            raise Unfit(f"output '{declared.name}' says {list(declared.shape)} and is {seen}")
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise Unfit(f"output '{declared.name}' is not finite for a row of zeros")
-    if not true:
-        seen = " and ".join(str(list(values.shape)) for _, values in runs)
-        raise Unfit(f"output '{declared.name}' says {list(declared.shape)} and is {seen} for {_ROWS} rows")
-    return Tensor(declared.name, declared.datatype, (*declared.shape[:1], *runs[0][1].shape[1:]))
+            raise Unfit(f"output '{declared.name}' is not finite for zeros ({rows} in a batch)")
+    return Tensor(declared.name, declared.datatype, (*declared.shape[:1], *first[1:]))

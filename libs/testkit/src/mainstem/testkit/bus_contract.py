@@ -140,7 +140,8 @@ class BusContract:
         await bus.publisher.publish(numbered(topic, 1))
         reader = Reader()
         with pytest.raises(ArithmeticError, match="a fault of ours"):
-            await asyncio.wait_for(bus.subscribe(topic, [topic], reader.positions).run(fail), 15)
+            async with asyncio.timeout(15):
+                await bus.subscribe(topic, [topic], reader.positions).run(fail)
         async with running(bus.subscribe(topic, [topic], reader.positions).run(reader.on_batch)):
             await until(lambda: reader.records)
 
@@ -154,7 +155,8 @@ class BusContract:
 
         await bus.publisher.publish(numbered(topic, 1))
         async with running(bus.subscribe(topic, [topic], Reader().positions).run(for_ever)) as task:
-            await asyncio.wait_for(entered.wait(), 15)
+            async with asyncio.timeout(15):
+                await entered.wait()
             task.cancel()
             await until(task.done, within_s=1)
 

@@ -111,13 +111,22 @@ class Crew:
         self._before = {activation.onnx: len(activation.features) for activation in board.before()}
         self._tell()
 
-    async def warm(self, onnx: str, width: int) -> None:
-        """Have every worker load a model; return when all have tried."""
+    async def warm(self, onnx: str, width: int) -> str | None:
+        """Have every worker load a model; return when all have tried: which could not and why, or None.
+
+        A worker that is not there loads it when it begins.
+        """
         self._warm[onnx] = width
         try:
-            await asyncio.gather(*self._tell())
+            told = await asyncio.gather(*self._tell())
         finally:
             del self._warm[onnx]
+        faults = [
+            f"{worker.name}: {said.faults[onnx]}"
+            for worker, said in zip(self._workers, told, strict=True)
+            if isinstance(said, Routed) and onnx in said.faults
+        ]
+        return "; ".join(faults) or None
 
     def see(self, partitions: Mapping[Partition, Reached]) -> None:
         """Tell how far partitions were seen, once in a turn of the loop."""

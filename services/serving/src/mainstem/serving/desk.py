@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from mainstem.events.envelope import Event, Fact, follow
 from mainstem.events.features import RowComputed
@@ -14,7 +14,7 @@ from mainstem.runtime import steadily
 from mainstem.serving.arms import misfit
 from mainstem.serving.domain import SOURCE, Activation, in_effect_from, takes_over
 from mainstem.serving.engine import BadSignature, Board
-from mainstem.serving.loader import Loader
+from mainstem.serving.loader import Loader, NotWarm
 from mainstem.serving.ports import Partition, Past, Store
 from mainstem.serving.reference import Unlike
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
@@ -22,6 +22,17 @@ from mainstem.telemetry import logger
 
 #: An approval and a deployment travel on two topics that have no common order: so long is the later one waited for.
 APPROVAL_WAIT_S = 3.0
+
+#: What keeps a version from answering, and the rule that a refusal names.
+_RULES: Final[Mapping[type[Exception], str]] = {
+    ArtifactMissing: "artifact_digest",
+    ArtifactCorrupt: "artifact_digest",
+    Refused: "intake",
+    BadSignature: "signature",
+    Unlike: "reference",
+    NotWarm: "workers",
+    ValueError: "effective_from",
+}
 
 _POLL_S = 0.25
 
@@ -113,16 +124,8 @@ class Deployments:
             parse(wanted.effective_from)
             for version in _versions(wanted):
                 await self._loader.load(version.onnx, len(wanted.features), version.profile)
-        except (ArtifactMissing, ArtifactCorrupt) as fault:
-            return "artifact_digest", str(fault)
-        except Refused as fault:
-            return "intake", str(fault)
-        except BadSignature as fault:
-            return "signature", str(fault)
-        except Unlike as fault:
-            return "reference", str(fault)
-        except ValueError as fault:
-            return "effective_from", str(fault)
+        except tuple(_RULES) as fault:
+            return next(rule for kind, rule in _RULES.items() if isinstance(fault, kind)), str(fault)
         return None
 
     async def _missing(self, event: Event, wanted: DeploymentSet) -> tuple[str, str] | None:
