@@ -65,7 +65,8 @@ def main() -> None:
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     outcomes = alone("engine", POLARS_MAX_THREADS="1")
     lineage, evidence = alone("lineage"), alone("evidence")
-    doors, grpc_doors, routing = alone("doors"), alone("grpc_doors"), alone("routing")
+    doors, grpc_doors = alone("doors"), alone("grpc_doors")
+    switching, routing = alone("switching"), alone("routing")
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
@@ -75,6 +76,7 @@ def main() -> None:
             "evidence": evidence,
             "doors": doors,
             "grpc_doors": grpc_doors,
+            "switching": switching,
             "routing": routing,
             "figures": figures,
             "year": shares,
@@ -94,6 +96,8 @@ def main() -> None:
     console.print(_goals(doors))
     console.print("\nDirect calls over gRPC, the same way", style="bold")
     console.print(_goals(grpc_doors))
+    console.print("\nDirect calls over HTTP while versions are switched", style="bold")
+    console.print(_goals(switching))
     console.print("\nDirect calls without a socket, on one core, in turn", style="bold")
     console.print(_goals(routing))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
