@@ -32,28 +32,38 @@ class Figures:
     """What was seen."""
 
     seconds: float = 0.0
-    counts: list[int] = field(default_factory=lambda: [0] * (len(STEPS) + 1))
-    statuses: Counter[str] = field(default_factory=Counter)
+    #: How many requests took so many steps, by the status of the answer or why there was none.
+    statuses: dict[str, Counter[int]] = field(default_factory=dict)
 
     def add(self, status: str, seconds: float) -> None:
         """Count an answer, or why there was none."""
-        self.statuses[status] += 1
-        self.counts[min(bisect_left(STEPS, seconds), len(STEPS))] += 1
-
-    def quantile(self, share: float) -> float:
-        """Return the time (s) within which such a share of all requests was answered, a hundredth more at most."""
-        wanted, seen = share * sum(self.counts), 0
-        for step, count in enumerate(self.counts):
-            seen += count
-            if count and seen >= wanted:
-                return STEPS[min(step, len(STEPS) - 1)]
-        return 0.0
+        self.statuses.setdefault(status, Counter())[min(bisect_left(STEPS, seconds), len(STEPS) - 1)] += 1
 
     def document(self) -> dict[str, float]:
         """Return all figures by name; times in seconds."""
-        total, good = sum(self.statuses.values()), self.statuses["200"]
+        counts = sum(self.statuses.values(), Counter[int]())
+        total, good = counts.total(), self.statuses.get("200", Counter()).total()
         found = {"requests": total, "errors": total - good, "rate": good / self.seconds if self.seconds else 0.0}
-        return {**found, **{name: self.quantile(share) for name, share in QUANTILES.items()}}
+        return {**found, **times(counts)}
+
+    def by_status(self) -> dict[str, dict[str, float]]:
+        """Return for each status how many there were and how long they took (s)."""
+        return {status: {"count": counts.total(), **times(counts)} for status, counts in sorted(self.statuses.items())}
+
+
+def times(counts: Counter[int]) -> dict[str, float]:
+    """Return the times (s) within which such shares of all were answered, each a hundredth more at most."""
+    return {name: quantile(counts, share) for name, share in QUANTILES.items()}
+
+
+def quantile(counts: Counter[int], share: float) -> float:
+    """Return one of these times."""
+    wanted, seen = share * counts.total(), 0
+    for step, count in sorted(counts.items()):
+        seen += count
+        if seen >= wanted:
+            return STEPS[step]
+    return 0.0
 
 
 class Line:
@@ -149,7 +159,10 @@ def page(figures: Figures) -> str:
         f"{document['requests']:.0f} requests in {figures.seconds:.1f} s, {document['rate']:.0f} answered a second"
     ]
     lines += [f"  {name:<5} {document[name] * 1e3:10.3f} ms" for name in QUANTILES]
-    lines += [f"  {status}: {count}" for status, count in sorted(figures.statuses.items())]
+    lines += [
+        f"  {status}: {found['count']:.0f}, p50 {found['p50'] * 1e3:.3f} ms, p99 {found['p99'] * 1e3:.3f} ms"
+        for status, found in figures.by_status().items()
+    ]
     return "\n".join(lines)
 
 
@@ -170,7 +183,11 @@ def main(arguments: list[str]) -> int:
         broken = over(figures, options.budget)
     except ValueError as fault:
         parser.error(str(fault))
-    print(page(figures) if options.output == "table" else json.dumps(figures.document() | dict(figures.statuses)))
+    print(
+        page(figures)
+        if options.output == "table"
+        else json.dumps({**figures.document(), "statuses": figures.by_status()})
+    )
     for one in broken:
         print(f"over budget: {one}", file=sys.stderr)
     return 1 if broken else 0

@@ -5,7 +5,6 @@ import os
 import shutil
 from contextlib import AsyncExitStack
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from time import monotonic
 
