@@ -4,6 +4,7 @@ A header of the request says how many bytes of the body are JSON; the raw tensor
 JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any, Final
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from mainstem.inference.calls import Answer, Parameters, Request, Wanted, refuse_foreign
 from mainstem.inference.errors import BadRequest, Unsupported
@@ -148,7 +150,15 @@ def read_plain(name: str, body: bytes) -> Plain | None:
         return None
     if len(shape) != 2 or not 0 < shape[1] < _WIDEST or shape[0] * shape[1] != len(one.data):
         return None
-    return Plain(np.array(one.data, np.float64).reshape(shape), None, asked.id, asked.parameters)
+    return Plain(_reals(one.data, shape), None, asked.id, asked.parameters)
+
+
+def _reals(data: Sequence[float | None], shape: Sequence[int]) -> NDArray[np.float64]:
+    """Return float64 of this shape, NaN where nothing is known."""
+    try:
+        return np.ndarray(shape, np.float64, array("d", data))  # what is unknown has no place in it
+    except TypeError:
+        return np.array(data, np.float64).reshape(shape)
 
 
 def _plain_columns(name: str, asked: _PlainRequest) -> Plain | None:

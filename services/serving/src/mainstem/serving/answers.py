@@ -355,12 +355,12 @@ def _fill(found: Found, calls: Sequence[Call], fault: MainstemError) -> None:
 
 
 def _check(question: Question, width: int) -> None:
-    rows = question.rows
-    if rows.ndim != 2 or rows.shape[1] != width:
-        raise BadRequest(f"input 'features' has shape {list(rows.shape)}, model {question.model!r} takes [-1, {width}]")
+    shape = question.rows.shape
+    if len(shape) != 2 or shape[1] != width:
+        raise BadRequest(f"input 'features' has shape {list(shape)}, model {question.model!r} takes [-1, {width}]")
     if len(question.id) > MAX_NAME:
         raise TooLarge(f"the id of the request has {len(question.id)} characters, at most {MAX_NAME}")
     if question.entity is not None and len(question.entity) > MAX_NAME:
         raise TooLarge(f"the entity of the request has {len(question.entity)} characters, at most {MAX_NAME}")
-    if len(rows) > MAX_ROWS:
-        raise TooLarge(f"{len(rows)} rows in one request, at most {MAX_ROWS}; send them in parts")
+    if shape[0] > MAX_ROWS:
+        raise TooLarge(f"{shape[0]} rows in one request, at most {MAX_ROWS}; send them in parts")
