@@ -342,6 +342,16 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a chunk of no size": (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
     "headers without end": (b"GET /echo HTTP/1.1\r\n" + b"a: %b\r\n" % (b"b" * 100) * 30, 431),
     "an address without end": (b"GET /" + b"a" * 3_000, 431),
+    "a header whose name has no end": (b"GET /echo HTTP/1.1\r\n" + b"a" * 60_000, 431),
+    "a header that has no end": (b"GET /echo HTTP/1.1\r\na: " + b"b" * 60_000, 431),
+    "a field behind the body that has no end": (
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nme\r\n0\r\na: " + b"b" * 60_000,
+        431,
+    ),
+    "a word about a chunk that has no end": (
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2;a=" + b"b" * 60_000,
+        431,
+    ),
     "a large body": (b"POST /echo HTTP/1.1\r\ncontent-length: 10001\r\n\r\n", 413),
     "a large body in chunks": (
         b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1000\r\n%b\r\n" % bytes(4096) * 3,

@@ -122,6 +122,11 @@ async def endless_headers(reader, writer):
     assert b" 431 " in await reader.readline()
 
 
+async def endless_header(reader, writer):
+    writer.write(b"GET / HTTP/1.1\r\na: " + b"b" * 10_000_000)
+    assert b" 431 " in await reader.readline()
+
+
 async def endless_trailers(reader, writer):
     chunk = b"%x\r\n%b\r\n0\r\n" % (len(body(1)), body(1))
     writer.write(b"POST " + URL + b" HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
@@ -162,6 +167,7 @@ ATTACKS = {
     "slow loris": (slow_loris, 500),
     "half closed": (half_closed, 20),
     "10 MB of headers": (endless_headers, 4),
+    "a header of 10 MB": (endless_header, 4),
     "10 MB of trailers": (endless_trailers, 4),
     "1 GB that is announced": (declared_gigabyte, 4),
     "1 GB in chunks": (chunked_gigabyte, 4),

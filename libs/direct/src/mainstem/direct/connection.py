@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
         """Have the parser read."""
         self._received = len(data)
         if self._request is not None:
-            self._request.bytes += len(data)
+            self._request.come(len(data))
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
             return self._refuse(400, f"this is no HTTP request: {fault}")
         request = self._request
         if request is not None:
-            if not request.body_bytes:
+            if not request.body_bytes or request.silent:
                 self._check_headers(request)
             if not self._over:
                 self._hold(request)
@@ -229,17 +229,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """Take a part of the address."""
         if self._request is not None:
-            self._request.url += url
+            self._request.add_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. What stands behind a body is none: nobody expects it there, and it is not asked for."""
+        """Take a header, or what stands in its place behind a body."""
         request = self._request
-        if request is not None and not request.headed:
-            request.headers.append((name.lower(), value))
-        elif request is not None:
-            request.trailers += 1
-            request.trailer_bytes += len(name) + len(value)
-            self._check_headers(request)
+        if request is not None:
+            request.add_header(name, value)
+            if request.headed:
+                self._check_headers(request)
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is too large before it is sent; let one come that waits to be asked for."""
@@ -336,7 +334,8 @@ class Connection(asyncio.Protocol):
     def _check_headers(self, request: Request) -> None:
         """Refuse headers that are too many; few enough bytes need no counting."""
         limits = self._shared.limits
-        if request.bytes > limits.header_bytes and request.header_bytes() > limits.header_bytes:
+        long = request.bytes > limits.header_bytes and request.header_bytes() > limits.header_bytes
+        if long or request.silent > limits.header_bytes:
             self._refuse(431, f"request line and headers have more than {limits.header_bytes} bytes")
         elif len(request.headers) + request.trailers > limits.headers:
             self._refuse(431, f"the request has more than {limits.headers} headers")

@@ -21,6 +21,7 @@ class Request:
         "headers",
         "held",
         "length",
+        "silent",
         "trailer_bytes",
         "trailers",
         "url",
@@ -29,7 +30,9 @@ class Request:
     def __init__(self, began: float, size: int) -> None:
         self.began = began
         self.bytes = size
-        #: Of these, those that are counted among what all connections hold.
+        #: Of what came later, the last, in which nothing came to its end: no name, no value, no line between chunks.
+        self.silent = 0
+        #: Of all, those that are counted among what all connections hold.
         self.held = 0
         #: Of the body, if it was announced.
         self.length = 0
@@ -58,8 +61,23 @@ class Request:
         """Return how many bytes of an announced body are to come."""
         return max(0, self.length - self.body_bytes)
 
+    def add_url(self, part: bytes) -> None:
+        """Take a part of the address."""
+        self.silent = 0
+        self.url += part
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. What stands behind a body is none: nobody expects it there, and it is not asked for."""
+        self.silent = 0
+        if not self.headed:
+            self.headers.append((name.lower(), value))
+        else:
+            self.trailers += 1
+            self.trailer_bytes += len(name) + len(value)
+
     def end_headers(self) -> None:
         """Take note of what all headers say of the body."""
+        self.silent = 0
         self.headed = True
         for name, value in self.headers:
             if name == b"content-length":
@@ -69,6 +87,7 @@ class Request:
 
     def add(self, part: bytes) -> None:
         """Take a part of the body; a body in many small parts takes no more memory than one in a single part."""
+        self.silent = 0
         if not self.body_bytes:
             self._body = part
         elif isinstance(self._body, bytearray):
@@ -76,6 +95,11 @@ class Request:
         else:
             self._body = bytearray(self._body) + part
         self.body_bytes += len(part)
+
+    def come(self, size: int) -> None:
+        """Count bytes that are going to be read."""
+        self.bytes += size
+        self.silent += size
 
     def header_bytes(self) -> int:
         """Return how long the request line, all headers and what is behind the body are."""
