@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mainstem.events.catalogue import decode
 from mainstem.inference import messages, rest
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
+from mainstem.inference.errors import BadRequest, DeadlineExceeded, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving import wire
 from mainstem.serving.batching import Batcher
 from mainstem.serving.blocks import prediction_id
@@ -271,6 +272,24 @@ async def test_a_caller_that_cannot_be_told_keeps_no_other_from_its_answer(servi
     await until(lambda: found)
     assert [type(one) for one in told] == [Answer, NoAnswer]
     assert [type(one) for one in found] == [Answer]
+
+
+async def test_one_that_comes_too_late_and_cannot_be_told_keeps_no_other_from_its_answer(service):
+    await service.deploy(bias=0.5)
+    batcher, told = Batcher(service.answers), []
+
+    def careless(found):
+        told.append(found)
+        if isinstance(found, DeadlineExceeded):
+            raise KeyError("nobody thought of this")
+
+    batcher.put(structs.replace(question(0, [[1.0, 2.0, 3.0]], "storm"), until=-1.0), careless)
+    (found,) = put(batcher, [question(1, [[1.0, 2.0, 3.0]], "storm")])
+    with pytest.raises(KeyError):
+        batcher.flush()
+    assert [type(one) for one in found] == [Answer]
+    await until(lambda: len(told) == 2)
+    assert [type(one) for one in told] == [DeadlineExceeded, NoAnswer]
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "ModelStatistics"])

@@ -50,11 +50,15 @@ class Batcher:
         """Answer all that wait."""
         waiting, rows, soonest = self._waiting, self._rows, self._soonest
         self._waiting, self._rows, self._soonest = [], 0, inf
-        began = monotonic()
+        began, late = monotonic(), list[Waiting]()
         if soonest < began + rows * self._answers.meters.most_row_s:
-            waiting = self._in_time(waiting, began)
-        if waiting:
-            self._answer(waiting)
+            waiting, late = self._in_time(waiting, began)
+        try:
+            if late:
+                self._refuse(late)
+        finally:
+            if waiting:
+                self._answer(waiting)
 
     def _answer(self, waiting: Sequence[Waiting]) -> None:
         """Answer calls, those in the next turn that something kept from it which nobody expected."""
@@ -84,8 +88,19 @@ class Batcher:
                 self._loop.call_soon(self._give, given)
                 raise
 
-    def _in_time(self, waiting: list[Waiting], began: float) -> list[Waiting]:
-        """Refuse the calls whose deadline is before the expected end; return the others.
+    def _refuse(self, late: Sequence[Waiting]) -> None:
+        """Say to calls that they would be answered too late."""
+        self._answers.passed_over([question for question, _ in late])
+        told: list[tuple[Waiting, MainstemError]] = []
+        for one in late:
+            asked = one[0]
+            fault = DeadlineExceeded(f"request {asked.id} would be answered too late; wait longer, or ask for less")
+            count_refused(asked.channel, fault)
+            told.append((one, fault))
+        self._give(iter(told))
+
+    def _in_time(self, waiting: list[Waiting], began: float) -> tuple[list[Waiting], list[Waiting]]:
+        """Return the calls whose deadline is not before the expected end, and the others.
 
         What is refused takes no time: first goes what would be late were it the last, then what the rest makes late.
         """
@@ -98,9 +113,4 @@ class Batcher:
                 end = ended
                 kept.append(one)
         late += [one for one in kept if one[0].until < end]
-        for question, done in late:
-            fault = DeadlineExceeded(f"request {question.id} would be answered too late; wait longer, or ask for less")
-            count_refused(question.channel, fault)
-            done(fault)
-        self._answers.passed_over([question for question, _ in late])
-        return [one for one in kept if one[0].until >= end]
+        return [one for one in kept if one[0].until >= end], late
