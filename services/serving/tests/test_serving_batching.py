@@ -134,6 +134,20 @@ async def test_a_run_that_fails_fails_only_for_the_call_that_made_it_fail(servic
     assert ids == ["q0", "q2"]
 
 
+async def test_a_model_that_gives_fewer_rows_than_it_was_asked_for_answers_nobody_with_those_of_another(service):
+    await service.deploy(bias=0.5)
+    model = service.board.model(service.board.live("storm"))
+    run = model._raw_run
+    model._raw_run = lambda *asked: [run(*asked)[0][:1]]
+    batcher = Batcher(service.answers)
+    found = put(batcher, [question(number, [[1.0, 2.0, 3.0]] * rows, "storm") for number, rows in enumerate((1, 2))])
+    batcher.flush()
+    (one,), (two,) = found
+    assert (type(one), type(two)) == (Answer, NoAnswer)
+    assert "gives 1 rows for 2" in str(two)
+    assert len(service.spooled()) == 1
+
+
 async def test_a_run_that_fails_for_all_is_recorded_for_none(service):
     await service.deploy(known=4)
     batcher = Batcher(service.answers)

@@ -118,6 +118,8 @@ class Model:
 
     def _run(self, rows: Floats) -> Floats:
         found: Floats = self._raw_run(_OUTPUTS, {INPUT: rows}, None)[0]
+        if len(found) != len(rows):
+            raise RuntimeError(f"the model gives {len(found)} rows for {len(rows)}")
         return found
 
     def _check_names(self) -> None:
