@@ -53,7 +53,7 @@ def test_what_is_said_of_a_gap_is_what_is_gone_and_what_to_do() -> None:
     assert str(ORDERS) == (
         "evt.data.orders/0 goes on at offset 1007, 1000 is due: records between are gone; bring them back, or declare "
         "a new version of the feature set, which begins with what is there; nothing is read meanwhile: once they are "
-        "back, restart the feature service"
+        "back, restart the service that says so"
     )
 
 

@@ -17,7 +17,7 @@ class Gap(Exception):
         super().__init__(
             f"{self.topic}/{self.partition} goes on at offset {found}, {expected} is due: {fault}; "
             "bring them back, or declare a new version of the feature set, which begins with what is there; "
-            "nothing is read meanwhile: once they are back, restart the feature service"
+            "nothing is read meanwhile: once they are back, restart the service that says so"
         )
 
     @classmethod
