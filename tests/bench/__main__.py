@@ -66,7 +66,7 @@ def main() -> None:
     outcomes = alone("engine", POLARS_MAX_THREADS="1")
     lineage, evidence = alone("lineage"), alone("evidence")
     doors, grpc_doors = alone("doors"), alone("grpc_doors")
-    switching, routing = alone("switching"), alone("routing")
+    switching, crowd, routing = alone("switching"), alone("crowd"), alone("routing")
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
@@ -77,6 +77,7 @@ def main() -> None:
             "doors": doors,
             "grpc_doors": grpc_doors,
             "switching": switching,
+            "crowd": crowd,
             "routing": routing,
             "figures": figures,
             "year": shares,
@@ -98,6 +99,8 @@ def main() -> None:
     console.print(_goals(grpc_doors))
     console.print("\nDirect calls over HTTP while versions are switched", style="bold")
     console.print(_goals(switching))
+    console.print("\nA worker that is asked three times what it can answer", style="bold")
+    console.print(_goals(crowd))
     console.print("\nDirect calls without a socket, on one core, in turn", style="bold")
     console.print(_goals(routing))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
