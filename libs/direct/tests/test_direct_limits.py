@@ -1,8 +1,12 @@
 """What a connection may cost, and all together: whoever is on the other side."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from errno import EMFILE
+from typing import Any
+from unittest import mock
 
 import pytest
 import uvloop
@@ -10,7 +14,7 @@ from libs.direct.tests.direct_connections import HOST, raw
 
 from mainstem.direct import Call, Door, Handler, Limits, Upstream
 from mainstem.direct.request import Request
-from mainstem.testkit.waiting import until
+from mainstem.testkit.waiting import running, until
 
 TEXT = ((b"content-type", b"text/plain"),)
 PING = b"GET /echo HTTP/1.1\r\nhost: here\r\n\r\n"
@@ -50,14 +54,9 @@ class Served:
 @asynccontextmanager
 async def serving(limits: Limits) -> AsyncIterator[Served]:
     served = Served(limits)
-    server = await asyncio.get_running_loop().create_server(served.door, HOST, 0)
-    served.port = server.sockets[0].getsockname()[1]
-    try:
-        async with asyncio.timeout(20):
-            yield served
-    finally:
-        server.close()
-        await served.door.drain(0.2)
+    async with asyncio.timeout(20), served.door.listening(HOST, 0) as port:
+        served.port = port
+        yield served
 
 
 def begun(size: int) -> bytes:
@@ -201,3 +200,45 @@ def test_a_body_in_many_parts_takes_the_memory_of_one() -> None:
         request.add(b"%02d" % (number % 100))
     assert request.body_bytes == len(request.body) == 200_000
     assert request.body[-4:] == b"9899"
+
+
+BUSY, LINES, NEWCOMERS = b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 4\r\n\r\nbusy", 8, 200
+
+
+@on_both_loops
+async def test_who_comes_while_others_are_served_all_the_time_waits_for_few_of_these() -> None:
+    async with serving(Limits()) as served, AsyncExitStack() as stack:
+
+        async def keep_busy() -> None:
+            async with raw(served) as (reader, writer):
+                while True:
+                    writer.write(BUSY)
+                    await reader.readuntil(b"busy")
+
+        for _ in range(LINES):
+            await stack.enter_async_context(running(keep_busy()))
+        await until(lambda: len(served.served) > 100)
+        queued = [stack.enter_context(socket.create_connection((HOST, served.port))) for _ in range(NEWCOMERS)]
+        for each in queued:
+            each.sendall(BUSY.replace(b"busy", b"news"))
+        before = served.served.count(b"busy")
+        await until(lambda: served.served.count(b"news") == NEWCOMERS)
+        assert served.served.count(b"busy") - before < NEWCOMERS
+
+
+@on_both_loops
+async def test_who_comes_while_there_is_no_room_is_taken_when_there_is_some() -> None:
+    faults, accept = [OSError(EMFILE, "too many open files")] * 2, socket.socket.accept
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def accepting(listening: socket.socket) -> Any:
+        if faults:
+            raise faults.pop()
+        return accept(listening)
+
+    with mock.patch.object(socket.socket, "accept", accepting):
+        async with serving(Limits()) as served, raw(served) as (reader, writer):
+            writer.write(PING)
+            assert b" 200 " in await reader.readline()
+    assert [context["message"] for context in told] == ["a connection was not taken"] * 2

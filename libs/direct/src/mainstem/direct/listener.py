@@ -1,12 +1,20 @@
 """Connections of one listening socket: the watch over them, and their end."""
 
 import asyncio
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Final, Generic, Protocol, TypeVar
 
 _SWEEP_S: Final = 1.0
+#: Connections that wait to be taken, and how many are taken in one turn of the loop.
+_BACKLOG: Final = 2_048
+_AT_ONCE: Final = 256
+#: What accepting raises when there is no room for one more, and how long it is let be then.
+_NO_ROOM: Final = {EMFILE, ENFILE, ENOBUFS, ENOMEM}
+_AGAIN_S: Final = 0.1
 
 
 class Watched(Protocol):
@@ -38,6 +46,51 @@ class Turns:
         self.turn = 0.0
 
 
+class _Accepting:
+    """Takes who comes to a listening socket.
+
+    uvloop's own way takes one connection in a turn of the loop: while turns are long, others wait for as many turns.
+    """
+
+    def __init__(self, listening: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
+        """Take them from now on, and have a protocol made for each."""
+        self._listening = listening
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[object]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        listening.setblocking(False)
+        self._begin()
+
+    async def end(self) -> None:
+        """Take nobody any more; return when those who were taken are connected."""
+        self._loop.remove_reader(self._listening)
+        if self._again is not None:
+            self._again.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    def _begin(self) -> None:
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                taken, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as fault:
+                if fault.errno not in _NO_ROOM:
+                    raise
+                self._loop.call_exception_handler({"message": "a connection was not taken", "exception": fault})
+                self._loop.remove_reader(self._listening)
+                self._again = self._loop.call_later(_AGAIN_S, self._begin)
+                return
+            taken.setblocking(False)
+            opening = self._loop.create_task(self._loop.connect_accepted_socket(self._make, taken))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+
 Each = TypeVar("Each", bound=Watched)
 
 
@@ -62,15 +115,16 @@ class Listener(ABC, Generic[Each]):
         At the end nothing more is taken, and what was begun is answered within a second. Other processes of this user
         may listen on the same port; each connection comes to one of them.
         """
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(self, host, port, backlog=2048, reuse_port=True)
-        sweeping = loop.create_task(self._sweep())
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            sweeping.cancel()
-            server.close()
-            await self.drain()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=True) as listening:
+            accepting = _Accepting(listening, self)
+            sweeping = asyncio.create_task(self._sweep())
+            try:
+                yield listening.getsockname()[1]
+            finally:
+                sweeping.cancel()
+                await accepting.end()
+        await self.drain()
 
     async def _sweep(self) -> None:
         while True:
