@@ -60,7 +60,7 @@ class HotApi:
         self._batcher = batcher
         self._deadline_s = deadline_s
         #: A call that has waited for so long is not begun.
-        self._late_s = deadline_s / 2
+        self._late_s = deadline_s * wire.TURN_SHARE
         self._seconds = metrics.PREDICT_SECONDS.labels("http")
 
     def route(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Handler | None:

@@ -109,7 +109,7 @@ class Rpc:
             if caller.until <= began:
                 raise DeadlineExceeded("the deadline was over before the call could be begun; wait longer")
             # As over HTTP: it may have lain in the socket for as long as the turn before.
-            if began - caller.read > self._deadline_s / 2:
+            if began - caller.read > self._deadline_s * wire.TURN_SHARE:
                 raise DeadlineExceeded(wire.CROWDED)
             asked = fields.read(content)
             request = asked.request
