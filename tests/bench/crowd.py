@@ -22,7 +22,7 @@ from mainstem.testkit.waiting import running, until
 
 #: Rows of a call and trees of the model: a call takes so long that the load tool can ask for three times as many.
 _ROWS: Final = 32
-_TREES: Final = 1_000
+_TREES: Final = 500
 _CONNECTIONS: Final = 2_000
 _SECONDS: Final = 5
 _DEADLINE_S: Final = 1.0
