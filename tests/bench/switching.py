@@ -18,9 +18,9 @@ from tests.bench.goals import Goal, Outcome
 from tests.bench.processes import Server
 
 from mainstem.cli.local.ports import anywhere
+from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.domain import Activation
-from mainstem.serving.engine import Board
 from mainstem.serving.settings import Settings
 from mainstem.storage.artifacts import Artifacts
 from mainstem.testkit.waiting import running, until

@@ -18,9 +18,9 @@ from mainstem.bus.admin import cluster_id, create_topics, given_out, topic_names
 from mainstem.bus.kafka import KafkaBus, KafkaSubscription
 from mainstem.bus.reader import LogReader
 from mainstem.bus.records import Unreadable
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.bus_contract import APPEND_TIME, BusContract, Reader, numbered
 from mainstem.testkit.waiting import running, until

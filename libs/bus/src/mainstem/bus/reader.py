@@ -9,8 +9,8 @@ from aiokafka.errors import KafkaError
 
 from mainstem.bus.port import Partition
 from mainstem.bus.records import read_every_record
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 
 _FETCH_BYTES = 8 << 20
 _MOMENT_S = 0.1

@@ -5,17 +5,18 @@ import socket
 from contextlib import AsyncExitStack
 from functools import partial
 
-from mainstem.events.envelope import Event, Fact
+from mainstem.events.envelope import Event
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.registry import DeploymentSet, ProjectApplied
 from mainstem.runtime import Resources, Task, consume, open_resources, restart_when, run, serve, steadily
 from mainstem.serving import routes, wire
 from mainstem.serving.api import Api, metrics_of
+from mainstem.serving.board import Board
 from mainstem.serving.crew import LOCAL, WORKER, Crew, posts, vacant
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached
-from mainstem.serving.engine import Board
 from mainstem.serving.handlers import Stream, forever
 from mainstem.serving.history import Past
 from mainstem.serving.loader import Loader

@@ -8,11 +8,10 @@ from typing import Final
 
 from typing_extensions import override
 
+from mainstem.serving.board import Board
 from mainstem.serving.child import Child
-from mainstem.serving.domain import Activation, Followed, Reached, Usage
-from mainstem.serving.engine import Board
+from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage
 from mainstem.serving.orders import Ask, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
-from mainstem.serving.ports import Partition
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import logger, metrics
 

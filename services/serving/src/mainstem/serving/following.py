@@ -10,8 +10,8 @@ import msgspec
 
 from mainstem.bus.identity import log_identity
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 from mainstem.feature_engine import SnapshotError, prepare
 from mainstem.fold.gap import Gap
 from mainstem.project.definition import parse

@@ -18,8 +18,8 @@ from mainstem.bus.spool import SpoolCorrupt
 from mainstem.direct import collect_seldom
 from mainstem.runtime import open_resources, run, steadily
 from mainstem.serving.orders import Ask, Channel, Figures, Sends
+from mainstem.serving.sending import send_all
 from mainstem.serving.settings import Settings
-from mainstem.serving.spools import send_all
 from mainstem.serving.store import PostgresStore
 from mainstem.storage import load_checkpoint
 from mainstem.telemetry import configure, logger, metrics
