@@ -312,6 +312,17 @@ async def test_a_reader_without_a_group_reads_to_the_end_it_found(kafka: str, bu
     ]
 
 
+async def test_a_reader_that_takes_little_at_once_reads_records_that_are_larger(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    large = [Message(topics[0], None, b"x" * size, (), 0) for size in (1, 100_000, 1, 300_000, 1)]
+    await bus.publisher.publish(large)
+    async with LogReader(kafka, topics[:1], 1 << 10) as reader:
+        await reader.start()
+        found = [record.value async for batch in reader.to_end() for record in batch]
+    assert found == [message.value for message in large]
+
+
 async def test_a_reader_of_an_unknown_topic_says_what_to_do(kafka: str) -> None:
     async with LogReader(kafka, ["kafka.unknown"]) as reader:
         with pytest.raises(Unavailable, match=r"kafka\.unknown does not exist; apply the project"):
