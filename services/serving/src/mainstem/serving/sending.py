@@ -1,19 +1,52 @@
-"""A spool, sent."""
+"""The spools, sent: from the disk to the log."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 from mainstem.bus import Publisher
-from mainstem.bus.spool import Tail, send
+from mainstem.bus.spool import SpoolCorrupt, Tail, send
+from mainstem.direct import collect_seldom
 from mainstem.events.envelope import Message
 from mainstem.events.fence import Position
-from mainstem.runtime import steadily
+from mainstem.runtime import open_resources, steadily
 from mainstem.serving.blocks import unpack
 from mainstem.serving.domain import Tallies, spool_name
 from mainstem.serving.ports import Progress, Store
-from mainstem.storage import Checkpoint
-from mainstem.telemetry import metrics
+from mainstem.serving.settings import Settings
+from mainstem.serving.store import PostgresStore
+from mainstem.storage import Checkpoint, load_checkpoint
+from mainstem.telemetry import logger, metrics
+
+_log = logger(__name__)
+
+
+async def send_forever(settings: Settings, folders: list[Path]) -> None:
+    """Send what comes into these spools, once broker and database are there."""
+    async with AsyncExitStack() as stack:
+        opened = partial(open_resources, "serving", "mainstem.serving", settings)
+        resources = await steadily(lambda: stack.enter_async_context(opened()))
+        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
+        store, publisher = PostgresStore(resources.database), resources.bus.publisher
+        collect_seldom()
+        await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint))
+
+
+async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]]) -> None:
+    """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent."""
+
+    async def readable(folder: Path) -> None:
+        try:
+            await send(folder)
+        except SpoolCorrupt as fault:
+            about = {"action": "spool_corrupt", "spool": str(folder)}
+            _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
+
+    async with asyncio.TaskGroup() as group:
+        for folder in folders:
+            group.create_task(readable(folder))
 
 
 async def send_all(folder: Path, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:

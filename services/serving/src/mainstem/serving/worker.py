@@ -92,6 +92,7 @@ class Worker:
                     if not listening:
                         await self.listen(stack)
                         listening = True
+                        collect_seldom()
                     channel.send(Routed(message.serial, faults))
                 case Seen():
                     self._log.see({(topic, number): reached for topic, number, reached in message.partitions})
@@ -173,7 +174,6 @@ async def main(handle: int) -> None:
     )
     with closing(tracer), closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool:
         worker = Worker(post, spool, tracer)
-        collect_seldom()
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [group.create_task(keep_synced(Tail(Path(post.spool)))), group.create_task(worker.shadow())]
