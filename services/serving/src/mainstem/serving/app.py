@@ -1,6 +1,7 @@
 """Serving, put together: first what has the workers answer, then everything else."""
 
 import asyncio
+import signal
 import socket
 from functools import partial
 from importlib import import_module
@@ -30,7 +31,10 @@ async def main(worker: str = WORKER) -> None:
         crew = Crew(posts(settings, rest.getsockname()[1]), worker, Sends([str(each) for each in spools]))
         async with asyncio.TaskGroup() as group:
             working = group.create_task(crew.run())
-            await work(settings, crew, rest)
+            serving = group.create_task(work(settings, crew, rest))
+            for number in (signal.SIGTERM, signal.SIGINT):  # until the service is there, and minds them itself
+                asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+            await asyncio.wait([serving])
             working.cancel()
 
 
