@@ -37,7 +37,7 @@ ANYS_PER_1000_LINES = 5
 #: The example project's subject; what is in flight is not meant.
 FLIGHTS = re.compile(r"(?<!in )(?<!in-)flight")
 #: The one place that may catch everything: it logs, and ends the process.
-LAST_STOP = ROOT / "libs/runtime/src/mainstem/runtime/service.py"
+LAST_STOP = ROOT / "libs/runtime/src/mainstem/runtime/process.py"
 
 
 def tree(path: Path) -> ast.Module:

@@ -15,8 +15,8 @@ from tests.bench.processes import HOST
 from tests.bench.stage import CHECKOUT
 from tests.bench.worker import PATH, WIDTH, activation, settings
 
+from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts
-from mainstem.serving.engine import Board
 from mainstem.storage.artifacts import Artifacts
 from mainstem.testkit.waiting import running, until
 

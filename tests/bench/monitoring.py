@@ -4,7 +4,8 @@ from tests.bench.clock import Figure
 from tests.bench.stage import MODEL, ON_SERVERS, START_US, Stage, Turn
 from tests.bench.training import Trained
 
-from mainstem.events.envelope import Event, Fact, begin
+from mainstem.events.envelope import Event, begin
+from mainstem.events.fact import Fact
 from mainstem.events.registry import VersionPromoted, VersionRegistered
 from mainstem.monitoring.engine import Fold
 from mainstem.monitoring.handlers import Watching

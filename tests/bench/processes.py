@@ -11,6 +11,8 @@ from socket import create_server
 
 HOST = "127.0.0.1"
 _PATIENCE_S = 60
+#: How long a start takes is told that exactly.
+_OFTEN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ async def answering(argv: Sequence[str], env: Mapping[str, str], ready: str) -> 
     try:
         async with asyncio.timeout(_PATIENCE_S):
             while not await _says_ok(http, ready):  # noqa: ASYNC110  (it is another process)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_OFTEN_S)
         yield Server(process.pid, http, grpc)
     finally:
         with suppress(ProcessLookupError):

@@ -19,8 +19,9 @@ from tests.bench.goals import Goal, Outcome, Work, interleaved, the_cost
 
 from mainstem.bus.spool import Spool
 from mainstem.serving.answers import Answers
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation, Arm, LogTime
-from mainstem.serving.engine import Board, Model
+from mainstem.serving.engine import Model
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.ports import Question
 from mainstem.telemetry import Tracer

@@ -8,8 +8,9 @@ from tests.bench.stage import FEATURES, MODEL, ON_SERVERS, Stage, Turn
 from tests.bench.training import Trained
 
 from mainstem.events.fence import Fence
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation, LogTime
-from mainstem.serving.engine import CHUNK, INPUT, OUTPUT, Board, Model
+from mainstem.serving.engine import CHUNK, INPUT, OUTPUT, Model
 from mainstem.serving.handlers import Stream
 from mainstem.serving.loader import Loader
 from mainstem.serving.store import PostgresStore

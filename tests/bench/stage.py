@@ -17,8 +17,8 @@ from mainstem.bus.port import OnBatch, Partition
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
 from mainstem.direct import collect_seldom
-from mainstem.events.catalogue import Record
 from mainstem.events.instants import parse
+from mainstem.events.record import Record
 from mainstem.events.topics import fixed
 from mainstem.project import ProjectDefinition, load_folder
 from mainstem.registry.handlers import implied_topics

@@ -16,8 +16,8 @@ from tests.bench.goals import Goal, Outcome
 from tests.bench.processes import Server
 from tests.bench.worker import PATH, WIDTH, activation, settings
 
+from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts
-from mainstem.serving.engine import Board
 from mainstem.storage.artifacts import Artifacts
 from mainstem.testkit.waiting import running, until
 

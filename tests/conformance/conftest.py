@@ -21,9 +21,10 @@ from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
 from mainstem.serving import grpc_fast, wire
 from mainstem.serving.api import Api, metrics_of
+from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.domain import Activation, Followed
-from mainstem.serving.engine import Board, Model
+from mainstem.serving.engine import Model
 from mainstem.serving.managed import Managed
 from mainstem.serving.rpc import Rpc
 from mainstem.serving.unmanaged import Folder

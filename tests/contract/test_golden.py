@@ -7,8 +7,9 @@ import pytest
 from tests.contract.golden import HISTORY, TABLES, read, tables, written
 
 from mainstem.audit.entries import Reading
-from mainstem.events.catalogue import BY_TYPE, header
+from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.frames import frame
+from mainstem.events.record import header
 
 HISTORIES = sorted((Path(__file__).parent / "golden").iterdir())
 named = pytest.mark.parametrize("history", HISTORIES, ids=lambda folder: folder.name)

@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from mainstem.events.catalogue import BY_TYPE, FACTS
-from mainstem.events.envelope import Fact, dataschema
+from mainstem.events.envelope import dataschema
 from mainstem.events.export import check, documents, schema
+from mainstem.events.fact import Fact
 from mainstem.events.topics import TOPICS, fixed, member
 from mainstem.testkit.examples import example
 

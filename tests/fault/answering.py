@@ -23,9 +23,10 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
 from mainstem.cli.local.ports import HOST, anywhere
-from mainstem.events.catalogue import encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event, begin
 from mainstem.events.fence import Fence
+from mainstem.events.record import header
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.events.topics import fixed
 from mainstem.inference import open_inference_pb2 as pb

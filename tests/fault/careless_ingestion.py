@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
+from mainstem.events.record import Record
 from mainstem.ingestion import app
 from mainstem.ingestion.handlers import Intake
 from mainstem.ingestion.store import PostgresStore

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstem.runtime import run
-from mainstem.serving import app, engine
-from mainstem.serving.domain import NONE, Activation, Places
+from mainstem.serving import app, scoring
+from mainstem.serving.domain import Activation
+from mainstem.serving.rule import NONE, Places
 
 
 def careless_route(activations: Sequence[Activation], places: Places) -> npt.NDArray[np.intp]:
@@ -20,5 +21,5 @@ def careless_route(activations: Sequence[Activation], places: Places) -> npt.NDA
 
 
 if __name__ == "__main__":
-    engine.route = careless_route  # type: ignore[attr-defined]
+    scoring.route = careless_route  # type: ignore[attr-defined]
     run(app.main)

@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 import httpx
 from typing_extensions import override
 
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import Unavailable
+from mainstem.events.fact import Fact
 from mainstem.ledger import HASH_BYTES, Frontier, Tree, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note, Signature

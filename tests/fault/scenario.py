@@ -21,9 +21,9 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.errors import NotRunning
 from mainstem.cli.local.platform import Platform
-from mainstem.events.catalogue import header
 from mainstem.events.instants import parse
 from mainstem.events.monitoring import WindowJudged
+from mainstem.events.record import header
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.serving import DeploymentActivated
 from mainstem.project import ProjectDefinition, load_folder

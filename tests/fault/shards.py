@@ -26,10 +26,11 @@ from mainstem.bus.reader import LogReader, read_ends
 from mainstem.cli.local.platform import Platform
 from mainstem.cli.local.ports import Reservation, anywhere
 from mainstem.cli.local.process import leashed
-from mainstem.events.catalogue import Record, encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Message
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
+from mainstem.events.record import Record, header
 from mainstem.events.topics import fixed
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import RowTally

@@ -17,7 +17,7 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.bus.reader import LogReader
 from mainstem.cli.local.platform import Platform
 from mainstem.cli.local.ports import anywhere
-from mainstem.events.catalogue import header
+from mainstem.events.record import header
 
 pytestmark = [pytest.mark.real, pytest.mark.fault]
 

@@ -15,8 +15,9 @@ from mainstem.direct import Call, Upstream
 from mainstem.direct.responses import rendered
 from mainstem.serving.answers import Answers
 from mainstem.serving.batching import Batcher
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation, LogTime
-from mainstem.serving.engine import Board, Model
+from mainstem.serving.engine import Model
 from mainstem.serving.hot_api import HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering

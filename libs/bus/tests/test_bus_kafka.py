@@ -18,9 +18,9 @@ from mainstem.bus.admin import cluster_id, create_topics, given_out, topic_names
 from mainstem.bus.kafka import KafkaBus, KafkaSubscription
 from mainstem.bus.reader import LogReader
 from mainstem.bus.records import Unreadable
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.bus_contract import APPEND_TIME, BusContract, Reader, numbered
 from mainstem.testkit.waiting import running, until
@@ -310,6 +310,17 @@ async def test_a_reader_without_a_group_reads_to_the_end_it_found(kafka: str, bu
         *((0, offset) for offset in range(10, 30)),
         *((1, offset) for offset in range(20)),
     ]
+
+
+async def test_a_reader_that_takes_little_at_once_reads_records_that_are_larger(
+    kafka: str, bus: KafkaBus, topics: list[str]
+) -> None:
+    large = [Message(topics[0], None, b"x" * size, (), 0) for size in (1, 100_000, 1, 300_000, 1)]
+    await bus.publisher.publish(large)
+    async with LogReader(kafka, topics[:1], 1 << 10) as reader:
+        await reader.start()
+        found = [record.value async for batch in reader.to_end() for record in batch]
+    assert found == [message.value for message in large]
 
 
 async def test_a_reader_of_an_unknown_topic_says_what_to_do(kafka: str) -> None:

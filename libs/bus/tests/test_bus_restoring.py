@@ -8,10 +8,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from mainstem.bus.reader import LogReader
 from mainstem.bus.restoring import Restoring
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence
 from mainstem.events.frames import Entry
+from mainstem.events.record import Record
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.bus_contract import APPEND_TIME
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.events.catalogue import FACTS, decode, encode
-from mainstem.events.envelope import Envelope, Event, Fact, begin, dataschema, follow
+from mainstem.events.envelope import Envelope, Event, begin, dataschema, follow
 from mainstem.events.errors import Undecodable
+from mainstem.events.fact import Fact
 from mainstem.events.features import OrderJournalled
 from mainstem.events.ids import child_id, content_id, fingerprint
 from mainstem.events.instants import parse, render

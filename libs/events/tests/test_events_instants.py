@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mainstem.events.instants import NEVER, parse, parse_all, render
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER, parse, render
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

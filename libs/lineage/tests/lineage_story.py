@@ -8,7 +8,8 @@ import numpy as np
 
 from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Envelope, Event, Fact, Message, begin, follow
+from mainstem.events.envelope import Envelope, Event, Message, begin, follow
+from mainstem.events.fact import Fact
 from mainstem.events.features import OrderJournalled, VectorsChecked
 from mainstem.events.frames import Entry
 from mainstem.events.ids import child_id, content_id
@@ -37,7 +38,8 @@ from mainstem.ingestion.domain import PartitionState
 from mainstem.ingestion.engine import Judge
 from mainstem.project import ProjectDefinition
 from mainstem.serving.domain import Activation
-from mainstem.serving.rows import Form, Row
+from mainstem.serving.forms import Form
+from mainstem.serving.rows import Row
 from mainstem.telemetry import Tracer
 from mainstem.testkit.examples import example
 from mainstem.testkit.projects import applied, storms

@@ -7,7 +7,8 @@ import pytest
 from libs.lineage.tests.lineage_story import Story, dealt, told
 
 from mainstem.events.catalogue import FACTS
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.lineage import Builder, Graph, Relation
 from mainstem.lineage.facts import LEFT_OUT, READERS, Known, read

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.events.ids import content_id
 from mainstem.events.instants import parse, render

@@ -8,9 +8,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.instants import parse
+from mainstem.events.record import Record
 
 #: A platform that takes longer for what was sent is stuck.
 PATIENCE_S = 300

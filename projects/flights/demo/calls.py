@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from mainstem.bus import Partition
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record
 from mainstem.events.data import RecordAccepted
 from mainstem.events.features import RowComputed
+from mainstem.events.record import Record
 from mainstem.project import ProjectDefinition
 
 INPUT = "features"

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from mainstem.events.envelope import Event, Fact
+from mainstem.events.envelope import Event
+from mainstem.events.fact import Fact
 from mainstem.events.features import VectorsChecked
 from mainstem.events.instants import parse, render
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached, RecordQuarantined
 from mainstem.events.features import OrderJournalled, RowComputed
-from mainstem.events.instants import parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.record import Record
 
 #: Columns of equal length. All tables of records have `id`, `cause`, `key`, `partition`, `number` (of the
 #: record in its writer's own order), `time_us`, `recorded_us` and `crc`, the checksum of the payload.

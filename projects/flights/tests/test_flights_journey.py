@@ -12,7 +12,8 @@ from projects.flights.demo.story import Telling
 from rich.console import Console
 
 from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Event, Fact, begin, follow
+from mainstem.events.envelope import Event, begin, follow
+from mainstem.events.fact import Fact
 from mainstem.events.features import Difference, VectorsChecked
 from mainstem.events.instants import parse
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked

@@ -10,9 +10,9 @@ from projects.flights.data import DAY_US, Events
 from projects.flights.demo.player import Player
 from projects.flights.tests.conftest import DAYS, START_US, early
 
-from mainstem.events.catalogue import Record
 from mainstem.events.fence import Fence
-from mainstem.events.instants import parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.record import Record
 from mainstem.feature_engine import CompiledSet, Engine
 from mainstem.feature_engine.batch import Values
 from mainstem.fold.accepted import Reading

@@ -9,10 +9,10 @@ from projects.flights.data import DAY_US, Events
 from projects.flights.demo.player import Player
 from services.features.tests.sharded_cluster import Cluster, Topics
 
-from mainstem.events.catalogue import Record, header
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.instants import parse
+from mainstem.events.record import Record, header
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import Partition
 from mainstem.features.sharded.plan import Plan

@@ -10,10 +10,10 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import header
 from mainstem.events.data import ProgressReached
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import parse, render
+from mainstem.events.record import header
 
 CHECKOUT = Path(__file__).parents[3]
 FLIGHTS = CHECKOUT / "projects" / "flights"

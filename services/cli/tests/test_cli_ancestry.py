@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from mainstem.audit.copying import Choice, Copy
 from mainstem.cli.main import app
-from mainstem.events.catalogue import encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.envelope import begin
 from mainstem.events.frames import Entry, frame
+from mainstem.events.record import header
 from mainstem.events.registry import ProjectApplied
 from mainstem.ledger import Frontier, leaf_hashes
 from mainstem.ledger.checkpoint import Checkpoint

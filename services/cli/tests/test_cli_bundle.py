@@ -22,7 +22,7 @@ from mainstem.cli.evidence.explaining import explain
 from mainstem.cli.evidence.story import Story as Explained
 from mainstem.cli.main import app
 from mainstem.events.data import RecordAccepted
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render
 from mainstem.ledger.checkpoint import Checkpoint

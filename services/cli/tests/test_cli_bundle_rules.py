@@ -43,7 +43,7 @@ from mainstem.cli.evidence.explaining import explain
 from mainstem.cli.evidence.rollout import ROUTES
 from mainstem.cli.evidence.story import FIELDS
 from mainstem.cli.evidence.story import Story as Explained
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render
 

@@ -37,8 +37,8 @@ from mainstem.cli.evidence.story import Story as Explained
 from mainstem.cli.evidence.trial import empty_fields
 from mainstem.cli.main import app
 from mainstem.events.data import RecordAccepted
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Damaged
 from mainstem.events.ids import content_id
 from mainstem.events.instants import render

@@ -12,7 +12,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from mainstem.audit.copying import Choice, Copy
 from mainstem.events.catalogue import encode
 from mainstem.events.data import RecordAccepted
-from mainstem.events.envelope import Event, Fact, begin, follow
+from mainstem.events.envelope import Event, begin, follow
+from mainstem.events.fact import Fact
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.frames import Entry, frame
 from mainstem.events.ids import content_id

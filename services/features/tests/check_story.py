@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mainstem.events.data import ProgressReached, RecordAccepted
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.fact import Fact
 from mainstem.events.features import OrderJournalled, RowComputed, VectorsChecked
 from mainstem.events.instants import parse, render
 from mainstem.features.check.checker import Checker, Subject

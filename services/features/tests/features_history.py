@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 from hypothesis import strategies as st
 
-from mainstem.events.catalogue import decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.envelope import Envelope
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Fence
 from mainstem.events.instants import render
+from mainstem.events.record import header
 from mainstem.features.handlers import PATIENCE_S, Computing
 from mainstem.features.ports import Left, Partition, Progress, RowTally, Store
 from mainstem.fold.accepted import Parked

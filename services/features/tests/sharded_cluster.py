@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.fence import Fence
+from mainstem.events.record import Record
 from mainstem.features.ports import Partition
 from mainstem.features.sharded.plan import Plan
 from mainstem.features.sharded.stages import Stage, stages

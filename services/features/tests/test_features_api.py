@@ -10,12 +10,13 @@ from services.features.tests.features_history import ANNOUNCED, SECOND, Kept, Pr
 from typing_extensions import override
 
 from mainstem.bus.port import OnBatch, Partition
-from mainstem.events.catalogue import decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.features import OrderJournalled, RowComputed, ValuesRead
 from mainstem.events.instants import parse, render
+from mainstem.events.record import header
 from mainstem.feature_engine.reference import Applied, Reference
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api

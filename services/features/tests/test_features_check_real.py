@@ -10,7 +10,8 @@ import pytest
 
 from mainstem.events.catalogue import decode, encode
 from mainstem.events.data import ProgressReached, RecordAccepted
-from mainstem.events.envelope import Envelope, Event, Fact, Message
+from mainstem.events.envelope import Envelope, Event, Message
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed, VectorsChecked
 from mainstem.events.instants import render
 from mainstem.events.topics import member

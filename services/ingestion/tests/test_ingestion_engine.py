@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.events.catalogue import decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Message
+from mainstem.events.record import header
 from mainstem.ingestion.domain import PartitionState
 from mainstem.ingestion.engine import MAX_AROUND_BYTES, MAX_RECORD_BYTES, PAYLOAD_BYTES_KEPT, Judge, Outcome
 from mainstem.project.contract import BLOCK

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from mainstem.events.catalogue import header
 from mainstem.events.fence import Fence
+from mainstem.events.record import header
 from mainstem.ingestion.engine import Judge
 from mainstem.ingestion.handlers import Intake, Succession
 from mainstem.ingestion.ports import Progress

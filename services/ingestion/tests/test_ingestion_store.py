@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mainstem.events.catalogue import Record
 from mainstem.events.fence import Fence
+from mainstem.events.record import Record
 from mainstem.ingestion.engine import Judge
 from mainstem.ingestion.handlers import Intake
 from mainstem.ingestion.store import PROJECTIONS, PostgresStore, apply_records, set_project

@@ -7,10 +7,11 @@ from struct import pack
 import cramjam
 import pytest
 
-from mainstem.events.catalogue import encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.envelope import begin
 from mainstem.events.frames import Entry
 from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.record import header
 from mainstem.ledger import Frontier, leaf_hashes
 from mainstem.ledger_service.domain import Block, cut, frames_of
 from mainstem.ledger_service.engine import Audit, Verdict

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.events.catalogue import header
 from mainstem.events.frames import Damaged, Entry, frame, unframe
+from mainstem.events.record import header
 from mainstem.ledger import Frontier, leaf_hash
 from mainstem.ledger_service.domain import (
     BLOCK_ENTRIES,

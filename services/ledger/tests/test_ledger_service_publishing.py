@@ -12,11 +12,11 @@ from tlog_scales import reader
 from tlog_scales.backend import LocalBackend
 from typing_extensions import override
 
-from mainstem.events.catalogue import header
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import Unavailable
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry, frame
 from mainstem.events.ledger import ReceiptIssued
+from mainstem.events.record import header
 from mainstem.ledger import Tree, leaf_hash, verify_consistency, verify_inclusion
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note, NoteError, Signature

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from mainstem.events.catalogue import header
 from mainstem.events.frames import Entry
+from mainstem.events.record import header
 from mainstem.ledger_service.api import Api
 from mainstem.ledger_service.engine import Verdict
 from mainstem.ledger_service.folder import Folder

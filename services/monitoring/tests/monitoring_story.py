@@ -9,7 +9,8 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from scipy.special import expit
 
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.fact import Fact
 from mainstem.events.features import Difference, Evidence, FoldStopped, VectorsChecked
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render

@@ -14,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mainstem.bus.spool import Spool, Tail
 from mainstem.direct import Door, Upstream
-from mainstem.events.catalogue import encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, Event
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence, read_origin
 from mainstem.events.ids import child_id, content_id
 from mainstem.events.instants import NEVER, parse, render
+from mainstem.events.record import header
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.inference.errors import BadRequest, NotReady, Unsupported
 from mainstem.intake import admit
@@ -31,9 +32,9 @@ from mainstem.serving.answers import Answers
 from mainstem.serving.api import Api
 from mainstem.serving.batching import Batcher
 from mainstem.serving.blocks import unpack
+from mainstem.serving.board import Board
 from mainstem.serving.desk import Deployments
 from mainstem.serving.domain import LogTime, Reached
-from mainstem.serving.engine import Board
 from mainstem.serving.entities import AsOf
 from mainstem.serving.entities import Entities as Described
 from mainstem.serving.grpc_api import GrpcApi

@@ -11,7 +11,7 @@ from mainstem.bus.spool import SpoolCorrupt
 from mainstem.serving import crew, worker
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.orders import Channel, Figures
-from mainstem.serving.sender import each
+from mainstem.serving.sending import each
 from mainstem.testkit.waiting import running, until
 
 

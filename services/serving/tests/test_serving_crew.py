@@ -19,9 +19,9 @@ from mainstem.bus.spool import Tail
 from mainstem.inference import open_inference_pb2 as pb
 from mainstem.serving import routes
 from mainstem.serving.blocks import unpack
+from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts, vacant
 from mainstem.serving.domain import Arm, Reached
-from mainstem.serving.engine import Board
 from mainstem.serving.routes import Standing
 from mainstem.serving.spools import take_over
 from mainstem.testkit.waiting import running, until

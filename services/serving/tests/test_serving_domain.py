@@ -7,19 +7,16 @@ from hypothesis import strategies as st
 
 from mainstem.events.instants import NEVER
 from mainstem.serving.domain import (
-    ELSEWHERE,
     FOREVER,
-    NONE,
     Activation,
     Charge,
     LogTime,
-    Places,
     Reached,
     charges,
     complete_through,
     in_effect_from,
-    route,
 )
+from mainstem.serving.rule import ELSEWHERE, NONE, Places, route
 
 DEFINITIONS = ["one", "other"]
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mainstem.events.catalogue import decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached
 from mainstem.events.errors import Unavailable
 from mainstem.events.ids import child_id, fingerprint
+from mainstem.events.record import header
 from mainstem.events.serving import Predicted
 from mainstem.serving.engine import CHUNK, Model
 from mainstem.testkit.waiting import running, until

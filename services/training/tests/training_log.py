@@ -8,7 +8,8 @@ from typing import Any
 from mainstem.bus.identity import LogIdentity
 from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached, RecordAccepted
-from mainstem.events.envelope import Envelope, Event, Fact, Message
+from mainstem.events.envelope import Envelope, Event, Message
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
 from mainstem.project import ProjectDefinition

@@ -7,7 +7,8 @@ from services.training.tests.training_log import CUT, PARTITIONS, Gusts
 
 from mainstem.bus.kafka import KafkaBus
 from mainstem.events.catalogue import decode
-from mainstem.events.envelope import Event, Fact, begin
+from mainstem.events.envelope import Event, begin
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
 from mainstem.events.topics import member

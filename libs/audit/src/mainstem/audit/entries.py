@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from mainstem.events.catalogue import BY_TYPE, decode, header
+from mainstem.events.catalogue import BY_TYPE, decode
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.errors import Undecodable
 from mainstem.events.features import RowComputed
 from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.record import header
 from mainstem.events.serving import Predicted, ShadowScored
 from mainstem.project.records import UNREADABLE
 

@@ -16,10 +16,10 @@ from typing_extensions import override
 from mainstem.bus.admin import cluster_id, create_topics, given_out
 from mainstem.bus.port import OnBatch, Partition, Positions
 from mainstem.bus.records import Unreadable, read_every_record
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable
 from mainstem.events.ids import child_id
+from mainstem.events.record import Record
 from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
 
 _MAX_RECORDS = 2_000

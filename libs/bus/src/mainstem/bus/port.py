@@ -1,11 +1,13 @@
 """What the platform asks of an event bus. Two implementations keep it: Kafka, and the in-memory twin for unit tests."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
-from mainstem.events.topics import ConcreteTopic
+from mainstem.events.record import Record
+
+if TYPE_CHECKING:  # it names every fact
+    from mainstem.events.topics import ConcreteTopic
 
 Partition = tuple[str, int]
 OnBatch = Callable[[Sequence[Record]], Awaitable[None]]
@@ -64,7 +66,7 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """The event bus."""
 
-    async def create(self, topics: Sequence[ConcreteTopic]) -> None:
+    async def create(self, topics: "Sequence[ConcreteTopic]") -> None:
         """Create the topics that do not exist yet; leave the others as they are.
 
         Raises Rejected when one exists with other partitions, or with settings by which records would be lost.

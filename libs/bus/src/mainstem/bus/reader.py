@@ -9,8 +9,8 @@ from aiokafka.errors import KafkaError
 
 from mainstem.bus.port import Partition
 from mainstem.bus.records import read_every_record
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 
 _FETCH_BYTES = 8 << 20
 _MOMENT_S = 0.1
@@ -19,7 +19,8 @@ _MOMENT_S = 0.1
 class LogReader:
     """Reads topics from given offsets. Use `async with`."""
 
-    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+    def __init__(self, bootstrap: str, topics: Sequence[str], fetch_bytes: int = _FETCH_BYTES) -> None:
+        """Read so much of a partition at once, or one batch that is larger: less is slower, and takes less memory."""
         self._topics = topics
         #: By partition the offset after the last record that was given, or where reading began.
         self._given: dict[TopicPartition, int] = {}
@@ -28,7 +29,7 @@ class LogReader:
             bootstrap_servers=bootstrap,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            max_partition_fetch_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=fetch_bytes,
             fetch_max_wait_ms=50,
         )
 

@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError, for_code
 
 from mainstem.bus.admin import create_topics
 from mainstem.bus.port import Partition
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Rejected, Unavailable
 from mainstem.events.frames import Entry
+from mainstem.events.record import Record
 from mainstem.events.topics import LARGEST_SOURCE_MESSAGE, ConcreteTopic
 
 _BATCH_BYTES: Final = 512 << 10

@@ -1,12 +1,14 @@
 """Every type of event, found by its name; and the two directions between an event and a record."""
 
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import ValidationError
 
 from mainstem.events import data, features, ledger, monitoring, registry, serving, training
-from mainstem.events.envelope import Event, Fact, Headers, Message, read_envelope
+from mainstem.events.envelope import Event, Message, read_envelope
 from mainstem.events.errors import Undecodable, faults
+from mainstem.events.fact import Fact
+from mainstem.events.record import Record
 
 FACTS: Final[tuple[type[Fact], ...]] = (
     data.RecordAccepted,
@@ -50,46 +52,6 @@ FACTS: Final[tuple[type[Fact], ...]] = (
 )
 
 BY_TYPE: Final[dict[str, type[Fact]]] = {fact.TYPE: fact for fact in FACTS}
-
-
-class Record(Protocol):
-    """A record as a consumer hands it over."""
-
-    @property
-    def topic(self) -> str:
-        """Return the topic."""
-
-    @property
-    def partition(self) -> int:
-        """Return the partition."""
-
-    @property
-    def offset(self) -> int:
-        """Return the offset in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """Return when the broker appended it, ms since 1970."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Return the key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Return the payload; None is a tombstone."""
-
-    @property
-    def headers(self) -> Headers:
-        """Return the headers as they came."""
-
-
-def header(record: Record, name: str) -> bytes | None:
-    """Return the header `name`, or None; of several the last, as `named` does."""
-    for key, value in reversed(record.headers):
-        if key == name and value is not None:
-            return value
-    return None
 
 
 def encode(event: Event) -> Message:

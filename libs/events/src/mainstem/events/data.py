@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 
 
 class RecordAccepted(Fact):

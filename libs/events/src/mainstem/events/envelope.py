@@ -1,41 +1,19 @@
 """The envelope: who, when, why and in which order, around one fact."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING, Final
 
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
+
+if TYPE_CHECKING:  # whoever passes messages on needs no models
+    from mainstem.events.fact import Fact
 
 #: Header pairs in the order in which they are written.
 Headers = tuple[tuple[str, bytes], ...]
 
 SPEC_VERSION: Final = b"1.0"
 CONTENT_TYPE: Final = b"application/json"
-
-
-class Fact(BaseModel):
-    """Something that happened. Frozen; unknown fields of newer writers are ignored by readers."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
-
-    #: `mainstem.<context>.<fact>.v<N>`
-    TYPE: ClassVar[str]
-    #: The topic, or its pattern with `{name}`.
-    TOPIC: ClassVar[str]
-    #: Name of the field that is the key.
-    KEY: ClassVar[str]
-
-    @property
-    def key(self) -> str:
-        """Return the entity the fact is about: CloudEvents subject, Kafka key, stream of the outbox."""
-        return str(getattr(self, self.KEY))
-
-    @property
-    def topic(self) -> str:
-        """Return the topic this fact travels on."""
-        return self.TOPIC.format_map(self.__dict__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +62,7 @@ class Event:
     """One fact in its envelope."""
 
     envelope: Envelope
-    fact: Fact
+    fact: "Fact"
 
     def at_origin(self, origin: str) -> "Event":
         """Return the same event with its place in the writer's own order."""
@@ -108,7 +86,7 @@ def dataschema(event_type: str) -> str:
     return f"{context}/{fact}.{version}.json"
 
 
-def begin(fact: Fact, *, command_id: str, source: str, actor: str, recorded_us: int) -> Event:
+def begin(fact: "Fact", *, command_id: str, source: str, actor: str, recorded_us: int) -> Event:
     """Return the first event of a story, caused by a command from outside. Its id is derived from the command's."""
     return Event(
         Envelope(
@@ -126,7 +104,7 @@ def begin(fact: Fact, *, command_id: str, source: str, actor: str, recorded_us: 
     )
 
 
-def follow(cause: Envelope, fact: Fact, *, source: str, actor: str | None = None, name: str = "") -> Event:
+def follow(cause: Envelope, fact: "Fact", *, source: str, actor: str | None = None, name: str = "") -> Event:
     """Return the event that `cause` led to; `name` tells apart several of one type from one cause.
 
     It is recorded when its cause was (log time), carries the same correlation and is traced below it.

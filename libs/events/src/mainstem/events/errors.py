@@ -7,7 +7,10 @@ MainstemError
 └── Unavailable  something outside did not answer: try again later, lose nothing
 """
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class MainstemError(Exception):
@@ -30,7 +33,7 @@ class Unavailable(MainstemError):
     """A broker, database or store did not answer in time; nothing was acknowledged."""
 
 
-def faults(error: ValidationError) -> str:
+def faults(error: "ValidationError") -> str:
     """Return the faults of a document in one line, each with its place."""
     return "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or 'document'}: {fault['msg'].removeprefix('Value error, ')}"

@@ -11,7 +11,8 @@ import orjson
 
 from mainstem.events.catalogue import FACTS
 from mainstem.events.compat import incompatibilities
-from mainstem.events.envelope import Fact, dataschema
+from mainstem.events.envelope import dataschema
+from mainstem.events.fact import Fact
 from mainstem.events.topics import TOPICS, Topic
 
 Document = dict[str, Any]

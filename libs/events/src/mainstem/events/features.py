@@ -4,14 +4,15 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
+from mainstem.events.names import ROW_COMPUTED, ROWS, rows_of
 
 
 class RowComputed(Fact):
     """The feature values of one spine record at its place in the applied order."""
 
-    TYPE: ClassVar[str] = "mainstem.feature.row_computed.v1"
-    TOPIC: ClassVar[str] = "evt.feature.{feature_set}"
+    TYPE: ClassVar[str] = ROW_COMPUTED
+    TOPIC: ClassVar[str] = ROWS
     KEY: ClassVar[str] = "entity"
 
     feature_set: str = Field(description="Name of the feature set.")
@@ -23,7 +24,7 @@ class RowComputed(Fact):
     @classmethod
     def topic_of(cls, feature_set: str) -> str:
         """Return the topic of the rows of a feature set, given its label."""
-        return cls.TOPIC.format(feature_set=feature_set)
+        return rows_of(feature_set)
 
 
 class OrderJournalled(Fact):

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import named
+from mainstem.events.record import Record
 
 Partition = tuple[str, int]
 

@@ -23,9 +23,9 @@ from itertools import accumulate, pairwise
 from struct import Struct, error, unpack_from
 from typing import Final, NamedTuple
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Headers
 from mainstem.events.errors import MainstemError
+from mainstem.events.record import Record
 
 _VERSION: Final = 1
 _LENGTH: Final = Struct(">I")

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.features import Difference
 
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 
 
 class ProjectApplied(Fact):

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
+from mainstem.events.names import PREDICTED, SHADOW_SCORED
 
 
 class DeploymentActivated(Fact):
@@ -64,7 +65,7 @@ class LookedUp(BaseModel):
 class Predicted(Fact):
     """One answer: inputs, version, score."""
 
-    TYPE: ClassVar[str] = "mainstem.serving.predicted.v1"
+    TYPE: ClassVar[str] = PREDICTED
     TOPIC: ClassVar[str] = "tel.prediction.{model}"
     KEY: ClassVar[str] = "entity"
 
@@ -91,7 +92,7 @@ class Predicted(Fact):
 class ShadowScored(Fact):
     """What a shadow would have answered: no answer, and nobody was given it."""
 
-    TYPE: ClassVar[str] = "mainstem.serving.shadow_scored.v1"
+    TYPE: ClassVar[str] = SHADOW_SCORED
     TOPIC: ClassVar[str] = "tel.prediction.{model}"
     KEY: ClassVar[str] = "entity"
 

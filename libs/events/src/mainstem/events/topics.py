@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mainstem.events import data, features, ledger, monitoring, registry, serving, training
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import Rejected
+from mainstem.events.fact import Fact
 
 _DAY_MS: Final = 86_400_000
 _MIB: Final = 1 << 20

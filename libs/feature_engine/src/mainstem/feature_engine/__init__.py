@@ -65,11 +65,12 @@ __all__ = [
     "window",
 ]
 
+if not TYPE_CHECKING:  # for a type checker what is missing is missing
 
-def __getattr__(name: str) -> object:
-    """Load what computes (PEP 562)."""
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
-    globals()[name] = found  # a module of the same name would stand there
-    return found
+    def __getattr__(name: str) -> object:
+        """Load what computes (PEP 562)."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        globals()[name] = found  # a module of the same name would stand there
+        return found

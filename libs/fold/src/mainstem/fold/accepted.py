@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mainstem.events.catalogue import Record
-from mainstem.events.instants import parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.record import Record
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Batch, CompiledSet
 from mainstem.fold.journal import Run
 from mainstem.fold.ordered import Item

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mainstem.events.catalogue import Record, header
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Position, read_origin
 from mainstem.events.instants import NEVER, parse
+from mainstem.events.record import Record, header
 from mainstem.feature_engine import FIRST_INSTANT, CompiledSet, Engine, Released
 from mainstem.feature_engine.batch import Values
 from mainstem.fold.accepted import NOT_OURS, Micros, Parked, Reading, cut

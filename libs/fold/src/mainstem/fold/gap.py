@@ -1,6 +1,6 @@
 """What is gone of the log."""
 
-from mainstem.events.catalogue import Record
+from mainstem.events.record import Record
 from mainstem.fold.ordered import Partition
 
 

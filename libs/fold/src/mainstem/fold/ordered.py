@@ -7,10 +7,11 @@ from itertools import groupby
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.fence import Fence, Position, read_origin
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import Record
 from mainstem.feature_engine import HoldBack, Released
 
 Partition = tuple[str, int]

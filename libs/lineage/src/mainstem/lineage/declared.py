@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from mainstem.events.catalogue import decode
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import MainstemError, Undecodable
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.events.monitoring import WindowJudged
 from mainstem.events.registry import ProjectApplied

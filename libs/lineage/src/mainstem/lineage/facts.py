@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from mainstem.events import data, features, ledger, monitoring, registry, serving, training
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
 from mainstem.events.errors import MainstemError
+from mainstem.events.fact import Fact
 from mainstem.events.fence import read_origin
 from mainstem.lineage.nodes import Edge, Kind, Node, Relation, happening, place, version
 from mainstem.project import parse

@@ -13,7 +13,8 @@ import numpy as np
 
 from mainstem.events.data import RecordAccepted
 from mainstem.events.frames import Entry
-from mainstem.events.instants import NEVER, parse, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER, parse
 from mainstem.events.serving import Predicted
 from mainstem.lineage.assembly import linked
 from mainstem.lineage.columns import Ends, Flags, Longs

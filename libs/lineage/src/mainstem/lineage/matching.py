@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mainstem.events.envelope import Envelope, Fact
+from mainstem.events.envelope import Envelope
+from mainstem.events.fact import Fact
 from mainstem.events.instants import NEVER, parse
 from mainstem.events.monitoring import WindowJudged
 from mainstem.events.serving import DeploymentActivated, Predicted

@@ -12,8 +12,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 from mainstem.events import registry, serving, training
 from mainstem.events.catalogue import decode
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
 from mainstem.events.errors import MainstemError, Undecodable
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed
 from mainstem.events.frames import Entry
 from mainstem.events.instants import render

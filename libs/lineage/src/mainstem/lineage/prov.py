@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mainstem.events.catalogue import decode
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
 from mainstem.events.errors import Undecodable
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.events.instants import render
 from mainstem.events.serving import Predicted

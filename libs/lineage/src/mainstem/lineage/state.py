@@ -7,7 +7,8 @@ from typing import Literal
 import msgspec
 
 from mainstem.events import monitoring, registry, serving
-from mainstem.events.envelope import Event, Fact
+from mainstem.events.envelope import Event
+from mainstem.events.fact import Fact
 from mainstem.events.instants import parse
 
 Slot = Literal["definition", "production", "deployment", "activation", "alert"]

@@ -13,7 +13,8 @@ import numpy as np
 from mainstem.events.data import RecordAccepted
 from mainstem.events.features import RowComputed
 from mainstem.events.frames import Entry
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
 from mainstem.events.serving import Predicted
 from mainstem.lineage.columns import EdgeColumns, NodeColumns
 from mainstem.lineage.facts import SOURCE_TOPICS

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 
-from mainstem.events.catalogue import Record, decode
+from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence
-from mainstem.runtime.service import Resources, steadily
+from mainstem.events.record import Record
+from mainstem.runtime.process import steadily
+from mainstem.runtime.service import Resources
 from mainstem.storage import Transaction, load_checkpoint
 from mainstem.telemetry import logger, metrics
 

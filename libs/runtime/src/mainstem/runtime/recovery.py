@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from mainstem.events.catalogue import Record
+from mainstem.events.record import Record
 
 
 class LoggedRecords(Protocol):

@@ -1,32 +1,29 @@
-"""The process: open resources, run tasks until a signal or the first fault, leave no task behind."""
+"""The service: open resources, run tasks until a signal or the first fault, leave no task behind."""
 
 import asyncio
-import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import uvloop
 from starlette.routing import BaseRoute
 
 from mainstem.auth import Principals
 from mainstem.bus import Partition, Subscription, relay
 from mainstem.bus.kafka import KafkaBus
 from mainstem.direct import collect_seldom
-from mainstem.events.errors import Conflict, Unavailable
 from mainstem.events.topics import fixed
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application, listen
+from mainstem.runtime.process import steadily
 from mainstem.runtime.settings import ServiceSettings
 from mainstem.storage import Artifacts, Database, Outbox, open_database
 from mainstem.telemetry import Tracer, configure, logger, metrics
 
 _log = logger(__name__)
 
-T = TypeVar("T")
 Task = Callable[[], Coroutine[object, None, None]]
 
 
@@ -144,31 +141,3 @@ async def serve(
         await stop.wait()
         for task in running:
             task.cancel()
-
-
-async def steadily(work: Callable[[], Awaitable[T]], *, longest_s: float = 5.0) -> T:
-    """Do `work` and return its result; when something is away or somebody was faster, wait and do it all again.
-
-    Work must be repeatable. Any other error is a fault of ours and is raised.
-    """
-    pause_s = 0.05
-    while True:
-        try:
-            return await work()
-        except (Unavailable, Conflict) as fault:
-            _log.warning("trying again: %s", fault, extra={"action": "retry", "pause_s": pause_s})
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, longest_s)
-
-
-def run(main: Callable[[], Coroutine[object, None, None]]) -> None:
-    """Run a service's main on uvloop.
-
-    After a fault the process ends at once: what was not acknowledged is not flushed, it is done again from the
-    stored positions.
-    """
-    try:
-        uvloop.run(main())
-    except BaseException:  # noqa: BLE001  # the last stop: log it, then leave without flushing anything
-        _log.critical("fault", exc_info=True, extra={"action": "fault"})
-        os._exit(1)

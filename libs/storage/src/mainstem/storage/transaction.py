@@ -7,10 +7,11 @@ from typing import LiteralString
 
 import asyncpg
 
-from mainstem.events.catalogue import BY_TYPE, Record, encode, header
+from mainstem.events.catalogue import BY_TYPE, encode
 from mainstem.events.envelope import Event, Message, read_envelope
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import Fence, Position
+from mainstem.events.record import Record, header
 from mainstem.storage.queries import load
 
 #: No event has more: a topic of ours takes twice as much, headers and compression aside.

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from mainstem.bus import Bus, Partition
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
+from mainstem.events.record import Record
 from mainstem.events.topics import ConcreteTopic
 from mainstem.testkit.waiting import running, until
 

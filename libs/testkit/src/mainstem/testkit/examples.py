@@ -3,7 +3,7 @@
 import json
 from typing import Any, TypeVar
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 
 F = TypeVar("F", bound=Fact)
 Schema = dict[str, Any]

@@ -14,10 +14,11 @@ from mainstem.audit.verification import Keys, Report, Verification, read_note
 from mainstem.cli.archive import open_archive
 from mainstem.cli.connection import setting
 from mainstem.cli.progress import bar
-from mainstem.events.catalogue import decode, header
-from mainstem.events.envelope import Fact
+from mainstem.events.catalogue import decode
 from mainstem.events.errors import Rejected
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Damaged, unframe
+from mainstem.events.record import header
 from mainstem.events.registry import VersionRegistered
 from mainstem.events.training import DatasetBuilt
 from mainstem.ledger import leaf_hash, verify_inclusion

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from mainstem.cli.expressions import duration
-from mainstem.events.catalogue import Record, header
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.errors import Rejected
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import Record, header
 from mainstem.project import Label, ProjectDefinition
 from mainstem.project.records import UNREADABLE
 

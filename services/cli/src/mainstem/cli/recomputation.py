@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mainstem.bus.reader import LogReader
 from mainstem.cli.labels import Labels
-from mainstem.events.catalogue import Record, header
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
+from mainstem.events.record import Record, header
 from mainstem.features.handlers import journalled
 from mainstem.fold.fold import Fold
 from mainstem.fold.ordered import Item, Partition

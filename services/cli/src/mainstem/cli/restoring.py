@@ -19,11 +19,12 @@ from mainstem.cli.folding import Folding, foldings
 from mainstem.cli.local.errors import LocalError
 from mainstem.cli.progress import bar
 from mainstem.cli.replay import Archive, Copied, batches, digest, fold_all
-from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.errors import Rejected
 from mainstem.events.fence import Partition, Position, read_origin
 from mainstem.events.ids import content_id
 from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.record import Record, header
 from mainstem.events.registry import ProjectApplied, VersionRegistered
 from mainstem.events.topics import TOPICS, ConcreteTopic, fixed, member
 from mainstem.events.training import DatasetBuilt

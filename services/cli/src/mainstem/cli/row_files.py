@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mainstem.cli.labels import Labels
 from mainstem.cli.recomputation import Stretch
 from mainstem.events.errors import Rejected
-from mainstem.events.instants import parse_all
+from mainstem.events.instant_columns import parse_all
 from mainstem.feature_engine import CompiledSet
 
 _ROW_GROUP = 65_536

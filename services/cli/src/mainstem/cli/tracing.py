@@ -8,12 +8,12 @@ from typing import Any
 
 from mainstem.bus.reader import LogReader
 from mainstem.cli.recomputation import Published, check_beginnings, check_whole
-from mainstem.events.catalogue import Record, header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.envelope import named
 from mainstem.events.errors import Rejected
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import render
+from mainstem.events.record import Record, header
 from mainstem.feature_engine import CompiledSet
 from mainstem.feature_engine.reference import Applied, Contribution, Reference
 from mainstem.feature_engine.reference.wording import wording

@@ -5,8 +5,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from itertools import count
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
+from mainstem.events.record import Record
 from mainstem.feature_engine import prepare
 from mainstem.features.answers import Answers
 from mainstem.features.api import Api

@@ -11,10 +11,11 @@ from typing import Final
 from mainstem.bus import Publisher
 from mainstem.bus.identity import log_identity
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Unavailable, Undecodable
 from mainstem.events.features import OrderJournalled
+from mainstem.events.record import Record, header
 from mainstem.features.ports import Partition, Progress, RowTally, Store
 from mainstem.features.rows import RowWriter
 from mainstem.fold.accepted import Parked

@@ -14,12 +14,13 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from pydantic import ValidationError
 
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.errors import Rejected
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Fence, read_origin
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import Record
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, CompiledSet, Kind
 from mainstem.feature_engine.reference import Applied
 

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mainstem.events.catalogue import Record, header
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
+from mainstem.events.record import Record, header
 from mainstem.features.handlers import Computing
 from mainstem.features.ports import RowTally
 from mainstem.features.rows import writer_of

@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from mainstem.events.catalogue import Record, encode
+from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
+from mainstem.events.envelope import Envelope, Event, Message, dataschema
+from mainstem.events.fact import Fact
 from mainstem.events.features import FoldStopped, OrderJournalled, RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
+from mainstem.events.record import Record
 from mainstem.feature_engine import CompiledSet
 from mainstem.fold.gap import Gap
 from mainstem.fold.ordered import Item

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event
 from mainstem.events.features import OrderJournalled, RowComputed, VectorsChecked
 from mainstem.events.instants import parse as instant
+from mainstem.events.record import Record, header
 from mainstem.events.registry import ProjectApplied
 from mainstem.features.ports import Left, Progress, RowTally, Since
 from mainstem.project.definition import ProjectDefinition, parse

@@ -10,11 +10,14 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record, encode
+from mainstem.events.catalogue import encode
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
-from mainstem.events.envelope import Envelope, Event, Fact, Message, dataschema
+from mainstem.events.envelope import Envelope, Event, Message, dataschema
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id, fingerprint
-from mainstem.events.instants import CANONICAL_WIDTH, NEVER, parse, parse_all, render
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import CANONICAL_WIDTH, NEVER, parse, render
+from mainstem.events.record import Record
 from mainstem.ingestion.domain import Block, PartitionState
 from mainstem.ingestion.ports import Tally
 from mainstem.project.contract import SourceContract

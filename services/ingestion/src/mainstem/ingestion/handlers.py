@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record
 from mainstem.events.fence import Fence
+from mainstem.events.record import Record
 from mainstem.ingestion.domain import PartitionState
 from mainstem.ingestion.engine import Judge, Outcome
 from mainstem.ingestion.ports import Partition, Progress, Store, Tally

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import named
 from mainstem.events.fence import Position, read_origin
 from mainstem.events.ids import fingerprint
-from mainstem.events.instants import parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.record import Record
 from mainstem.ingestion.domain import Block, PartitionState
 from mainstem.ingestion.ports import Partition, Tally
 from mainstem.ingestion.store import PostgresStore, add_tallies

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from mainstem.events.catalogue import Record, decode, header
+from mainstem.events.catalogue import decode
 from mainstem.events.data import ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Event
 from mainstem.events.ids import fingerprint
+from mainstem.events.record import Record, header
 from mainstem.events.registry import ProjectApplied
 from mainstem.ingestion.ports import Progress, Tally
 from mainstem.project.definition import ProjectDefinition, parse

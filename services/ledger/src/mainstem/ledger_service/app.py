@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 from mainstem.bus.admin import topic_names
-from mainstem.events.catalogue import Record
+from mainstem.events.record import Record
 from mainstem.ledger.keys import Secret, read_witness_key
 from mainstem.ledger_service.api import Api
 from mainstem.ledger_service.cosigning import Witness

@@ -20,10 +20,11 @@ from typing import Final, NamedTuple
 
 import cramjam
 
-from mainstem.events.catalogue import Record
 from mainstem.events.frames import Damaged, Entry, frame, parts, unframe
-from mainstem.events.instants import NEVER, parse_all, render
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER, render
 from mainstem.events.ledger import CheckpointPublished, ReceiptIssued
+from mainstem.events.record import Record
 from mainstem.events.topics import TOPICS
 from mainstem.ledger import Frontier, leaf_hashes
 from mainstem.ledger.entry import entry_of

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from mainstem.events.catalogue import header
 from mainstem.events.frames import Damaged, Entry, unframe
 from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.record import header
 from mainstem.ledger import HASH_BYTES, Frontier, leaf_hashes
 from mainstem.ledger.entry import entry_of
 from mainstem.ledger_service.attested import Attested

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from mainstem.events.catalogue import Record
+from mainstem.events.record import Record
 from mainstem.events.registry import ProjectApplied
 from mainstem.ledger_service.folder import Forked
 from mainstem.ledger_service.ports import Store

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
+from mainstem.events.record import Record
 from mainstem.ledger import Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note

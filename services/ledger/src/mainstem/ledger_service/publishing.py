@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mainstem.events.catalogue import header
 from mainstem.events.errors import Unavailable
 from mainstem.events.frames import frame
 from mainstem.events.ledger import CheckpointPublished, ReceiptIssued
+from mainstem.events.record import header
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.entry import entry_of
 from mainstem.ledger.keys import Secret, WitnessKey

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Container, Iterable, Sequence
 
-from mainstem.events.catalogue import Record, decode
+from mainstem.events.catalogue import decode
 from mainstem.events.errors import Undecodable
 from mainstem.events.ledger import CheckpointPublished
+from mainstem.events.record import Record
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.keys import LogKey
 from mainstem.ledger.note import Note, NoteError

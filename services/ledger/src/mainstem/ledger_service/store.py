@@ -11,12 +11,13 @@ from typing import Final
 
 import asyncpg
 
-from mainstem.events.catalogue import Record, header
-from mainstem.events.envelope import Event, Fact, begin
+from mainstem.events.envelope import Event, begin
+from mainstem.events.fact import Fact
 from mainstem.events.fence import Fence, Position
 from mainstem.events.frames import Damaged
 from mainstem.events.instants import parse
 from mainstem.events.ledger import RangeSealed, ReceiptIssued
+from mainstem.events.record import Record, header
 from mainstem.ledger import HASH_BYTES, Frontier
 from mainstem.ledger.checkpoint import Checkpoint
 from mainstem.ledger.note import Note

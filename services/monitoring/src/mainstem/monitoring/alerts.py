@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mainstem.events.envelope import Envelope, Event, Fact
+from mainstem.events.envelope import Envelope, Event
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.monitoring import AlertClosed, FeatureAlertOpened, FeatureSetAlertClosed, FeatureSetAlertOpened

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
+from mainstem.events.record import Record
 from mainstem.events.registry import ProjectApplied
 from mainstem.monitoring.alerts import close_replaced, redeclare, warn
 from mainstem.monitoring.api import Api

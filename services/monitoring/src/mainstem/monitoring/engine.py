@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import Record
 from mainstem.events.serving import ShadowScored
 from mainstem.feature_engine import Released
 from mainstem.fold.ordered import Item, OrderedReader, Partition, Standing

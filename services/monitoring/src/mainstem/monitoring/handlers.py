@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from mainstem.events.catalogue import Record
-from mainstem.events.envelope import Event, Fact
+from mainstem.events.envelope import Event
 from mainstem.events.errors import Unavailable
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id
 from mainstem.events.instants import render
 from mainstem.events.monitoring import AlertOpened, RetrainingAsked, WindowJudged
+from mainstem.events.record import Record
 from mainstem.events.registry import VersionPromoted
 from mainstem.fold.ordered import Partition
 from mainstem.monitoring.alerts import close_replaced, happened

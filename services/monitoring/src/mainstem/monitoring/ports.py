@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.monitoring import AlertOpened, FeatureAlertOpened, FeatureSetAlertOpened
+from mainstem.events.record import Record
 from mainstem.project.definition import ProjectDefinition
 
 

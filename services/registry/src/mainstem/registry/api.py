@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mainstem.auth import Principal, Principals, Right, allows
-from mainstem.events.envelope import Fact
 from mainstem.events.errors import faults
+from mainstem.events.fact import Fact
 from mainstem.events.instants import parse, render
 from mainstem.events.registry import ChangeRefused, DeploymentSet
 from mainstem.project.definition import parse as parse_definition

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mainstem.auth import Principal, Role
-from mainstem.events.envelope import Envelope, Event, Fact, begin
+from mainstem.events.envelope import Envelope, Event, begin
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.events.registry import ChangeRefused, DeploymentSet, VersionApproved, VersionPromoted

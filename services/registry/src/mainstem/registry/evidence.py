@@ -5,11 +5,12 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mainstem.events.catalogue import encode, header
+from mainstem.events.catalogue import encode
 from mainstem.events.envelope import Event
 from mainstem.events.errors import Rejected
 from mainstem.events.frames import Damaged, unframe
 from mainstem.events.ledger import ReceiptIssued
+from mainstem.events.record import header
 from mainstem.ledger import leaf_hash
 from mainstem.ledger.keys import LogKey, WitnessKey
 from mainstem.ledger.note import NoteError

@@ -16,8 +16,9 @@ from mainstem.events.instants import render
 from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving.arms import Route
 from mainstem.serving.blocks import At, pack, prediction_id
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation, LogTime, Usage, no_probability
-from mainstem.serving.engine import NO_FAULTS, RUN_FAULTS, Board
+from mainstem.serving.engine import NO_FAULTS, RUN_FAULTS
 from mainstem.serving.entities import AsOf, Entities, Floats, Lookup
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.meters import Meter, Meters, count_errors

@@ -1,35 +1,23 @@
-"""Serving, put together."""
+"""Serving, put together: first what has the workers answer, then everything else."""
 
 import asyncio
+import signal
 import socket
-from contextlib import AsyncExitStack
 from functools import partial
+from importlib import import_module
+from typing import Final
 
-from mainstem.events.envelope import Event, Fact
-from mainstem.events.features import RowComputed
-from mainstem.events.fence import Fence
-from mainstem.events.registry import DeploymentSet, ProjectApplied
-from mainstem.runtime import Resources, Task, consume, open_resources, restart_when, run, serve, steadily
-from mainstem.serving import routes, wire
-from mainstem.serving.api import Api, metrics_of
+from mainstem.runtime import run
+from mainstem.serving import routes
+from mainstem.serving.board import Board
 from mainstem.serving.crew import LOCAL, WORKER, Crew, posts, vacant
-from mainstem.serving.desk import Deployments
-from mainstem.serving.domain import LogTime, Reached
-from mainstem.serving.engine import Board
-from mainstem.serving.handlers import Stream, forever
-from mainstem.serving.history import Past
-from mainstem.serving.loader import Loader
-from mainstem.serving.managed import Managed
 from mainstem.serving.orders import Sends
-from mainstem.serving.routes import Standing
 from mainstem.serving.settings import Settings
 from mainstem.serving.spools import take_over
-from mainstem.serving.store import PostgresStore, apply
-from mainstem.storage import Checkpoint, Transaction, load_checkpoint
 from mainstem.telemetry import configure
 
-_CHECKPOINT_S = 1.0
-_CONTROL = ["evt.registry.project", "evt.registry.model", "state.deployment"]
+#: It brings broker, database, models and pages, half a second of processor time: that is for the workers first.
+_SERVICE: Final = "mainstem.serving.service"
 
 
 async def main(worker: str = WORKER) -> None:
@@ -43,12 +31,15 @@ async def main(worker: str = WORKER) -> None:
         crew = Crew(posts(settings, rest.getsockname()[1]), worker, Sends([str(each) for each in spools]))
         async with asyncio.TaskGroup() as group:
             working = group.create_task(crew.run())
-            await work(settings, crew, rest)
+            serving = group.create_task(work(settings, crew, rest))
+            for number in (signal.SIGTERM, signal.SIGINT):  # until the service is there, and minds them itself
+                asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+            await asyncio.wait([serving])
             working.cancel()
 
 
 async def work(settings: Settings, crew: Crew, rest: socket.socket) -> None:
-    """Have answer what stood last; then open what the service stands on, however long that takes, and serve."""
+    """Have answer what stood last; then load the service, and serve."""
     changed, file = asyncio.Event(), settings.spool_folder / "routes"
 
     def routed(board: Board) -> None:
@@ -60,81 +51,9 @@ async def work(settings: Settings, crew: Crew, rest: socket.socket) -> None:
     board.let_drop(before.droppable)
     board.swap(before.activations)
     crew.see(before.reached)
-    async with AsyncExitStack() as stack:
-        opened = partial(open_resources, "serving", "mainstem.serving", settings)
-        resources = await steadily(lambda: stack.enter_async_context(opened()))
-        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
-        service = Service(resources, board, crew, checkpoint)
-        keeping = partial(routes.keep, file, service.standing, changed)
-        await steadily(service.deployments.restore)
-        resources.health.require("models", board.fault)
-        resources.health.require("workers", crew.fault)
-        pages = [metrics_of(crew), *Api(Managed(board, partial(used, crew))).routes()]
-        await serve(resources, [*service.tasks(), keeping], pages, at=rest)
-
-
-async def used(crew: Crew) -> list[dict[str, object]]:
-    """Return what all workers did together, by version, as the protocol says it."""
-    return [wire.used(each) for each in await crew.usage()]
-
-
-class Service:
-    """The part that follows the log: it scores the stream, decides on deployments, and tells the workers."""
-
-    def __init__(self, resources: Resources, board: Board, crew: Crew, checkpoint: Checkpoint) -> None:
-        self.store = PostgresStore(resources.database)
-        self._resources = resources
-        self._board = board
-        self._log = LogTime({place: Reached.load(state) for place, state in checkpoint.states.items()}, crew.see)
-        crew.see(self._log.partitions)
-        loader = Loader(resources.artifacts, board, self.store.record_loss, crew.warm)
-        self._stream = Stream(board, loader, Fence(checkpoint.positions), self._log, resources.tracer)
-        self.deployments = Deployments(self.store, board, loader, self._stream, Past(resources.settings.kafka))
-        #: The topics to read may be others.
-        self._changed = asyncio.Event()
-
-    def standing(self) -> Standing:
-        """Return what answers, and how far the log was seen."""
-        return Standing.of(self._board, self._log)
-
-    def tasks(self) -> list[Task]:
-        """Return what is done all the time."""
-        return [
-            self._resources.relay,
-            lambda: consume(self._resources, _CONTROL, self._on_fact),
-            self.deployments.run,
-            lambda: restart_when(self._changed, self._take_rows),
-            lambda: forever(_CHECKPOINT_S, lambda: self._stream.checkpoint(self.store)),
-        ]
-
-    async def _on_fact(self, tx: Transaction, event: Event) -> None:
-        await apply(tx, event)
-        tx.after_commit.append(self.deployments.wake)
-        if _reads_more(event.fact, self._board):
-            tx.after_commit.append(self._changed.set)
-
-    async def _take_rows(self) -> None:
-        """Take the rows of every feature set that a model of a project in force, or a deployment of it, reads."""
-        self._board.follow(await steadily(self.store.lookups))
-        self._board.let_drop(await steadily(self.store.droppable))
-        self._board.readers = await steadily(self.store.feature_topics)
-        if not self._board.readers:
-            return
-
-        async def positions() -> dict[tuple[str, int], int]:
-            return self._stream.offsets()
-
-        bus = self._resources.bus
-        subscription = bus.subscribe("serving", sorted(self._board.readers), positions)
-        with self._resources.watch("rows", subscription):
-            await subscription.run(lambda records: self._stream.on_records(records, publisher=bus.publisher))
-
-
-def _reads_more(fact: Fact, board: Board) -> bool:
-    """Tell whether the topics to read may be others after a fact."""
-    if isinstance(fact, DeploymentSet):
-        return fact.model not in board.readers.get(RowComputed.topic_of(fact.feature_set), ())
-    return isinstance(fact, ProjectApplied)
+    await crew.begun()
+    service = await asyncio.to_thread(import_module, _SERVICE)
+    await service.work(settings, crew, board, partial(routes.keep, file, changed=changed), rest)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from mainstem.events.registry import DeploymentSet
 from mainstem.inference.errors import Unknown
 from mainstem.serving.domain import WHOLE, Activation
+
+if TYPE_CHECKING:
+    from mainstem.events.registry import DeploymentSet
 
 
 def place(salt: str, key: str) -> int:
@@ -60,7 +63,7 @@ class Route:
             raise Unknown(f"model {self.first.model!r} answers in version {there}, not {version!r}") from None
 
 
-def misfit(wanted: DeploymentSet) -> str | None:
+def misfit(wanted: "DeploymentSet") -> str | None:
     """Tell why the arms of a deployment cannot stand beside each other; None when they can."""
     numbers = [wanted.version, *(arm.version for arm in wanted.arms)]
     if len(set(numbers)) < len(numbers):

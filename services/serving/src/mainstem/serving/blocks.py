@@ -11,8 +11,8 @@ import orjson
 from mainstem.bus.spool import Block
 from mainstem.events.envelope import Headers, Message
 from mainstem.serving.entities import AsOf, Floats
+from mainstem.serving.forms import FIXED, SHADOWED, Form
 from mainstem.serving.ports import Answer, Question
-from mainstem.serving.rows import FIXED, SHADOWED, Form
 
 
 class Answered(msgspec.Struct, array_like=True):
@@ -59,11 +59,6 @@ def ids_from(first: str, rows: int) -> list[str]:
     spool, number = first[:16], int(first[16:], 16)
     digits = np.arange(number, number + rows, dtype=">u8").tobytes().hex()
     return [spool + digits[at : at + 16] for at in range(0, len(digits), 16)]
-
-
-def spool_name(incarnation: str) -> str:
-    """Return what a spool is called in the metrics."""
-    return incarnation[:8]
 
 
 class At(NamedTuple):

@@ -8,11 +8,10 @@ from typing import Final
 
 from typing_extensions import override
 
+from mainstem.serving.board import Board
 from mainstem.serving.child import Child
-from mainstem.serving.domain import Activation, Followed, Reached, Usage
-from mainstem.serving.engine import Board
+from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage
 from mainstem.serving.orders import Ask, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
-from mainstem.serving.ports import Partition
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import logger, metrics
 
@@ -25,6 +24,8 @@ SENDER: Final = "mainstem.serving.sender"
 _SOON_S = 2.0
 #: A process that does not say what it was asked gets this long.
 _SILENT_S = 60.0
+#: Workers have so long to answer before anything else is loaded.
+_BEGUN_S = 2.0
 #: Between the end of a process and its next start; one that lived for so long begins at the shortest again.
 _SHORTEST_S, _LONGEST_S, _LIVED_S = 0.05, 5.0, 10.0
 #: Workers of a service that was killed have so long to leave.
@@ -82,8 +83,9 @@ class Crew:
 
     def __init__(self, posts: Sequence[Post], module: str = WORKER, sends: Sends | None = None) -> None:
         self._workers = [_Worker(post, module) for post in posts]
-        #: All processes: the workers, and who sends what they record.
-        self._all: list[Child] = [*self._workers, *([Child("sender", SENDER, sends)] if sends else [])]
+        #: Who sends what they record.
+        self._senders = [Child("sender", SENDER, sends)] if sends else []
+        self._all: Sequence[Child] = (*self._workers, *self._senders)
         self._serials = count(1)
         self._activations: Sequence[Activation] = ()
         self._lookups: Mapping[str, Followed] = {}
@@ -98,10 +100,22 @@ class Crew:
     async def run(self) -> None:
         """Keep all running until cancelled; then the workers answer what they have taken, and all end."""
         async with asyncio.TaskGroup() as group:
-            for child in self._all:
-                group.create_task(self._keep(child))
+            for worker in self._workers:
+                group.create_task(self._keep(worker))
             group.create_task(self._repair())
             group.create_task(self._watch())
+            await self.begun()
+            for sender in self._senders:
+                group.create_task(self._keep(sender))
+
+    async def begun(self) -> None:
+        """Return when every worker answers, or a moment has passed: until then the processor is for them."""
+        answering = [asyncio.create_task(worker.answering.wait()) for worker in self._workers]
+        try:
+            await asyncio.wait(answering, timeout=_BEGUN_S)
+        finally:
+            for task in answering:
+                task.cancel()
 
     def route(self, board: Board) -> None:
         """Have answer from now on what answers by a board; what answered before stays loaded."""
@@ -215,14 +229,17 @@ class _Worker(Child):
         #: Serial of the routes it answers by, 0 while it does not answer; what it could not load, by digest.
         self.serial = 0
         self.faults: Mapping[str, str] = {}
+        self.answering = asyncio.Event()
 
     @override
     def take(self, said: Message) -> None:
         if isinstance(said, Routed):
             self.serial, self.faults = said.serial, said.faults
+            self.answering.set()
         super().take(said)
 
     @override
     def lose(self) -> None:
         self.serial, self.faults = 0, {}
+        self.answering.clear()
         super().lose()

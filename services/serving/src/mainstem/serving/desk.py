@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
-from mainstem.events.envelope import Event, Fact, follow
+from mainstem.events.envelope import Event, follow
+from mainstem.events.fact import Fact
 from mainstem.events.features import RowComputed
 from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.registry import DeploymentArm, DeploymentSet
@@ -12,10 +13,11 @@ from mainstem.events.serving import DeploymentActivated, DeploymentRefused
 from mainstem.intake import Refused
 from mainstem.runtime import steadily
 from mainstem.serving.arms import misfit
-from mainstem.serving.domain import SOURCE, Activation, in_effect_from, takes_over
-from mainstem.serving.engine import BadSignature, Board
+from mainstem.serving.board import Board
+from mainstem.serving.domain import SOURCE, Activation, Partition, in_effect_from, takes_over
+from mainstem.serving.engine import BadSignature
 from mainstem.serving.loader import Loader, NotWarm
-from mainstem.serving.ports import Partition, Past, Store
+from mainstem.serving.ports import Past, Store
 from mainstem.serving.reference import Unlike
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing
 from mainstem.telemetry import logger

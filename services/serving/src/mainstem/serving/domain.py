@@ -8,37 +8,34 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from struct import Struct
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Undecodable
-from mainstem.events.features import RowComputed
 from mainstem.events.ids import fingerprint
 from mainstem.events.instants import NEVER, parse
-from mainstem.events.registry import DeploymentSet
-from mainstem.events.serving import DeploymentActivated, Predicted
+from mainstem.events.names import PREDICTED, rows_of
+from mainstem.events.record import Record
+
+if TYPE_CHECKING:  # a worker needs no models of events
+    from mainstem.events.registry import DeploymentSet
+    from mainstem.events.serving import DeploymentActivated
 
 SOURCE = "/mainstem/serving"
 #: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
 NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-#: Stands for "no version" in what `route` returns.
-NONE = -1
-#: Stands there for "a version that answers the record's row in another feature set".
-ELSEWHERE = -2
 #: The end of what is in charge now.
 FOREVER = 2**63 - 1
 #: The weights of arms are shares of this.
 WHOLE = 10_000
+Partition = tuple[str, int]
 #: (model, version, channel, partition of the prediction topic)
 TallyKey = tuple[str, int, str, int]
 
 _REACHED = Struct("<qqqq")
-_PREDICTED = Predicted.TYPE.encode()
+_PREDICTED = PREDICTED.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Arm:
     shadow: bool
 
 
-_topic_of = cache(RowComputed.topic_of)
+_topic_of = cache(rows_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Activation:
     salt: str = ""
 
     @classmethod
-    def of(cls, deployment: str, wanted: DeploymentSet, fact: DeploymentActivated) -> Self:
+    def of(cls, deployment: str, wanted: "DeploymentSet", fact: "DeploymentActivated") -> Self:
         """Return what a verdict on a deployment put into effect."""
         return cls(
             deployment,
@@ -110,40 +107,15 @@ class Followed(msgspec.Struct, frozen=True):
     columns: Mapping[str, str] = {}
 
 
+def spool_name(incarnation: str) -> str:
+    """Return what a spool is called in the metrics."""
+    return incarnation[:8]
+
+
 def no_probability(activation: Activation, why: str | None, what: str = "") -> str:
     """Say that a version gave no probability for something, and why if it failed."""
     said = f"model {activation.model} version {activation.version} gave no probability{what}"
     return said if why is None else f"{said}: {why}"
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Rows of one partition as the rule sees them; `definitions` holds an index into `known` for each row."""
-
-    topic: str
-    partition: int
-    offsets: npt.NDArray[np.int64]
-    recorded_us: npt.NDArray[np.int64]
-    definitions: npt.NDArray[np.intp]
-    known: Sequence[str]
-
-
-def route(activations: Sequence[Activation], places: Places) -> npt.NDArray[np.intp]:
-    """Return for each row the index of the activation that scores it, NONE or ELSEWHERE.
-
-    In charge of a row is the last activation that was in effect when the row was recorded and, in the topic that it
-    reads, was activated before the row was first scored. It scores the row if it takes rows of that definition.
-    `activations` are those of one model in their order.
-    """
-    chosen = np.full(len(places.offsets), NONE, np.intp)
-    codes = {definition: code for code, definition in enumerate(places.known)}
-    for index, activation in enumerate(activations):
-        in_charge = places.recorded_us >= activation.effective_us
-        if activation.topic == places.topic:
-            in_charge &= places.offsets >= activation.from_offsets.get(places.partition, 0)
-        ours = places.definitions == codes.get(activation.feature_definition, NONE)
-        chosen[in_charge] = np.where(ours, index, ELSEWHERE)[in_charge]
-    return chosen
 
 
 def takes_over(before: Activation | None, feature_definition: str) -> bool:
@@ -226,13 +198,13 @@ class Reached:
 class LogTime:
     """How far the partitions of the feature topics were seen."""
 
-    partitions: dict[tuple[str, int], Reached] = field(default_factory=dict)
+    partitions: dict[Partition, Reached] = field(default_factory=dict)
     #: Is told what was seen.
-    seen: Callable[[Mapping[tuple[str, int], Reached]], None] = lambda _: None
+    seen: Callable[[Mapping[Partition, Reached]], None] = lambda _: None
     #: What `of` said last, by topic.
     _said: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def see(self, partitions: Mapping[tuple[str, int], Reached]) -> None:
+    def see(self, partitions: Mapping[Partition, Reached]) -> None:
         """Take notice of how far partitions were seen."""
         self.partitions.update(partitions)
         self._said.clear()

@@ -10,8 +10,8 @@ import msgspec
 
 from mainstem.bus.identity import log_identity
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import Record
 from mainstem.events.errors import Unavailable
+from mainstem.events.record import Record
 from mainstem.feature_engine import SnapshotError, prepare
 from mainstem.fold.gap import Gap
 from mainstem.project.definition import parse
@@ -21,6 +21,8 @@ from mainstem.telemetry import logger
 
 #: So many records are applied before the loop is given back: a millisecond or two.
 _AT_ONCE: Final = 500
+#: Partitions are read in step: what of one is read before its turn is kept, and memory that was taken stays taken.
+_FETCH_BYTES: Final = 64 << 10
 _STORE_S: Final = 60.0
 #: What is gone shows by itself where records follow; elsewhere it is looked for.
 _LOOK_S: Final = 2.0
@@ -68,7 +70,7 @@ class Following:
         elif topics != self._topics:
             self.lookup.fault = "its topics were made anew; restart serving, which begins at their beginning then"
             return
-        async with LogReader(kafka, self.lookup.topics) as reader:
+        async with LogReader(kafka, self.lookup.topics, _FETCH_BYTES) as reader:
             await reader.start(self.lookup.offsets())
             async for records in reader.to_end():
                 await self._take(records, reader)

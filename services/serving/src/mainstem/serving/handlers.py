@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record, header
 from mainstem.events.fence import Fence, Position
+from mainstem.events.record import Record, header
 from mainstem.runtime import steadily
-from mainstem.serving.domain import LogTime
-from mainstem.serving.engine import Board, NotLoaded, Scored, Scorer
+from mainstem.serving.board import Board, NotLoaded
+from mainstem.serving.domain import LogTime, Partition
 from mainstem.serving.loader import Loader
-from mainstem.serving.ports import Parked, Partition, Progress, Store
+from mainstem.serving.ports import Parked, Progress, Store
+from mainstem.serving.scoring import Scored, Scorer
 from mainstem.telemetry import Tracer, logger, metrics
 
 #: Everything else has its turn between slices of the stream.

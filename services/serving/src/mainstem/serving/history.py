@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from mainstem.bus.reader import LogReader
-from mainstem.events.catalogue import header
 from mainstem.events.fence import read_origin
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import header
 
 _FIRST_STRETCH = 1_000
 

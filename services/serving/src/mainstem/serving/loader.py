@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from mainstem.events.errors import Rejected
 from mainstem.intake import Admitted, admit
 from mainstem.runtime import steadily
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation
-from mainstem.serving.engine import BadSignature, Board, Model
+from mainstem.serving.engine import BadSignature, Model
 from mainstem.serving.reference import check
 from mainstem.storage import ArtifactCorrupt, ArtifactMissing, Artifacts
 from mainstem.telemetry import logger

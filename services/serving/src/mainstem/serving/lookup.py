@@ -7,18 +7,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record, decode
+from mainstem.events.catalogue import decode
 from mainstem.events.errors import Undecodable
 from mainstem.events.features import OrderJournalled
 from mainstem.events.instants import NEVER, render
+from mainstem.events.record import Record
 from mainstem.feature_engine.batch import Values
 from mainstem.fold.fold import Fold, Stretch
 from mainstem.inference.errors import BadRequest, NotReady
 from mainstem.project.columns import Column
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.serving import Lookup as Settings
+from mainstem.serving.domain import Partition
 from mainstem.serving.entities import AsOf, Columns, Entities, Floats
-from mainstem.serving.ports import Partition
 
 _SECOND_US = 1_000_000
 

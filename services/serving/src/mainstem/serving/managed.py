@@ -7,8 +7,8 @@ from mainstem.inference import Answer as Given
 from mainstem.inference import Signature
 from mainstem.serving import wire
 from mainstem.serving.batching import Batcher
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Indexed, Usage
-from mainstem.serving.engine import Board
 from mainstem.serving.meters import count_refused
 from mainstem.serving.models import Inference
 from mainstem.serving.ports import Answer, Question

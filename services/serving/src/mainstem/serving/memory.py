@@ -4,8 +4,8 @@ from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
 from mainstem.events.registry import DeploymentSet, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated
-from mainstem.serving.domain import Activation, Followed, Tallies
-from mainstem.serving.ports import Parked, Partition, Progress
+from mainstem.serving.domain import Activation, Followed, Partition, Tallies
+from mainstem.serving.ports import Parked, Progress
 
 
 class MemoryStore:

@@ -7,13 +7,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.fence import Position
-from mainstem.serving.domain import Activation, Followed, Tallies
+from mainstem.events.record import Record
+from mainstem.serving.domain import Activation, Followed, Partition, Tallies
 from mainstem.serving.entities import AsOf, Columns, Floats
 
-Partition = tuple[str, int]
 Channel = Literal["stream", "http", "grpc"]
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mainstem.events.catalogue import Record, header
 from mainstem.events.fence import Fence, Position, read_origin
+from mainstem.events.record import Record, header
 from mainstem.runtime.recovery import LoggedRecords
-from mainstem.serving.domain import LogTime, Reached, Tallies, Tally, TallyKey
-from mainstem.serving.ports import Parked, Partition
+from mainstem.serving.domain import LogTime, Partition, Reached, Tallies, Tally, TallyKey
+from mainstem.serving.ports import Parked
 from mainstem.serving.rows import read_markers, read_rows
 from mainstem.serving.store import PostgresStore, add_tallies
 from mainstem.storage import Database

@@ -9,9 +9,8 @@ from typing import Self
 
 import msgspec
 
-from mainstem.serving.domain import Activation, Followed, LogTime, Reached
-from mainstem.serving.engine import Board
-from mainstem.serving.ports import Partition
+from mainstem.serving.board import Board
+from mainstem.serving.domain import Activation, Followed, LogTime, Partition, Reached
 from mainstem.telemetry import logger
 
 _KEEP_S = 1.0

@@ -1,4 +1,4 @@
-"""Feature rows and markers as they are read, predictions as they are written."""
+"""Feature rows and markers of the stream, as they are read."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,40 +6,22 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import orjson
 
-from mainstem.events.catalogue import Record, encode
+from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached
-from mainstem.events.envelope import Event, Message, dataschema, read_envelope
+from mainstem.events.envelope import Event, Message, read_envelope
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
-from mainstem.events.instants import NEVER, parse, parse_all, render
-from mainstem.events.serving import Predicted, ShadowScored
-from mainstem.serving.domain import NO_JSON, SOURCE, Activation, Places
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER, parse, render
+from mainstem.events.record import Record
+from mainstem.serving.domain import NO_JSON, SOURCE
 from mainstem.serving.entities import Floats
 from mainstem.serving.ports import Parked
-from mainstem.telemetry import Tracer
+from mainstem.serving.rule import Places
 
 _ROW = RowComputed.TYPE.encode()
 _PROGRESS = ProgressReached.TYPE.encode()
-_PREDICTED = Predicted.TYPE.encode()
-_SHADOW = ShadowScored.TYPE.encode()
-#: Headers that every prediction has.
-FIXED = (
-    ("ce_specversion", b"1.0"),
-    ("content-type", b"application/json"),
-    ("ce_type", _PREDICTED),
-    ("ce_source", SOURCE.encode()),
-    ("ce_dataschema", dataschema(Predicted.TYPE).encode()),
-    ("ce_actor", SOURCE.encode()),
-)
-#: Headers of what a shadow scored.
-SHADOWED = tuple(
-    {"ce_type": (name, _SHADOW), "ce_dataschema": (name, dataschema(ShadowScored.TYPE).encode())}.get(
-        name, (name, value)
-    )
-    for name, value in FIXED
-)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -170,53 +152,3 @@ def _matrix(values: Sequence[Sequence[float | None]], width: int) -> Floats:
     if found.shape != (len(values), width):
         raise ValueError(f"the shape is {found.shape}")
     return found
-
-
-class Form:
-    """How the predictions of one activation are written; what does not change is prepared once."""
-
-    def __init__(self, activation: Activation) -> None:
-        self.topic = f"tel.prediction.{activation.model}"
-        #: Two models may answer the same row.
-        self._name = f"{Predicted.TYPE}:{activation.model}"
-        #: How the payload of every one of them begins.
-        self.head = orjson.dumps(
-            {
-                "model": activation.model,
-                "version": activation.version,
-                "onnx": activation.onnx,
-                "feature_definition": activation.feature_definition,
-            }
-        )[:-1]
-
-    def from_row(self, row: "Row", score: bytes, tracer: Tracer) -> tuple[bytes, Message]:
-        """Return id and message of the prediction on a feature row."""
-        record, headers = row.record, row.headers
-        cause = headers["ce_id"]
-        event_id = child_id(cause.decode(), self._name).encode()
-        origin = b"%b/%d/%d" % (record.topic.encode(), record.partition, record.offset)
-        out = [
-            *FIXED,
-            ("ce_id", event_id),
-            ("ce_subject", record.key or origin),
-            ("ce_time", headers["ce_time"]),
-            ("ce_recordedtime", headers["ce_recordedtime"]),
-            ("ce_tenant", headers.get("ce_tenant", b"default")),
-            ("ce_correlationid", headers["ce_correlationid"]),
-            ("ce_causationid", cause),
-            ("ce_origin", origin),
-        ]
-        parent = headers.get("traceparent")
-        if parent is not None:
-            trace = tracer.step(parent, f"process {record.topic}", {"event.id": event_id.decode()})
-            if trace is not None:
-                out.append(("traceparent", trace))
-        value = b'%b,"channel":"stream","entity":%b,"row":"%b","position":"%b","features":%b,"score":%b}' % (
-            self.head,
-            orjson.dumps(row.entity),
-            cause,
-            origin,
-            row.values,
-            score,
-        )
-        return event_id, Message(self.topic, record.key, value, tuple(out), record.partition)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from importlib.metadata import version
 from math import inf
 from typing import Final, Protocol, Self
 
@@ -223,6 +222,8 @@ def _live(_: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
 
 def _server(_: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
     """Tell who this is and which extensions it speaks."""
+    from importlib.metadata import version  # noqa: PLC0415  (slow to import)
+
     return pb.ServerMetadataResponse(
         name=wire.NAME, version=version("mainstem-serving"), extensions=wire.GRPC_EXTENSIONS
     )

@@ -8,30 +8,24 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from mainstem.bus.spool import SpoolCorrupt
-from mainstem.direct import collect_seldom
-from mainstem.runtime import open_resources, run, steadily
+from mainstem.runtime import run
 from mainstem.serving.orders import Ask, Channel, Figures, Sends
 from mainstem.serving.settings import Settings
-from mainstem.serving.spools import send_all
-from mainstem.serving.store import PostgresStore
-from mainstem.storage import load_checkpoint
-from mainstem.telemetry import configure, logger, metrics
+from mainstem.telemetry import configure, metrics
 
-#: Whoever answers comes first.
+#: Whoever answers comes first; what it takes to load this, too.
 _NICENESS: Final = 19
-
-_log = logger(__name__)
+_SENDING: Final = "mainstem.serving.sending"
 
 
 async def main(handle: int) -> None:
     """Send until the service at the other end of the socket is gone."""
+    os.nice(_NICENESS)
     channel = await Channel.over(socket.socket(fileno=handle))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, channel.close)
@@ -41,39 +35,17 @@ async def main(handle: int) -> None:
         return
     settings = Settings()
     configure(settings.log_level)
-    os.nice(_NICENESS)
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(send_forever(settings, [Path(folder) for folder in sends.folders]))
+        sending = group.create_task(_send(settings, [Path(folder) for folder in sends.folders]))
         while (message := await channel.receive()) is not None:
             if isinstance(message, Ask):
                 channel.send(Figures(message.serial, metrics.told()))
         sending.cancel()
 
 
-async def send_forever(settings: Settings, folders: list[Path]) -> None:
-    """Send what comes into these spools, once broker and database are there."""
-    async with AsyncExitStack() as stack:
-        opened = partial(open_resources, "serving", "mainstem.serving", settings)
-        resources = await steadily(lambda: stack.enter_async_context(opened()))
-        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
-        store, publisher = PostgresStore(resources.database), resources.bus.publisher
-        collect_seldom()
-        await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint))
-
-
-async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]]) -> None:
-    """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent."""
-
-    async def readable(folder: Path) -> None:
-        try:
-            await send(folder)
-        except SpoolCorrupt as fault:
-            about = {"action": "spool_corrupt", "spool": str(folder)}
-            _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
-
-    async with asyncio.TaskGroup() as group:
-        for folder in folders:
-            group.create_task(readable(folder))
+async def _send(settings: Settings, folders: list[Path]) -> None:
+    sending = await asyncio.to_thread(import_module, _SENDING)
+    await sending.send_forever(settings, folders)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from mainstem.bus.spool import Spool, SpoolFull
 from mainstem.events.errors import MainstemError
 from mainstem.inference.errors import NotReady
 from mainstem.serving.blocks import pack_shadow, row_ids
+from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation
-from mainstem.serving.engine import CHUNK, RUN_FAULTS, Board, Model
+from mainstem.serving.engine import CHUNK, RUN_FAULTS, Model
 from mainstem.serving.entities import Floats
 from mainstem.serving.ports import Answer, Question
 from mainstem.telemetry import metrics

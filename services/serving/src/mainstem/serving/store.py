@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from mainstem.events.catalogue import Record, decode
+from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Envelope, Event, follow
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import read_origin
+from mainstem.events.record import Record
 from mainstem.events.registry import DeploymentSet, ProjectApplied, VersionApproved, VersionPromoted
 from mainstem.events.serving import DeploymentActivated, DeploymentLost, DeploymentRefused
 from mainstem.project.columns import Column, FixedColumn

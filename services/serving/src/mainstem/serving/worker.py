@@ -24,10 +24,9 @@ from mainstem.inference.errors import NotReady
 from mainstem.serving import grpc_fast
 from mainstem.serving.answers import Answers
 from mainstem.serving.batching import Batcher
-from mainstem.serving.blocks import spool_name
-from mainstem.serving.domain import LogTime
-from mainstem.serving.engine import BadSignature, Board, Model
-from mainstem.serving.grpc_api import GrpcApi
+from mainstem.serving.board import Board
+from mainstem.serving.domain import LogTime, spool_name
+from mainstem.serving.engine import BadSignature, Model
 from mainstem.serving.hot_api import HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
@@ -70,6 +69,8 @@ class Worker:
             limits = replace(grpc_fast.LIMITS, connections=over_grpc)
             await stack.enter_async_context(grpc_fast.door(rpc, limits).listening(host, post.grpc_port))
         else:
+            from mainstem.serving.grpc_api import GrpcApi  # noqa: PLC0415  (slow to import, and only for this)
+
             server, _ = await GrpcApi(rpc).start(f"{host}:{post.grpc_port}")
             stack.push_async_callback(server.stop, _GRACE_S)
         route = HotApi(models, batcher, post.deadline_s).route
@@ -91,6 +92,7 @@ class Worker:
                     if not listening:
                         await self.listen(stack)
                         listening = True
+                        collect_seldom()
                     channel.send(Routed(message.serial, faults))
                 case Seen():
                     self._log.see({(topic, number): reached for topic, number, reached in message.partitions})
@@ -172,7 +174,6 @@ async def main(handle: int) -> None:
     )
     with closing(tracer), closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool:
         worker = Worker(post, spool, tracer)
-        collect_seldom()
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [group.create_task(keep_synced(Tail(Path(post.spool)))), group.create_task(worker.shadow())]

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mainstem.auth import Principal, Principals, Right
-from mainstem.events.envelope import Fact, begin
+from mainstem.events.envelope import begin
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 from mainstem.events.training import DatasetRequested, TrainingRequested

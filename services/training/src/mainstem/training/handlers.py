@@ -3,8 +3,9 @@
 from collections.abc import Awaitable
 from typing import Final
 
-from mainstem.events.envelope import Event, Fact, follow
+from mainstem.events.envelope import Event, follow
 from mainstem.events.errors import MainstemError, Rejected, Unavailable
+from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id
 from mainstem.events.monitoring import RetrainingAsked
 from mainstem.events.training import (

@@ -13,9 +13,10 @@ from mainstem.bus.admin import topic_names
 from mainstem.bus.reader import LogReader
 from mainstem.cli.connection import setting
 from mainstem.cli.output import Format, show, tell
-from mainstem.events.catalogue import BY_TYPE, Record, header
+from mainstem.events.catalogue import BY_TYPE
 from mainstem.events.errors import Rejected
 from mainstem.events.export import schema as schema_of
+from mainstem.events.record import Record, header
 
 app = typer.Typer(help="Events on the bus: follow, look up, read their schemas.", no_args_is_help=True)
 

@@ -10,8 +10,9 @@ from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.signatures import Signatures
 from mainstem.events.catalogue import decode
 from mainstem.events.data import RecordAccepted
-from mainstem.events.envelope import Envelope, Fact
+from mainstem.events.envelope import Envelope
 from mainstem.events.errors import Rejected, Undecodable
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.events.ledger import ReceiptIssued
 from mainstem.events.monitoring import AlertOpened, WindowJudged

@@ -9,9 +9,9 @@ from mainstem.cli.evidence.archive import HISTORY, PREDICTIONS, Chronicle, Found
 from mainstem.cli.evidence.columns import Columns
 from mainstem.cli.evidence.index import Index
 from mainstem.cli.signatures import check, keys_at_hand
-from mainstem.events.catalogue import header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.errors import Rejected
+from mainstem.events.record import header
 from mainstem.ledger.note import Note
 from mainstem.ledger_service.domain import Placed, id_key
 

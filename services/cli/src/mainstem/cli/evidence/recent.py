@@ -7,11 +7,11 @@ from typing import Final
 from mainstem.cli.evidence.archive import Found, ReadSet, events
 from mainstem.cli.evidence.columns import Columns, Gathering
 from mainstem.cli.progress import bar
-from mainstem.events.catalogue import header
 from mainstem.events.data import RecordAccepted
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import parse
+from mainstem.events.record import header
 from mainstem.features.history import Since
 from mainstem.ledger_service.domain import Block, Placed, entries_of
 from mainstem.ledger_service.store import Snapshot

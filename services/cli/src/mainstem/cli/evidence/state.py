@@ -2,7 +2,7 @@
 
 from mainstem.cli.evidence.archive import Chronicle, Found
 from mainstem.cli.evidence.story import Story
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.monitoring import (
     AlertClosed,
     AlertOpened,

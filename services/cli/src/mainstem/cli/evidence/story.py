@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from mainstem.cli.evidence.archive import Found
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.frames import Entry
 from mainstem.ledger_service.domain import Placed
 

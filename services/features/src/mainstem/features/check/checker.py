@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event, follow
 from mainstem.events.features import Difference, Evidence, VectorsChecked
 from mainstem.events.instants import render
+from mainstem.events.record import Record
 from mainstem.feature_engine.reference import Applied, Contribution, Reference
 from mainstem.feature_engine.reference.exact import FIRST_INSTANT, LAST_INSTANT
 from mainstem.features.check.decoding import Payloads, specification

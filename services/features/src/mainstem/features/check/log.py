@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, named, read_envelope
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import NEVER, parse
+from mainstem.events.record import Record
 from mainstem.feature_engine.reference.exact import FIRST_INSTANT, LAST_INSTANT
 from mainstem.features.history import announced, home, placed
 

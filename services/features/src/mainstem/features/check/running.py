@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from mainstem.bus import Subscription
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Event
 from mainstem.events.features import Difference, VectorsChecked
+from mainstem.events.record import Record
 from mainstem.features.check.checker import Checker, Subject
 from mainstem.features.check.log import Choice
 from mainstem.features.ports import Checks, Turns

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Message
 from mainstem.events.fence import Fence, Position
-from mainstem.events.instants import NEVER, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER
+from mainstem.events.record import Record
 from mainstem.feature_engine import FIRST_INSTANT, shard_of
 from mainstem.features.sharded.frames import Carried, dealt
 from mainstem.features.sharded.plan import Plan

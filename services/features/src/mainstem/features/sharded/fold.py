@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
+from mainstem.events.record import Record
 from mainstem.feature_engine import FIRST_INSTANT, LAST_INSTANT, Aggregates, Batch, Engine, Released, Shard
 from mainstem.features.sharded.frames import Dealt, Partial, message
 from mainstem.features.sharded.merged import Item, Merged

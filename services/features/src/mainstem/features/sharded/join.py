@@ -7,8 +7,8 @@ from operator import attrgetter
 import msgspec
 import numpy as np
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
+from mainstem.events.record import Record
 from mainstem.feature_engine import FIRST_INSTANT, Assembler
 from mainstem.features.ports import RowTally
 from mainstem.features.rows import RowWriter

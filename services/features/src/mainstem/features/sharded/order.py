@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
+from mainstem.events.record import Record
 from mainstem.features.rows import RowWriter
 from mainstem.features.sharded.frames import Dealt
 from mainstem.features.sharded.merged import Merged

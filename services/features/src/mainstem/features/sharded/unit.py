@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.features import OrderJournalled
+from mainstem.events.record import Record
 from mainstem.features.ports import RowTally
 from mainstem.features.sharded.frames import Frame, read
 from mainstem.fold.accepted import Parked

@@ -8,9 +8,9 @@ from operator import attrgetter
 from typing import Protocol
 
 from mainstem.bus import Publisher
-from mainstem.events.catalogue import Record
 from mainstem.events.envelope import Message
 from mainstem.events.errors import Rejected
+from mainstem.events.record import Record
 from mainstem.features.gaps import look_out
 from mainstem.features.handlers import tell_beginning, tell_parked
 from mainstem.features.ports import Partition

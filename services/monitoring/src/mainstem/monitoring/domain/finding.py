@@ -1,6 +1,6 @@
 """Findings about feature sets: which facts are one, and the alerts on the set and on a model that it leads to."""
 
-from mainstem.events.envelope import Fact
+from mainstem.events.fact import Fact
 from mainstem.events.features import Difference, FoldStopped, VectorsChecked
 from mainstem.events.monitoring import FeatureAlertOpened, FeatureSetAlertOpened, InputGap
 

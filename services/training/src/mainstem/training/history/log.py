@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainstem.bus.identity import LogIdentity
-from mainstem.events.catalogue import Record
 from mainstem.events.data import ProgressReached, RecordAccepted
 from mainstem.events.features import RowComputed
 from mainstem.events.fence import Fence
 from mainstem.events.instants import NEVER, render
+from mainstem.events.record import Record
 from mainstem.feature_engine import CompiledSet
 from mainstem.project.contract import SourceContract
 from mainstem.project.definition import ProjectDefinition

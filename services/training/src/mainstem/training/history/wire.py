@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mainstem.events.catalogue import Record
 from mainstem.events.fence import read_origin
-from mainstem.events.instants import NEVER, parse, parse_all
+from mainstem.events.instant_columns import parse_all
+from mainstem.events.instants import NEVER, parse
+from mainstem.events.record import Record
 from mainstem.telemetry import logger, metrics
 
 Headers = dict[str, bytes]

@@ -1,0 +1,64 @@
+"""The spools, sent: from the disk to the log."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+from mainstem.bus import Publisher
+from mainstem.bus.spool import SpoolCorrupt, Tail, send
+from mainstem.direct import collect_seldom
+from mainstem.events.envelope import Message
+from mainstem.events.fence import Position
+from mainstem.runtime import open_resources, steadily
+from mainstem.serving.blocks import unpack
+from mainstem.serving.domain import Tallies, spool_name
+from mainstem.serving.ports import Progress, Store
+from mainstem.serving.settings import Settings
+from mainstem.serving.store import PostgresStore
+from mainstem.storage import Checkpoint, load_checkpoint
+from mainstem.telemetry import logger, metrics
+
+_log = logger(__name__)
+
+
+async def send_forever(settings: Settings, folders: list[Path]) -> None:
+    """Send what comes into these spools, once broker and database are there."""
+    async with AsyncExitStack() as stack:
+        opened = partial(open_resources, "serving", "mainstem.serving", settings)
+        resources = await steadily(lambda: stack.enter_async_context(opened()))
+        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
+        store, publisher = PostgresStore(resources.database), resources.bus.publisher
+        collect_seldom()
+        await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint))
+
+
+async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]]) -> None:
+    """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent."""
+
+    async def readable(folder: Path) -> None:
+        try:
+            await send(folder)
+        except SpoolCorrupt as fault:
+            about = {"action": "spool_corrupt", "spool": str(folder)}
+            _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
+
+    async with asyncio.TaskGroup() as group:
+        for folder in folders:
+            group.create_task(readable(folder))
+
+
+async def send_all(folder: Path, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:
+    """Send for ever what comes into a spool, and note in the store how far that is."""
+    tail = Tail(folder)
+    place, sent = (f"serving@{tail.incarnation}", 0), metrics.SENT.labels(spool_name(tail.incarnation))
+    start = checkpoint.positions.get(place, Position()).next_offset
+    sent.set(start)
+
+    async def on_sent(messages: Sequence[Message], following: int) -> None:
+        progress = Progress({place: Position(following)}, tallies=Tallies.of(messages))
+        await steadily(lambda: store.save(progress))
+        sent.set(following)
+
+    await send(tail, partial(unpack, tail.incarnation), publisher, start, "serving", on_sent)
