@@ -172,7 +172,11 @@ async def main(handle: int) -> None:
         part=f"worker-{post.number}",
         share=post.trace_share,
     )
-    with closing(tracer), closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool:
+    with (
+        closing(channel),
+        closing(tracer),
+        closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool,
+    ):
         worker = Worker(post, spool, tracer)
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
