@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -173,6 +174,29 @@ def test_a_changed_byte_at_the_tail_is_cut_off(tmp_path):
     again = Spool(tmp_path, CAP)
     assert everything(tmp_path) == [(0, "a")]
     again.close()
+
+
+@given(st.integers(0, 39), st.integers(1, 255))
+def test_a_changed_byte_before_whole_blocks_is_refused_and_nothing_is_cut_off(at, change):
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        spool = Spool(folder, CAP)
+        for letter in b"abc":
+            spool.append(bytes([letter]) * 20, 1)
+        spool.close()
+        (segment,) = segments(folder)
+        content = bytearray(segment.read_bytes())
+        content[at] ^= change
+        segment.write_bytes(content)
+        with pytest.raises(SpoolCorrupt, match="whole ones behind it"):
+            Spool(folder, CAP)
+        assert segment.read_bytes() == content
+
+
+async def test_a_spool_that_ends_before_what_was_sent_is_not_sent_on(spool, tmp_path):
+    spool.append(b"a", 1)
+    with pytest.raises(SpoolCorrupt, match="ends before number 7"):
+        await send(Tail(tmp_path), messages, None, 7, "serving", None)
 
 
 def test_a_changed_byte_in_a_full_segment_is_refused_by_name(tmp_path):

@@ -173,7 +173,7 @@ class Tail:
 
     def __init__(self, folder: Path) -> None:
         """Read what a spool left in a folder, or leaves in it now."""
-        self._folder = folder
+        self.folder = folder
         #: Who the numbers belong to; a folder that is lost comes back as somebody else.
         self.incarnation = _incarnation(folder)
         self._segments: list[_Segment] = []
@@ -181,7 +181,7 @@ class Tail:
 
     def sync(self) -> None:
         """Make durable what is there, and take notice of it."""
-        found = _segments(self._folder)
+        found = _segments(self.folder)
         if found and found[-1:] != self._segments[-1:]:
             handle = os.open(found[-1].path, os.O_RDONLY)
             try:
@@ -206,17 +206,24 @@ class Tail:
                     return found
         return []
 
+    def end(self) -> int:
+        """Return the number behind the last whole block."""
+        if not self._segments:
+            return 0
+        last = self._segments[-1]
+        return _end(_blocks(last.path.read_bytes()[: last.size])[0], last)
+
     async def wait(self) -> None:
         """Return when there may be something behind what was read last."""
         while True:
             await asyncio.sleep(_POLL_S)
-            for segment in _segments(self._folder):
+            for segment in _segments(self.folder):
                 if segment.size > (self._cursor.at if segment.first == self._cursor.segment else 0):
                     return
 
     def release(self, below: int) -> None:
         """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
-        there = _segments(self._folder)
+        there = _segments(self.folder)
         for segment, after in pairwise(there):
             if after.first <= below:
                 segment.path.unlink()
@@ -252,8 +259,12 @@ async def send(
 
     The origin of a message is `<stream>@<incarnation>/<number>`. When some are acknowledged, `sent` is called with
     them and the number that follows, and only then are they forgotten: it keeps that number in a transaction.
-    After a crash the messages from the number kept last are published again under the same origins.
+    After a crash the messages from the number kept last are published again under the same origins. Raises
+    SpoolCorrupt, also when the spool ends before `start`: its next numbers were given before.
     """
+    await asyncio.to_thread(tail.sync)
+    if tail.end() < start:
+        raise SpoolCorrupt(f"{tail.folder} ends before number {start}, up to which it was sent; move it away to go on")
     while True:
         await asyncio.to_thread(tail.sync)
         blocks = tail.read(start)
@@ -303,9 +314,32 @@ def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
     last = segments[-1]
     if not last.path.exists():
         return last.first, 0
-    blocks, size = _blocks(last.path.read_bytes())
+    content = last.path.read_bytes()
+    blocks, size = _blocks(content)
+    number = _end(blocks, last)
+    if _goes_on(content, size + 1, number):
+        raise SpoolCorrupt(
+            f"{last.path} holds a broken frame at byte {size} and whole ones behind it, which are not cut off: "
+            "bring its bytes back, or move it away to go on without it"
+        )
     os.truncate(last.path, size)
-    return (blocks[-1].first + blocks[-1].count if blocks else last.first), size
+    return number, size
+
+
+def _end(blocks: Sequence[Block], segment: _Segment) -> int:
+    """Return the number behind the last of the blocks that a segment begins with."""
+    return blocks[-1].first + blocks[-1].count if blocks else segment.first
+
+
+def _goes_on(content: bytes, begin: int, number: int) -> bool:
+    """Tell whether a whole frame of a later number stands anywhere from a place on: no kill leaves that."""
+    for at in range(begin, len(content) - _FRAME.size + 1):
+        length, checksum, first, count = _FRAME.unpack_from(content, at)
+        if count and number <= first < number + len(content) and length <= len(content) - at - _FRAME.size:
+            payload = content[at + _FRAME.size : at + _FRAME.size + length]
+            if crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
+                return True
+    return False
 
 
 def _segments(folder: Path) -> list[_Segment]:
