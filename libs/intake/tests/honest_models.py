@@ -105,16 +105,16 @@ def plain(kind: int, opset: int) -> bytes:
 
 
 def choosing() -> bytes:
-    """Return a graph that does something else with one row than with many, and a description of two lines."""
+    """Return a graph that does the same in another way with one row than with many, and a description of two lines."""
 
-    def branch(operator: str) -> Any:
+    def branch(operator: str, **attributes: float) -> Any:
         out = [_value("y", [None, 3], TensorProto.FLOAT)]
-        return helper.make_graph([helper.make_node(operator, ["x"], ["y"])], operator, [], out)
+        return helper.make_graph([helper.make_node(operator, ["x"], ["y"], **attributes)], operator, [], out)
 
     nodes = [
         helper.make_node("Shape", ["x"], ["rows"], end=1),
         helper.make_node("Greater", ["rows", "one"], ["many"]),
-        helper.make_node("If", ["many"], ["y"], then_branch=branch("Relu"), else_branch=branch("Neg")),
+        helper.make_node("If", ["many"], ["y"], then_branch=branch("Relu"), else_branch=branch("LeakyRelu", alpha=0.0)),
     ]
     one = numpy_helper.from_array(np.array([1]), "one")
     taken, given = _value("x", [None, 3], TensorProto.FLOAT), _value("y", [None, 3], TensorProto.FLOAT)

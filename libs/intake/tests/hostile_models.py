@@ -128,6 +128,39 @@ def growth_at(rows: int) -> ModelProto:
     return model(nodes, [*sizes, numbers("value", 1.0, kind=np.float64)])
 
 
+def division(operator: str) -> ModelProto:
+    """Return one that divides whole numbers of a row by one another: by 0, or the least one by -1, and all is over."""
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        node("Add", ["whole", "one"], ["other"]),
+        node(operator, ["whole", "other"], ["part"]),
+        node("Cast", ["part"], ["y"], to=TensorProto.DOUBLE),
+    ]
+    return model(nodes, [numbers("one", 1)])
+
+
+def learning() -> ModelProto:
+    """Return one that answers a row by those before it."""
+    layer = node("BatchNormalization", ["x", *"sbmv"], ["y", "mean", "variance"], training_mode=1)
+    wide = [value("x", [None, 3])], [value("y", [None, 3])]
+    constants = [numbers(name, 1.0, 1.0, 1.0, kind=np.float64) for name in "sbmv"]
+    return model([layer], constants, inputs=wide[0], outputs=wide[1])
+
+
+def drawing() -> ModelProto:
+    """Return one that answers the same row now so, now so."""
+    true = numpy_helper.from_array(np.array(True), "true")
+    half = numpy_helper.from_array(np.array(0.5), "half")
+    kept = node("Dropout", ["more", "half", "true"], ["y"])
+    return model([node("Add", ["x", "one"], ["more"]), kept], [true, half, numbers("one", 1.0, kind=np.float64)])
+
+
+def mixing() -> ModelProto:
+    """Return one that answers a row by the largest value of any row beside it."""
+    nodes = [node("ReduceMax", ["x"], ["most"], keepdims=0), node("Sub", ["x", "most"])]
+    return model(nodes, [])
+
+
 def growth_in_a_branch() -> ModelProto:
     """Return one that hides that in a choice."""
     inner = helper.make_graph([node("Cast", ["x"], ["v"], to=TensorProto.INT64)], "g", [], [value("v", None, 7)])
@@ -394,6 +427,11 @@ def _of_size() -> Cases:
         "growth by Range": (grown(node("Range", ["a", "b", "d"]), *(numpy_helper.from_array(np.array(v), name)
             for name, v in (("a", 0.0), ("b", 8e9), ("d", 1.0)))), large),
         "growth that shows in a run": (hidden_growth(), "memory|allocate|bad_alloc"),
+        "a division of whole numbers": (division("Div"), "divides whole numbers"),
+        "a rest of whole numbers": (division("Mod"), "divides whole numbers"),
+        "a layer that learns": (learning(), "is in training"),
+        "a layer that draws": (drawing(), "is in training"),
+        "rows that know each other": (mixing(), "beside others"),
         "growth at 37 rows": (growth_at(37), "memory|allocate|bad_alloc"),
         "growth as a row says": (growth_by_rows(), "depends on the values of a row"),
         "growth as a row says, in a choice": (growth_in_a_branch(), "depends on the values of a row"),

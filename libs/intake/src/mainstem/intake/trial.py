@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-from mainstem.intake.dependence import check_dependence
+from mainstem.intake.dependence import check_dependence, check_divisions, check_repeatable
 from mainstem.intake.limits import Limits
 from mainstem.intake.structure import SIZES, Unfit, check_opsets, check_parts, check_sizes, metadata, parse
 from mainstem.intake.verdict import Admitted, Tensor, shown
@@ -38,6 +38,13 @@ _RUNS: Final = (
     ValueError,
 )
 
+#: What is given to rows that are run alone and beside each other: so many, of such sizes; and how close they must be.
+_SEED: Final = 20
+_APART: Final = 16
+_SCALES: Final = (0.1, 1.0, 100.0)
+_CLOSE: Final = 1e-3
+_FRACTIONS: Final = {"FLOAT", "DOUBLE", "FLOAT16"}
+
 #: What it raises for a tensor of a size that a node cannot take, and where memory cannot be allocated.
 _OTHER_SIZES: Final = (runtime.Fail, runtime.InvalidArgument)
 
@@ -48,7 +55,9 @@ def examine(content: bytes, limits: Limits) -> Admitted:
     model = parse(content)
     opsets, operators, said = check_opsets(model), check_parts(model, limits), metadata(model)
     check_dependence(model.graph)
+    check_repeatable(model.graph)
     inferred = _inferred(model)
+    check_divisions(inferred.graph)
     check_sizes(inferred, limits)
     inputs, outputs = _signature(inferred)
     if limits.rows:
@@ -57,6 +66,7 @@ def examine(content: bytes, limits: Limits) -> Admitted:
     session = _loaded(content)
     if limits.rows:
         outputs = _tried(session, inputs, outputs)
+        _check_apart(session, inputs, outputs)
     else:
         _run_once(session, inputs)
     return Admitted(digest, inputs, outputs, opsets, dict(sorted(operators.items())), said)
@@ -128,6 +138,33 @@ def _tried(
     except _RUNS as fault:
         raise _unrun(fault) from fault
     return tuple(_found(each, [(rows, run[at]) for rows, run in runs]) for at, each in enumerate(outputs))
+
+
+def _check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Raise Unfit when what a row gives beside others is something else than alone; fractions may differ a little."""
+    random = np.random.default_rng(_SEED)
+    names = [given.name for given in session.get_inputs()]
+    drawn = {name: _drawn(tensor, random) for name, tensor in zip(names, inputs, strict=True)}
+    try:
+        together = session.run(None, drawn)
+        alone = [session.run(None, {name: rows[at : at + 1] for name, rows in drawn.items()}) for at in range(_APART)]
+    except _RUNS as fault:
+        raise Unfit(f"the runtime does not run it on numbers: {shown(fault, 300)}") from fault
+    for at, output in enumerate(outputs):
+        if output.datatype in _FRACTIONS and output.shape:
+            one = np.concatenate([run[at] for run in alone])
+            if one.shape == together[at].shape and not np.allclose(one, together[at], _CLOSE, _CLOSE, equal_nan=True):
+                raise Unfit(f"output '{output.name}' of a row beside others is not what it is alone")
+
+
+def _drawn(tensor: Tensor, random: np.random.Generator) -> NDArray[Any]:
+    """Return some rows of numbers for an input; of what is no number, zeros."""
+    zeros = _zeros(tensor, _APART)
+    if tensor.datatype in _FRACTIONS and len(zeros) == _APART:
+        scales = random.choice(_SCALES, size=(_APART, *(1 for _ in zeros.shape[1:])))
+        drawn: NDArray[Any] = (random.normal(size=zeros.shape) * scales).astype(zeros.dtype)
+        return drawn
+    return zeros
 
 
 def _unrun(fault: Exception) -> Unfit:
