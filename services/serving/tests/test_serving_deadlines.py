@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from mainstem.direct import Door, Status, Upstream
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.inference.errors import BadRequest, DeadlineExceeded
+from mainstem.inference.errors import BadRequest, DeadlineExceeded, TooLarge
 from mainstem.serving import grpc_fast, wire
 from mainstem.serving.batching import Batcher
-from mainstem.serving.engine import Model
+from mainstem.serving.engine import Model, RanOut
 from mainstem.serving.ports import Answer, Question
 from mainstem.serving.rpc import SERVICE, Caller
 
@@ -92,7 +92,7 @@ async def test_who_is_late_is_refused_and_nobody_else(deployed, make, asked):
 def clock(monkeypatch):
     """Return a clock that only what is slowed moves."""
     now = [0.0]
-    for place in ("batching", "answers"):
+    for place in ("batching", "answers", "engine"):
         monkeypatch.setattr(f"mainstem.serving.{place}.monotonic", lambda: now[0])
     return now
 
@@ -124,6 +124,22 @@ async def test_what_would_end_too_late_is_not_begun_and_is_tried_again_later(dep
     assert ask(batcher, clock, ("storm", 64, 0.5)) == [Answer]  # it is thought to be faster by now
     assert all(ask(batcher, clock, ("storm", 64, 10.0)) == [Answer] for _ in range(50))
     assert ask(batcher, clock, ("storm", 1, 0.5)) == [Answer]
+
+
+async def test_a_call_whose_time_is_over_in_the_middle_is_refused_then_and_the_next_before_it_begins(deployed, clock):
+    slow_down(clock, deployed.board.model(deployed.board.live("storm")), 0.01)
+    batcher, began = Batcher(deployed.answers), clock[0]
+    assert ask(batcher, clock, ("storm", 1_024, 0.5)) == [RanOut]
+    assert clock[0] - began < 0.5 + 64 * 0.01
+    assert deployed.spooled() == []
+    assert ask(batcher, clock, ("storm", 1_024, 0.5)) == [DeadlineExceeded]
+
+
+async def test_more_rows_than_a_call_may_have_are_too_many_and_not_too_late(deployed, clock):
+    slow_down(clock, deployed.board.model(deployed.board.live("storm")), 0.01)
+    batcher = Batcher(deployed.answers)
+    ask(batcher, clock, ("storm", 64, 10.0))
+    assert ask(batcher, clock, ("storm", 20_000, 0.5)) == [TooLarge]
 
 
 @pytest.fixture

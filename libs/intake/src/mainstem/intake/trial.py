@@ -148,8 +148,8 @@ def _check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]
     try:
         together = session.run(None, drawn)
         alone = [session.run(None, {name: rows[at : at + 1] for name, rows in drawn.items()}) for at in range(_APART)]
-    except _RUNS as fault:
-        raise Unfit(f"the runtime does not run it on numbers: {shown(fault, 300)}") from fault
+    except _RUNS:
+        return  # it does not take every number
     for at, output in enumerate(outputs):
         if output.datatype in _FRACTIONS and output.shape:
             one = np.concatenate([run[at] for run in alone])

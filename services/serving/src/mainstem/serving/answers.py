@@ -18,7 +18,7 @@ from mainstem.serving.arms import Route
 from mainstem.serving.blocks import At, pack, prediction_id
 from mainstem.serving.board import Board
 from mainstem.serving.domain import Activation, LogTime, Usage, no_probability
-from mainstem.serving.engine import NO_FAULTS, RUN_FAULTS
+from mainstem.serving.engine import NO_FAULTS, RUN_FAULTS, RanOut
 from mainstem.serving.entities import AsOf, Entities, Floats, Lookup
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.meters import Meter, Meters, count_errors
@@ -87,7 +87,8 @@ class Answers:
     def expected_s(self, question: Question) -> float:
         """Return how long it takes to answer a question (s), by what a row of the version took lately."""
         meter = self._meter(question)
-        return 0.0 if meter is None else len(question.rows) * meter.row_s
+        rows = len(question.rows)
+        return 0.0 if meter is None or rows > MAX_ROWS else rows * meter.row_s  # too many are refused for that
 
     def passed_over(self, questions: Iterable[Question]) -> None:
         """Expect the versions that were not asked to have become faster: one slow run must not refuse all after it."""
@@ -169,14 +170,18 @@ class Answers:
         except NotReady as fault:
             _fill(found, calls, fault)
             return (), _NO_ROWS
-        asked, as_of = self._looked_up(live, calls, found)
-        taken, rows = _accepted(asked, model.width, found)
+        known, as_of = self._looked_up(live, calls, found)
+        taken, rows = _accepted(known, model.width, found)
         meter.usage.refused += len(calls) - len(taken)
         if not taken:
             return (), _NO_ROWS
-        began = monotonic_ns()
+        began, began_s = monotonic_ns(), monotonic()
         try:
-            probabilities, why = model.probabilities(rows), NO_FAULTS
+            probabilities, why = model.probabilities(rows, max(asked.until for _, asked in taken)), NO_FAULTS
+        except RanOut as fault:
+            self.meters.took(meter, fault.rows, monotonic() - began_s)
+            _fill(found, taken, fault)
+            return (), _NO_ROWS
         except RUN_FAULTS:
             probabilities, why = model.probabilities_apart([question.rows for _, question in taken])
         meter.ran(len(rows), len(taken), began / 1e9 - since_s, monotonic_ns() - began)

@@ -1,12 +1,15 @@
 """The model at work: ONNX in, probabilities out."""
 
 from collections.abc import Iterable, Mapping
+from math import inf
+from time import monotonic
 
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from mainstem.events.errors import Rejected
+from mainstem.inference.errors import DeadlineExceeded
 from mainstem.serving.entities import Floats
 
 #: Name of the one input, float64 [rows, features], NaN = missing.
@@ -36,6 +39,14 @@ class BadSignature(Rejected):
     """The bytes are no ONNX model, or one with other inputs or outputs than the deployment says."""
 
 
+class RanOut(DeadlineExceeded):
+    """The time of a call was over when so many of its `rows` were done."""
+
+    def __init__(self, rows: int, of: int) -> None:
+        super().__init__(f"the time was over after {rows} of {of} rows; wait longer, or send them in parts")
+        self.rows = rows
+
+
 class Model:
     """A loaded model. One thread: a hand-over to another costs more than the model itself."""
 
@@ -57,13 +68,19 @@ class Model:
         if probe.dtype != np.float64 or probe.shape != (1, 2) or not np.isfinite(probe).all():
             raise BadSignature(f"a row of zeros gives {probe.dtype} {probe.tolist()}, not two finite float64")
 
-    def probabilities(self, rows: Floats) -> Floats:
-        """Return float64 [rows, 2] for float64 [rows, width]; a row's result does not depend on the others."""
+    def probabilities(self, rows: Floats, until: float = inf) -> Floats:
+        """Return float64 [rows, 2] for float64 [rows, width]; a row's result does not depend on the others.
+
+        Raises RanOut when it is later than `until` (s, monotonic) and rows are left.
+        """
         if 0 < len(rows) <= CHUNK:
             return self._run(rows)
-        return np.concatenate(
-            [np.empty((0, 2))] + [self._run(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
-        )
+        found = [np.empty((0, 2))]
+        for at in range(0, len(rows), CHUNK):
+            if monotonic() > until:
+                raise RanOut(at, len(rows))
+            found.append(self._run(rows[at : at + CHUNK]))
+        return np.concatenate(found)
 
     def probabilities_apart(self, parts: Iterable[Floats]) -> tuple[Floats, dict[int, str]]:
         """Run each part of rows that failed together by itself.

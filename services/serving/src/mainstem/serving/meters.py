@@ -14,8 +14,9 @@ from mainstem.serving.ports import Question
 from mainstem.telemetry import metrics
 from mainstem.telemetry.counts import Count
 
-#: Weight of the last run in what a row is expected to take.
+#: Weight of the last run in what a row is expected to take; one of few rows may have been interrupted.
 _NEW: Final = 0.1
+_FEW: Final = 64
 
 
 class Meter:
@@ -82,8 +83,9 @@ class Meters:
         return known
 
     def took(self, meter: Meter, rows: int, spent_s: float) -> None:
-        """Learn from a run what a row of a version takes."""
-        meter.row_s += _NEW * (spent_s / rows - meter.row_s)
+        """Learn from a run what a row of a version takes: of many rows that it takes longer, at once."""
+        row_s = spent_s / rows
+        meter.row_s += (_NEW if rows <= _FEW or row_s < meter.row_s else 1.0) * (row_s - meter.row_s)
         if meter.row_s > self.most_row_s:  # noqa: PLR1730  (a call for each run)
             self.most_row_s = meter.row_s
 
