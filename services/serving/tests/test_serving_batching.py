@@ -148,6 +148,17 @@ async def test_a_model_that_gives_fewer_rows_than_it_was_asked_for_answers_nobod
     assert len(service.spooled()) == 1
 
 
+async def test_what_failed_after_its_run_or_came_too_late_counts_as_failed(service):
+    await service.deploy(bias=0.5)
+    batcher = Batcher(service.answers)
+    good, bad = question(0, [[1.0, 2.0, 3.0]], "storm"), question(1, [[1e6, -1e6, -1e9]], "storm")
+    found = put(batcher, [good, bad, structs.replace(good, until=-1.0)])
+    batcher.flush()
+    assert [type(one) for (one,) in found] == [Answer, NoAnswer, DeadlineExceeded]
+    (usage,) = service.answers.usage()
+    assert (usage.answered, usage.refused) == (1, 2)
+
+
 async def test_a_run_that_fails_for_all_is_recorded_for_none(service):
     await service.deploy(known=4)
     batcher = Batcher(service.answers)

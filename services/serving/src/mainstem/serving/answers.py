@@ -146,7 +146,8 @@ class Answers:
     ) -> None:
         """Answer calls on one version, count those that have no answer, and put the others before its shadows."""
         meter, began = self.meters.of(live), monotonic()
-        answered, ran = meter.answered, meter.usage.rows
+        answered, usage = meter.answered, meter.usage
+        ran, before = usage.rows, (usage.answered, usage.refused)
         try:
             taken, rows = self._run(live, meter, calls, found, since_s)
             for shadow in shadows:
@@ -156,9 +157,11 @@ class Answers:
                 found[at] = found[at] or failed(asked)
             raise
         finally:
-            if meter.usage.rows > ran:
-                self.meters.took(meter, meter.usage.rows - ran, monotonic() - began)
-            if meter.answered - answered < len(calls):
+            if usage.rows > ran:
+                self.meters.took(meter, usage.rows - ran, monotonic() - began)
+            given = meter.answered - answered
+            usage.answered, usage.refused = before[0] + given, before[1] + len(calls) - given
+            if given < len(calls):
                 count_errors(live.model, str(live.version), ((asked, found[at]) for at, asked in calls))
 
     def _run(
@@ -172,7 +175,6 @@ class Answers:
             return (), _NO_ROWS
         known, as_of = self._looked_up(live, calls, found)
         taken, rows = _accepted(known, model.width, found)
-        meter.usage.refused += len(calls) - len(taken)
         if not taken:
             return (), _NO_ROWS
         began, began_s = monotonic_ns(), monotonic()

@@ -96,6 +96,7 @@ class Batcher:
             asked = one[0]
             fault = DeadlineExceeded(f"request {asked.id} would be answered too late; wait longer, or ask for less")
             count_refused(asked.channel, fault)
+            self.refuse(asked.model, asked.version)
             told.append((one, fault))
         self._give(iter(told))
 
