@@ -126,6 +126,7 @@ def test_the_table_of_limits_has_those_in_force() -> None:
         f"{limits.body_bytes >> 20} MiB",
         f"{most_unpacked((32 << 10) - 1, limits.body_bytes) >> 20} MiB",
         f"{limits.header_bytes >> 10} KiB",
+        f"{grpc_fast.LIMITS.header_bytes >> 10} KiB",
         f"{answers.MAX_NAME} characters",
         f"{limits.request_s:.0f} s",
         f"{limits.idle_s:.0f} s",
