@@ -19,12 +19,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from asking import Line
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 #: Steps of the histogram, each 1 % longer than the one before, from a microsecond to three minutes.
 STEPS = [1e-6 * 1.01**step for step in range(1_920)]
+#: Above this share of a core the figures may be those of this tool.
+BUSY = 0.9
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Figures:
     """What was seen."""
 
     seconds: float = 0.0
+    #: The share of a core that asking took: near 1 it is this tool that was slow.
+    busy: float = 0.0
     #: How many requests took so many steps, by the status of the answer or why there was none.
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
 
@@ -44,7 +49,7 @@ class Figures:
         counts = sum(self.statuses.values(), Counter[int]())
         total, good = counts.total(), self.statuses.get("200", Counter()).total()
         found = {"requests": total, "errors": total - good, "rate": good / self.seconds if self.seconds else 0.0}
-        return {**found, **times(counts)}
+        return {**found, **times(counts), "busy": self.busy}
 
     def by_status(self) -> dict[str, dict[str, float]]:
         """Return for each status how many there were and how long they took (s)."""
@@ -66,55 +71,12 @@ def quantile(counts: Counter[int], share: float) -> float:
     return 0.0
 
 
-class Line:
-    """One connection; it is made anew when the server closes it."""
-
-    def __init__(self, url: str, body: bytes | None, patience_s: float) -> None:
-        parts = urlsplit(url)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        about = b"" if body is None else b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
-        verb = "GET" if body is None else "POST"
-        head = f"{verb} {path} HTTP/1.1\r\nhost: {parts.netloc}\r\n".encode()
-        self._request = head + about + b"\r\n" + (body or b"")
-        self._address = parts.hostname, parts.port or 80
-        self._patience_s = patience_s
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self) -> str:
-        """Ask once; return the status, or why there is none."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return await self._ask()
-        except TimeoutError:
-            self.close()
-            return "no answer in time"
-        except (OSError, asyncio.IncompleteReadError, ValueError) as fault:
-            self.close()
-            return type(fault).__name__
-
-    async def _ask(self) -> str:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(*self._address)
-        reader, writer = self._streams
-        writer.write(self._request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-        if b"connection: close" in head:
-            self.close()
-        return head.split(b" ", 2)[1].decode()
-
-    def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-
 async def hammer(url: str, body: bytes | None, options: argparse.Namespace) -> Figures:
     """Send load for a while and return what was seen."""
     figures, clock = Figures(), time.perf_counter
     lines = [Line(url, body, options.patience) for _ in range(options.connections)]
-    began = clock()
+    await asyncio.gather(*(line.connect() for line in lines), return_exceptions=True)  # whoever asks, tries again
+    began, worked = clock(), time.process_time()
     end = began + options.seconds
 
     async def closed(line: Line) -> None:
@@ -133,7 +95,8 @@ async def hammer(url: str, body: bytes | None, options: argparse.Namespace) -> F
     await asyncio.gather(*(map(opened if options.rate else closed, lines)))
     figures.seconds = clock() - began
     for line in lines:
-        line.close()
+        line.connection.end("over")
+    figures.busy = (time.process_time() - worked) / figures.seconds
     return figures
 
 
@@ -163,6 +126,8 @@ def page(figures: Figures) -> str:
         f"  {status}: {found['count']:.0f}, p50 {found['p50'] * 1e3:.3f} ms, p99 {found['p99'] * 1e3:.3f} ms"
         for status, found in figures.by_status().items()
     ]
+    if figures.busy > BUSY:
+        lines.append(f"asking took {figures.busy:.0%} of a core: it may be this tool that was slow, not the server")
     return "\n".join(lines)
 
 

@@ -108,6 +108,9 @@ def main() -> None:
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"
     console.print(f"\nEnd to end: {played}", style="bold")
     console.print(_processes(shares))
+    goals = [*outcomes, *lineage, *evidence, *doors, *grpc_doors, *switching, *crowd, *routing]
+    missed = sum(not one["met"] for one in goals)
+    console.print(f"\n{missed} of {len(goals)} goals are missed; they are bold above", style="bold")
 
 
 def alone(name: str, **settings: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import psutil
@@ -21,10 +22,11 @@ from mainstem.storage.artifacts import Artifacts
 from mainstem.testkit.waiting import running, until
 
 #: Rows of a call and trees of the model: a call takes so long that the load tool can ask for three times as many.
-_ROWS: Final = 32
+_ROWS: Final = 160
 _TREES: Final = 500
 _CONNECTIONS: Final = 2_000
-_SECONDS: Final = 5
+_SECONDS: Final = 4
+_ROUNDS: Final = 3
 _DEADLINE_S: Final = 1.0
 _BODY: Final = json.dumps(
     {
@@ -48,22 +50,27 @@ async def measure() -> list[Outcome]:
             await until(lambda: crew.fault() is None)
             (worker,) = psutil.Process().children()
             url = f"http://{HOST}:{place.http_port}{PATH}"
-            peak = await _hammer(url, body, "-c", 8, "-s", _SECONDS)
-            before = worker.memory_info().rss
-            over = await _hammer(url, body, "-c", _CONNECTIONS, "-s", _SECONDS, "-r", 3 * peak["rate"])
-            grown = worker.memory_info().rss - before
-    statuses = over["statuses"]
-    refused = statuses.get("503", {"p99": 0.0, "count": 0})
-    lost = over["requests"] - statuses["200"]["count"] - refused["count"]
+            rounds = [await _round(worker, url, body) for _ in range(_ROUNDS)]
+    goodput, refused, refused_p99, lost, grown = (median(figures) for figures in zip(*rounds, strict=True))
     return [
-        Outcome(
-            "answers a second", "the most it gives", over["rate"] / peak["rate"], "times", Goal(0.9, at_least=True)
-        ),
-        Outcome("calls refused in three times what it can do", "", refused["count"], "", Goal(1, at_least=True)),
-        Outcome("p99 of refusals", "the deadline", refused["p99"] / _DEADLINE_S, "times", Goal(1)),
+        Outcome("answers a second", "the most it gives", goodput, "times", Goal(0.9, at_least=True)),
+        Outcome("calls refused in three times what it can do", "", refused, "", Goal(1, at_least=True)),
+        Outcome("p99 of refusals", "the deadline", refused_p99 / _DEADLINE_S, "times", Goal(1)),
         Outcome("neither answered nor refused", "", lost, "", Goal(0)),
         Outcome("memory that it took", "", grown / (1 << 20), "MiB", Goal(160)),
     ]
+
+
+async def _round(worker: psutil.Process, url: str, body: Path) -> tuple[float, float, float, float, float]:
+    """Ask for what it can do, then for three times that; return what became of it."""
+    peak = await _hammer(url, body, "-c", 8, "-s", _SECONDS)
+    before = worker.memory_info().rss
+    over = await _hammer(url, body, "-c", _CONNECTIONS, "-s", _SECONDS, "-r", 3 * peak["rate"])
+    grown = worker.memory_info().rss - before
+    statuses = over["statuses"]
+    refused = statuses.get("503", {"p99": 0.0, "count": 0})
+    lost = over["requests"] - statuses["200"]["count"] - refused["count"]
+    return over["rate"] / peak["rate"], refused["count"], refused["p99"], lost, grown
 
 
 async def _hammer(url: str, body: Path, *arguments: object) -> dict[str, Any]:

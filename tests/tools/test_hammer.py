@@ -53,7 +53,7 @@ async def server() -> AsyncIterator[Server]:
 async def hammer(server: Server, path: str, *arguments: object) -> tuple[int, dict[str, Any], str]:
     command = [
         sys.executable,
-        "-I",
+        "-S",  # Python alone
         str(HAMMER),
         f"http://{HOST}:{server.port}{path}",
         "-o",

@@ -20,6 +20,7 @@ from mainstem.serving.engine import INPUT
 from mainstem.serving.meters import count_refused
 from mainstem.serving.models import Inference, Models
 from mainstem.serving.ports import Answer, Question
+from mainstem.serving.turns import Turns
 from mainstem.telemetry import metrics
 
 _JSON: Final[Headers] = ((b"content-type", rest.JSON_TYPE.encode()),)
@@ -59,8 +60,7 @@ class HotApi:
         self._models = models
         self._batcher = batcher
         self._deadline_s = deadline_s
-        #: A call that has waited for so long is not begun.
-        self._late_s = deadline_s * wire.TURN_SHARE
+        self._turns = Turns(deadline_s)
         self._seconds = metrics.PREDICT_SECONDS.labels("http")
 
     def route(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Handler | None:
@@ -110,7 +110,7 @@ class HotApi:
 
     def _infer_plain(self, batcher: Batcher, to: _To, call: Call) -> None:
         began, read = time.monotonic(), call.read
-        plain = rest.read_plain(INPUT, call.body) if began - read <= self._late_s else None
+        plain = rest.read_plain(INPUT, call.body) if self._turns.has_time(read, began) else None
         if plain is None:
             return self._infer(to, call)
         asked, name = plain.parameters, plain.id or wire.new_id()
@@ -121,8 +121,7 @@ class HotApi:
 
     def _infer(self, to: _To, call: Call) -> None:
         began, read = time.monotonic(), call.read
-        # What this turn of the loop has no time for: it may have lain in the socket for as long as the turn before.
-        if began - read > self._late_s:
+        if not self._turns.has_time(read, began):
             late = DeadlineExceeded(wire.CROWDED)
             count_refused("http", late)
             return _refuse(call, late)

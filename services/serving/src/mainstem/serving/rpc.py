@@ -21,6 +21,7 @@ from mainstem.serving.batching import Batcher
 from mainstem.serving.meters import count_refused
 from mainstem.serving.models import Inference, Models
 from mainstem.serving.ports import Answer, Question
+from mainstem.serving.turns import Turns
 from mainstem.telemetry import metrics
 
 SERVICE = "inference.GRPCInferenceService"
@@ -82,6 +83,7 @@ class Rpc:
         self._models = models
         self._batcher = batcher
         self._deadline_s = deadline_s
+        self._turns = Turns(deadline_s)
         self._begun: set[asyncio.Task[None]] = set()
         self._seconds = metrics.PREDICT_SECONDS.labels("grpc")
 
@@ -107,8 +109,7 @@ class Rpc:
         try:
             if caller.until <= began:
                 raise DeadlineExceeded("the deadline was over before the call could be begun; wait longer")
-            # As over HTTP: it may have lain in the socket for as long as the turn before.
-            if began - caller.read > self._deadline_s * wire.TURN_SHARE:
+            if not self._turns.has_time(caller.read, began):
                 raise DeadlineExceeded(wire.CROWDED)
             asked = fields.read(content)
             request = asked.request

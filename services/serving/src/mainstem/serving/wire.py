@@ -23,9 +23,6 @@ PLATFORM = "onnx_onnxv1"
 NAME = "mainstem"
 #: What callers hear for whom a turn of the loop has no time.
 CROWDED = "more was asked at once than can be answered in time; try again"
-#: A turn has time for calls for this share of their deadline. What is read in it may have lain in the socket for as
-#: long as the turn before, and refusals take time, too.
-TURN_SHARE = 0.4
 #: Names calls that have no name; no secret.
 _names = Random()
 #: Every output, as JSON.
