@@ -130,7 +130,8 @@ def test_the_table_of_limits_has_those_in_force() -> None:
         f"{answers.MAX_NAME} characters",
         f"{limits.request_s:.0f} s",
         f"{limits.idle_s:.0f} s",
-        f"{limits.pipelined}",
+        f"{limits.pipelined}; {grpc_fast.LIMITS.streams} with `fast`",
+        f"{grpc_fast.LIMITS.waiting_bytes >> 20} MiB",
         f"{limits.connections}",
         f"{grpc_fast.LIMITS.connections}",
     ]

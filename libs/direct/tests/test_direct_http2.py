@@ -15,7 +15,19 @@ import hpack
 import pytest
 
 from mainstem.direct import Status, UnaryLimits
-from mainstem.direct.frames import NUMBER, NUMBER_MASK, PREFACE, Code, Flag, Kind, Setting, frame, settings
+from mainstem.direct.frames import (
+    NUMBER,
+    NUMBER_MASK,
+    PREFACE,
+    Code,
+    Flag,
+    Kind,
+    Setting,
+    frame,
+    reset,
+    settings,
+    window,
+)
 from mainstem.direct.unary import PREFIX
 from mainstem.testkit.waiting import until
 
@@ -332,6 +344,25 @@ async def test_messages_in_part_are_bounded_over_all_connections(h2c: SimpleName
     third.greet().say(part)
     third.connection.connection_lost(None)
     assert first.door.held.bytes == 0
+
+
+async def test_answers_that_nobody_takes_are_bounded_over_all_connections(h2c: SimpleNamespace) -> None:
+    first, second = (h2c.Peer(UnaryLimits(waiting_bytes=10_000)) for _ in range(2))
+    second.connection = first.door()
+    second.connection.connection_made(second.wire)
+    shut = settings({Setting.INITIAL_WINDOW_SIZE: 0})
+    first.greet().say(shut, h2c.call(1))
+    second.greet().say(shut, h2c.call(1), h2c.call(3))
+    assert (b"grpc-status" in first.told(1), status(second, 3)) == (False, Status.RESOURCE_EXHAUSTED)
+    assert b"take them" in second.told(3)[b"grpc-message"]
+    assert first.door.held.waiting > 8_000
+    first.say(window(1, 100))
+    assert (first.body(1), status(first)) == (h2c.prefixed(b"hello"), Status.OK)
+    second.say(h2c.call(5))
+    assert b"grpc-status" not in second.told(5)
+    second.say(reset(5, Code.CANCEL))
+    second.connection.connection_lost(None)
+    assert first.door.held.waiting == 0
 
 
 async def test_who_stops_sending_amid_a_request_is_not_waited_for(h2c: SimpleNamespace) -> None:

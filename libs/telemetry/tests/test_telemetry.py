@@ -153,3 +153,21 @@ def test_processes_are_added_up_and_the_newest_exemplar_stays() -> None:
     exemplar = told["mainstem_queue_seconds_bucket"].exemplar
     assert exemplar is not None
     assert exemplar.labels == {"trace_id": LATER.decode()}
+
+
+def test_of_a_process_that_is_gone_stays_what_it_counted_and_not_how_it_was() -> None:
+    metrics.CALLS.labels("left", "1", "http").inc(3)
+    metrics.QUEUE_SECONDS.labels("left", "1").observe(0.0002)
+    metrics.FEATURE_AGE.labels("left", "radar").set(7.0)
+    left = metrics.left_behind([metrics.told(), metrics.told()])
+    found = {
+        (sample.name, sample.labels.get("le")): sample.value
+        for family in open_metrics(left)
+        for sample in family.samples
+        if sample.labels.get("model") == "left"
+    }
+    assert found["mainstem_calls_total", None] == 6
+    assert found["mainstem_queue_seconds_count", None] == found["mainstem_queue_seconds_bucket", "+Inf"] == 2
+    assert not any(name.startswith("mainstem_feature_age") for name, _ in found)
+    assert metrics.left_behind([left]) == left  # so it can be added up again and again
+    metrics.FEATURE_AGE.clear()

@@ -13,6 +13,7 @@ import httpx
 import orjson
 import psutil
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from services.serving.tests.serving_settings import alone
 
 from mainstem.bus.spool import Tail
@@ -24,6 +25,7 @@ from mainstem.serving.crew import Crew, posts, vacant
 from mainstem.serving.domain import Arm, Reached
 from mainstem.serving.routes import Standing
 from mainstem.serving.spools import take_over
+from mainstem.telemetry import metrics
 from mainstem.testkit.waiting import running, until
 
 pytestmark = pytest.mark.fault
@@ -172,6 +174,33 @@ async def test_a_worker_that_is_killed_is_started_again_and_loses_no_answer(serv
             await until(lambda killed=killed: killed not in processes(crew) and all(w.serial for w in crew._workers))
     assert len(set(answered)) == 80
     assert sorted(answered) == sorted(recorded(settings))
+
+
+async def test_what_a_worker_counted_before_it_was_killed_stays_counted(service, settings, client):
+    await service.deploy(1)
+    counted = []
+    async with working(settings) as crew:
+        crew.route(service.board)
+        for number in range(3):
+            await until(lambda: all(worker.serial for worker in crew._workers))
+            await ask(client)
+            counted.append(calls(await crew.figures()))
+            assert sum(used.answered for used in await crew.usage()) == number + 1
+            killed = processes(crew)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            await until(lambda killed=killed: not set(killed) & set(processes(crew)))
+            counted.append(calls(await crew.figures()))
+    assert counted == [1, 1, 2, 2, 3, 3]
+
+
+def calls(figures):
+    """Return how many calls of the model processes counted together."""
+    together = metrics.left_behind([each.metrics for each in figures])
+    samples = [sample for family in text_string_to_metric_families(together) for sample in family.samples]
+    return sum(
+        each.value for each in samples if each.name == "mainstem_calls_total" and each.labels["model"] == "storm"
+    )
 
 
 async def test_workers_leave_when_the_service_is_gone_and_the_next_takes_their_spools(service, settings, client):

@@ -25,6 +25,8 @@ from mainstem.direct.unary import (
 
 #: So many streams that we ended are known, whose late frames mean nothing.
 _MOST_ENDED: Final = 1_000
+#: An answer that waits takes so much besides its content.
+_KEPT_BYTES: Final = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class UnaryLimits:
     large_bytes: int = 64 << 20
     #: Of messages that came in part, of all connections together.
     held_bytes: int = 128 << 20
+    #: Of answers that their clients do not take, of all connections together.
+    waiting_bytes: int = 128 << 20
     #: Calls at once.
     streams: int = 256
     #: From the first byte to the first settings; from the first byte of a request to its last; without any call.
@@ -64,6 +68,7 @@ class Call:
         "deadline",
         "head",
         "held",
+        "kept",
         "measured",
         "message",
         "number",
@@ -80,8 +85,8 @@ class Call:
         #: What came of the body; whether its length is known, and whether it is all there.
         self.body: bytes | bytearray = b""
         self.measured = self.whole = False
-        #: Bytes of it that count as held.
-        self.held = 0
+        #: Bytes of it that count as held, and what keeping its answer takes.
+        self.held = self.kept = 0
         #: What may be sent, and what the client may send.
         self.window = window
         self.credit = WINDOW_BYTES
@@ -100,9 +105,10 @@ class Call:
 
 
 class Held:
-    """Counts the bytes of messages that came in part, of all connections."""
+    """Counts the bytes of messages that came in part, and of answers that wait, of all connections."""
 
     bytes = 0
+    waiting = 0
 
 
 class Calls:
@@ -132,6 +138,7 @@ class Calls:
     def clear(self) -> None:
         """Forget all: nobody waits any more."""
         self._held.bytes -= sum(call.held for call in self.open.values())
+        self._held.waiting -= sum(call.kept for call in self.open.values())
         self.open.clear()
         self.outflow.clear()
         if self._timer is not None:
@@ -215,10 +222,21 @@ class Calls:
         if self.outflow.fits(call, size):
             self._write(whole(call.number, content))
             self._end(call.number)
-        else:
+        elif self._keep(call, _KEPT_BYTES + size):
             name = call.number.to_bytes(4)
             self._write(opening(name))
             self.outflow.put(call, PREFIX.pack(0, len(content)) + content, ending(name), self._loop.time())
+        else:
+            why = "too many answers wait to be taken; take them, or ask for less at once"
+            call.refuse(Status.RESOURCE_EXHAUSTED, why)
+
+    def _keep(self, call: Call, size: int) -> bool:
+        """Have an answer wait for its client, if there is room; its request is forgotten."""
+        if self._held.waiting + size > self._limits.waiting_bytes:
+            return False
+        self._held.waiting += size
+        call.kept, call.message = size, b""
+        return True
 
     def refuse(self, call: Call, block: bytes) -> None:
         """Send an answer that is these headers."""
@@ -229,6 +247,8 @@ class Calls:
     def _end(self, number: int) -> None:
         """Forget a call that has all of its answer; what the client still sends of it means nothing."""
         call = self.open.pop(number)
+        if call.kept:
+            self._held.waiting -= call.kept
         if not call.whole:
             self._let_go(call)
             self._write(reset(number, Code.NO_ERROR))
@@ -243,6 +263,7 @@ class Calls:
         self.outflow.drop(number)
         if call is not None:
             self._let_go(call)
+            self._held.waiting -= call.kept
 
     def drop_parts(self) -> None:
         """Forget the calls that are not whole: nothing comes any more."""

@@ -128,6 +128,17 @@ def told() -> str:
     return encode(REGISTRY).decode()
 
 
+def left_behind(texts: Sequence[str]) -> str:
+    """Return what counts for ever of what processes `told` that are gone: what they counted, and not how they were.
+
+    Without it the sums of a process that takes the place of another begin anew, which no counter of Prometheus may.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Sum(texts, without=("gauge",)))
+    encode, _ = choose_encoder(_OPEN_METRICS)
+    return encode(registry).decode()
+
+
 class _Sum(Collector):
     """Metrics of several processes as one: what has the same name and labels is added up.
 
@@ -135,14 +146,18 @@ class _Sum(Collector):
     highest counts.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], without: Sequence[str] = ()) -> None:
+        """Add up what stands in texts, `without` metrics of some types."""
         self._texts = texts
+        self._without = without
 
     @override
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
         for family in (family for text in self._texts for family in _families(text)):
+            if family.type in self._without:
+                continue
             families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             known = samples.setdefault(family.name, {})
             for sample in family.samples:

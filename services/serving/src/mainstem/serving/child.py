@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from mainstem.serving.orders import Ask, Channel, Message, Post, Reply, Routes, Sends
+from mainstem.serving.orders import Ask, Channel, Figures, Message, Post, Reply, Routes, Sends
 
 #: A process whose channel is closed gets this long to end by itself.
 _STOP_S = 3.0
@@ -21,6 +21,9 @@ class Child:
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._asked: dict[int, asyncio.Future[Reply | None]] = {}
+        #: What it said last that it did, and what those did who were it before.
+        self.figures: Figures | None = None
+        self.before: Figures | None = None
 
     async def live(self, first: Callable[[], Sequence[Message]]) -> int:
         """Start it, tell it what is to be told first, and return its exit code when it has ended; a cancel ends it."""
@@ -65,14 +68,19 @@ class Child:
 
     def take(self, said: Message) -> None:
         """Take what it says."""
+        if isinstance(said, Figures):
+            self.figures = said
         if isinstance(said, Reply):
             reply = self._asked.pop(said.serial, None)
             if reply is not None and not reply.done():
                 reply.set_result(said)
 
     def lose(self) -> None:
-        """Be without it."""
+        """Be without it; what it said that it did stays true."""
         self._channel = None
+        if self.figures is not None:
+            self.before = self.figures.left_behind(self.before)
+            self.figures = None
         asked, self._asked = self._asked, {}
         for reply in asked.values():
             if not reply.done():

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mainstem.serving.board import Board
 from mainstem.serving.child import Child
-from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage
+from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage, summed
 from mainstem.serving.orders import Ask, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import logger, metrics
@@ -157,21 +157,20 @@ class Crew:
         return "; ".join(faults) or None
 
     async def figures(self) -> list[Figures]:
-        """Return what each process did; of one that does not answer soon there is nothing."""
+        """Return what each process did, and what those did that were in its place before.
+
+        Of one that does not answer soon it is what it said last.
+        """
         asked = [child.ask(Ask(next(self._serials))) for child in self._all]
-        done, _ = await asyncio.wait(asked, timeout=_SOON_S)
-        found = [each for each in (reply.result() for reply in asked if reply in done) if isinstance(each, Figures)]
+        await asyncio.wait(asked, timeout=_SOON_S)
+        found = [each for child in self._all for each in (child.figures, child.before) if each is not None]
         for spool, recorded in (item for each in found for item in each.recorded.items()):
             metrics.RECORDED.labels(spool).set(recorded)
         return found
 
     async def usage(self) -> list[Usage]:
         """Return what all workers did together, by version."""
-        total: dict[tuple[str, str], Usage] = {}
-        for figures in await self.figures():
-            for used in figures.usage:
-                total.setdefault((used.name, used.version), Usage(used.name, used.version)).add(used)
-        return [total[key] for key in sorted(total)]
+        return summed(used for figures in await self.figures() for used in figures.usage)
 
     def _tell(self) -> "Sequence[asyncio.Future[Reply | None]]":
         warm = {**self._before, **self._warm}

@@ -333,3 +333,11 @@ class Usage:
         for rows, (runs, spent_ns) in other.by_rows.items():
             known = self.by_rows.get(rows, (0, 0))
             self.by_rows[rows] = known[0] + runs, known[1] + spent_ns
+
+
+def summed(usages: Iterable[Usage]) -> list[Usage]:
+    """Return what several processes did together, by version."""
+    total: dict[tuple[str, str], Usage] = {}
+    for used in usages:
+        total.setdefault((used.name, used.version), Usage(used.name, used.version)).add(used)
+    return [total[key] for key in sorted(total)]

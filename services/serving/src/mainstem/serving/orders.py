@@ -8,7 +8,8 @@ from typing import Literal, Self
 
 import msgspec
 
-from mainstem.serving.domain import Activation, Followed, Reached, Usage
+from mainstem.serving.domain import Activation, Followed, Reached, Usage, summed
+from mainstem.telemetry import metrics
 
 _LENGTH = Struct("<I")
 
@@ -75,7 +76,7 @@ class Routed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Figures(msgspec.Struct, frozen=True, tag=True):
-    """What a process did since it began: its metrics as OpenMetrics, and answers by version.
+    """What a process did since it began, or processes that ended: metrics as OpenMetrics, and answers by version.
 
     `recorded` is how many answers a spool ever took, by its name.
     """
@@ -84,6 +85,14 @@ class Figures(msgspec.Struct, frozen=True, tag=True):
     metrics: str
     recorded: Mapping[str, int] = msgspec.field(default_factory=dict)
     usage: Sequence[Usage] = ()
+
+    def left_behind(self, before: "Figures | None") -> "Figures":
+        """Return what counts for ever, now that the process is gone; with what is left of those before it."""
+        earlier = (before,) if before else ()
+        texts = [each.metrics for each in (*earlier, self)]
+        return Figures(
+            0, metrics.left_behind(texts), usage=summed(used for each in (*earlier, self) for used in each.usage)
+        )
 
 
 Reply = Routed | Figures
