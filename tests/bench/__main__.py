@@ -13,7 +13,8 @@ import logging
 import os
 import subprocess
 import sys
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +32,18 @@ from tests.bench.training import training
 from tests.bench.year import year
 
 WIDTH = 160
+#: Benchmarks that are processes of their own, and what stands above their figures.
+_ALONE: Final = {
+    "engine": f"The feature engine on one core: medians of {RUNS} rounds, in turn with what it is compared with",
+    "lineage": "Lineage on one core, in CPU time",
+    "evidence": "The evidence: on a PostgreSQL that syncs, in turn with what it is compared with",
+    "doors": "Direct calls over HTTP: the server on one core, its callers on the other, in turn",
+    "grpc_doors": "Direct calls over gRPC, the same way",
+    "switching": "Direct calls over HTTP while versions are switched",
+    "crowd": "A worker that is asked three times what it can answer",
+    "hostile": "Neighbours of callers that mean no good",
+    "routing": "Direct calls without a socket, on one core, in turn",
+}
 
 
 async def measure() -> list[Figure]:
@@ -63,60 +76,30 @@ def main() -> None:
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     wanted = parser.parse_args().output
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    outcomes = alone("engine", POLARS_MAX_THREADS="1")
-    lineage, evidence = alone("lineage"), alone("evidence")
-    doors, grpc_doors = alone("doors"), alone("grpc_doors")
-    switching, crowd, routing = alone("switching"), alone("crowd"), alone("routing")
+    outcomes = {name: alone(name) for name in _ALONE}
     figures = [figure.document() for figure in asyncio.run(measure())]
     shares = asyncio.run(year())
     if wanted == "json":
-        told = {
-            "engine": outcomes,
-            "lineage": lineage,
-            "evidence": evidence,
-            "doors": doors,
-            "grpc_doors": grpc_doors,
-            "switching": switching,
-            "crowd": crowd,
-            "routing": routing,
-            "figures": figures,
-            "year": shares,
-        }
-        print(json.dumps(told, indent=2))
+        print(json.dumps({**outcomes, "figures": figures, "year": shares}, indent=2))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(
-        f"The feature engine on one core: medians of {RUNS} rounds, in turn with what it is compared with", style="bold"
-    )
-    console.print(_goals(outcomes))
-    console.print("\nLineage on one core, in CPU time", style="bold")
-    console.print(_goals(lineage))
-    console.print("\nThe evidence: on a PostgreSQL that syncs, in turn with what it is compared with", style="bold")
-    console.print(_goals(evidence))
-    console.print("\nDirect calls over HTTP: the server on one core, its callers on the other, in turn", style="bold")
-    console.print(_goals(doors))
-    console.print("\nDirect calls over gRPC, the same way", style="bold")
-    console.print(_goals(grpc_doors))
-    console.print("\nDirect calls over HTTP while versions are switched", style="bold")
-    console.print(_goals(switching))
-    console.print("\nA worker that is asked three times what it can answer", style="bold")
-    console.print(_goals(crowd))
-    console.print("\nDirect calls without a socket, on one core, in turn", style="bold")
-    console.print(_goals(routing))
+    for name, heading in _ALONE.items():
+        console.print(f"\n{heading}", style="bold")
+        console.print(_goals(outcomes[name]))
     console.print(f"\nEach service alone on one core: medians of {RUNS} runs, ratios within a run", style="bold")
     console.print(_costs(figures))
     played = f"{shares['played']}, {shares['events']:,} events in {shares['seconds']:,.0f} s"
     console.print(f"\nEnd to end: {played}", style="bold")
     console.print(_processes(shares))
-    goals = [*outcomes, *lineage, *evidence, *doors, *grpc_doors, *switching, *crowd, *routing]
+    goals = list(chain.from_iterable(outcomes.values()))
     missed = sum(not one["met"] for one in goals)
     console.print(f"\n{missed} of {len(goals)} goals are missed; they are bold above", style="bold")
 
 
-def alone(name: str, **settings: str) -> list[dict[str, Any]]:
+def alone(name: str) -> list[dict[str, Any]]:
     """Return the figures of a benchmark that is a process of its own, and whether they are what was wanted."""
     argv = [sys.executable, "-m", f"tests.bench.{name}"]
-    found = subprocess.check_output(argv, cwd=CHECKOUT, env={**os.environ, **settings})
+    found = subprocess.check_output(argv, cwd=CHECKOUT, env={**os.environ, "POLARS_MAX_THREADS": "1"})
     outcomes: list[dict[str, Any]] = json.loads(found)
     return outcomes
 

@@ -63,9 +63,9 @@ async def measure() -> list[Outcome]:
 
 async def _round(worker: psutil.Process, url: str, body: Path) -> tuple[float, float, float, float, float]:
     """Ask for what it can do, then for three times that; return what became of it."""
-    peak = await _hammer(url, body, "-c", 8, "-s", _SECONDS)
+    peak = await hammer(url, body, "-c", 8, "-s", _SECONDS)
     before = worker.memory_info().rss
-    over = await _hammer(url, body, "-c", _CONNECTIONS, "-s", _SECONDS, "-r", 3 * peak["rate"])
+    over = await hammer(url, body, "-c", _CONNECTIONS, "-s", _SECONDS, "-r", 3 * peak["rate"])
     grown = worker.memory_info().rss - before
     statuses = over["statuses"]
     refused = statuses.get("503", {"p99": 0.0, "count": 0})
@@ -73,7 +73,7 @@ async def _round(worker: psutil.Process, url: str, body: Path) -> tuple[float, f
     return over["rate"] / peak["rate"], refused["count"], refused["p99"], lost, grown
 
 
-async def _hammer(url: str, body: Path, *arguments: object) -> dict[str, Any]:
+async def hammer(url: str, body: Path, *arguments: object) -> dict[str, Any]:
     """Have the load tool ask, from the other core; return what it saw."""
     os.sched_setaffinity(0, OTHERS)
     process = await asyncio.create_subprocess_exec(

@@ -28,11 +28,13 @@ def settings(folder: Path) -> Settings:
     )
 
 
-def activation(artifacts: Artifacts, version: int, trees: int = 100) -> Activation:
-    """Return a version of model `m`, which lies among the artifacts."""
+def activation(
+    artifacts: Artifacts, version: int, trees: int = 100, *, model: str = "m", width: int = WIDTH
+) -> Activation:
+    """Return a version of a model, which lies among the artifacts."""
     random = np.random.default_rng(1)
-    x = random.normal(size=(2_000, WIDTH))
+    x = random.normal(size=(2_000, width))
     noisy = x[:, version] + random.normal(size=len(x)) > 0  # or else the trees are stumps
     fitted = HistGradientBoostingClassifier(max_iter=trees).fit(x, noisy)
     onnx = artifacts.put(to_onnx(fitted))
-    return Activation(f"d{version}", "m", version, onnx, "set", "sha256:f", ("x",) * WIDTH, 0, {})
+    return Activation(f"d{version}", model, version, onnx, "set", "sha256:f", ("x",) * width, 0, {})

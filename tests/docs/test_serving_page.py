@@ -34,6 +34,7 @@ class Reader:
         self.servers: list[subprocess.Popen[str]] = []
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}{os.pathsep}{self._stand_in()}"
         self.environment = {**os.environ, "PATH": path}
+        (folder / "tools").symlink_to(CHECKOUT / "tools")
         for name, text in programs().items():
             (folder / name).write_text(self.here(text))
 

@@ -56,7 +56,9 @@ def requests(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.sampled_from([1, 1, 1, 1, 0, 2]))):
         datatype = draw(st.sampled_from(DATATYPES))
         values = draw(arrays(datatype))
-        message.inputs.add(name=draw(NAMES), datatype=datatype, shape=values.shape)
+        tensor = message.inputs.add(name=draw(NAMES), datatype=datatype, shape=values.shape)
+        for name in draw(st.sampled_from([[], [], [], ["a"], ["shared_memory_region"], ["classification"]])):
+            tensor.parameters[name].int64_param = 1
         message.raw_input_contents.append(to_bytes(values))
     for name in draw(st.sampled_from([[], [], [], ["a"]])):
         message.outputs.add(name=name)

@@ -1,6 +1,7 @@
 """Calls that would be answered too late are refused at once, and nothing is done for them."""
 
 import asyncio
+import gzip
 import json
 import struct
 import zlib
@@ -249,6 +250,22 @@ async def test_a_body_that_unpacks_to_much_more_than_was_sent_is_refused_before_
     assert (answer.status_code, "1048576 bytes when unpacked" in answer.text) == (413, True)
     honest = zlib.compress(json.dumps(body(4_096)).encode(), 9)
     assert (await client.post(URL, content=honest, headers=packed)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "encoding", "status", "said"),
+    [
+        (gzip.compress, "GZIP", 200, "probabilities"),
+        (gzip.compress, "br", 400, "content encoding 'br' is not taken"),
+        (lambda asked: gzip.compress(asked) + gzip.compress(b" "), "gzip", 400, "bytes follow what was packed"),
+        (lambda asked: gzip.compress(asked)[:-3], "gzip", 400, "cut short"),
+        (lambda asked: asked, "gzip", 400, "is not gzip"),
+    ],
+)
+async def test_a_packed_body_is_one_piece_however_its_encoding_is_spelt(client, sent, encoding, status, said):
+    packed = sent(json.dumps(body()).encode())
+    answer = await client.post(URL, content=packed, headers={"content-encoding": encoding})
+    assert (answer.status_code, said in answer.text) == (status, True), answer.text
 
 
 def message(rows=1, **parameters):

@@ -4,12 +4,12 @@ import asyncio
 import json
 import resource
 import sys
-import zlib
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from services.serving.tests.serving_attacks import ATTACKS, IDLE, MIB, URL, attacked, body
 from services.serving.tests.serving_settings import alone
 
 from mainstem.serving.crew import Crew, posts
@@ -19,19 +19,6 @@ pytestmark = [pytest.mark.fault, pytest.mark.alone]
 
 HOST = "127.0.0.1"
 HAMMER = Path(__file__).parents[3] / "tools" / "hammer.py"
-MIB = 1 << 20
-URL = b"/v2/models/storm/infer"
-IDLE = 10_000
-
-
-def body(rows, **more):
-    tensor = {"name": "features", "datatype": "FP64", "shape": [rows, 3], "data": [1.0, 2.0, 3.0] * rows}
-    return json.dumps({"inputs": [tensor], **more}).encode()
-
-
-def post(content, *headers):
-    lines = [b"POST " + URL + b" HTTP/1.1", b"host: h", b"content-length: %d" % len(content), *headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + content
 
 
 class Worker:
@@ -83,97 +70,6 @@ async def working(service, folder, grpc_server="grpcio", **shape):
 async def worker(service, tmp_path):
     async with working(service, tmp_path) as found:
         yield found
-
-
-async def repeated(attack, connect):
-    while True:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            reader, writer = await connect()
-            try:
-                await attack(reader, writer)
-            finally:
-                writer.close()
-        await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def attacked(connect, attack, callers):
-    """Have so many callers do the same again and again."""
-    async with AsyncExitStack() as stack:
-        for _ in range(callers):
-            await stack.enter_async_context(running(repeated(attack, connect)))
-        yield
-
-
-async def slow_loris(_, writer):
-    for byte in (b"%c" % byte for byte in b"POST " + URL + b" HTTP/1.1\r\nx-slow: " + b"y" * 10_000):
-        writer.write(byte)
-        await asyncio.sleep(0.1)
-
-
-async def half_closed(reader, writer):
-    writer.write(post(body(1))[:-5])
-    writer.write_eof()
-    assert await reader.read() == b""
-
-
-async def endless_headers(reader, writer):
-    writer.write(b"GET / HTTP/1.1\r\n" + b"a: %b\r\n" % (b"b" * 1_000) * 10_000)
-    assert b" 431 " in await reader.readline()
-
-
-async def endless_header(reader, writer):
-    writer.write(b"GET / HTTP/1.1\r\na: " + b"b" * 10_000_000)
-    assert b" 431 " in await reader.readline()
-
-
-async def endless_trailers(reader, writer):
-    chunk = b"%x\r\n%b\r\n0\r\n" % (len(body(1)), body(1))
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
-    writer.write(b"a: %b\r\n" % (b"b" * 1_000) * 10_000)
-    assert b" 431 " in await reader.readline()
-
-
-async def declared_gigabyte(reader, writer):
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ncontent-length: 1073741824\r\n\r\n" + bytes(MIB))
-    assert b" 413 " in await reader.readline()
-
-
-async def chunked_gigabyte(reader, writer):
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
-    for _ in range(1_024):
-        writer.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
-        await writer.drain()
-        await asyncio.sleep(0.02)
-
-
-BOMB = post(zlib.compress(b" " * (15 * MIB), 9), b"content-encoding: deflate")
-
-
-async def bomb(reader, writer):
-    writer.write(BOMB)
-    assert b" 413 " in await reader.readline()
-    await asyncio.sleep(0.2)
-
-
-async def flood(_, writer):
-    for _ in range(100):
-        writer.write(post(body(1)) * 1_000)
-        async with asyncio.timeout(0.5):
-            await writer.drain()  # nobody reads the answers
-
-
-ATTACKS = {
-    "slow loris": (slow_loris, 500),
-    "half closed": (half_closed, 20),
-    "10 MB of headers": (endless_headers, 4),
-    "a header of 10 MB": (endless_header, 4),
-    "10 MB of trailers": (endless_trailers, 4),
-    "1 GB that is announced": (declared_gigabyte, 4),
-    "1 GB in chunks": (chunked_gigabyte, 4),
-    "bombs": (bomb, 2),
-    "floods": (flood, 4),
-}
 
 
 async def watched(worker):

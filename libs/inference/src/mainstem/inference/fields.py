@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from mainstem.inference import messages
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.inference.calls import Parameters, Request
+from mainstem.inference.calls import Parameters, Request, refuse_foreign
 from mainstem.inference.errors import BadRequest
 from mainstem.inference.tensors import NUMBERS, Tensor, cells
 
@@ -144,6 +144,7 @@ def _read_form(remaining: bytes) -> _Form | None:
     if dtype is None or tensor.HasField("contents"):
         return None
     try:
+        refuse_foreign(tensor.name, tensor.parameters)
         size = cells(tensor.name, tensor.datatype, tensor.shape) * dtype.itemsize
     except BadRequest:
         return None

@@ -108,7 +108,9 @@ def cells(name: str, datatype: str, shape: Sequence[int]) -> int:
     if len(shape) > _MOST_DIMENSIONS:
         raise BadRequest(f"tensor {name!r} has {len(shape)} dimensions, at most {_MOST_DIMENSIONS}")
     if any(not 0 <= size <= _MOST_CELLS for size in shape):
-        raise BadRequest(f"tensor {name!r} has shape {list(shape)}; every dimension must be known")
+        raise BadRequest(
+            f"tensor {name!r} has shape {list(shape)}; every dimension must be known, and be {_MOST_CELLS} at most"
+        )
     # An array is as large as it is without its dimensions of nothing.
     count = prod(size for size in shape if size)
     if count > _MOST_CELLS:

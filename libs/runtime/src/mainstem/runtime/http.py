@@ -79,7 +79,7 @@ def identify(request: Request, principals: Principals) -> Principal:
 
 
 def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the ASGI application of a service: probes, metrics, and its own routes."""
+    """Return the ASGI application of a service: probes and metrics, unless it has those itself, and its own routes."""
 
     async def live(_: Request) -> Response:
         return JSONResponse({"live": True})
@@ -93,9 +93,10 @@ def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
         return Response(content, media_type=media_type)
 
     own = [Route("/livez", live), Route("/readyz", ready), Route("/metrics", exposition)]
+    named = {route.path for route in routes if isinstance(route, Route)}
     handlers = {Problem: _problem, Unavailable: _unavailable, Rejected: _rejected}
     return Starlette(
-        routes=[*routes, *own],
+        routes=[*(route for route in own if route.path not in named), *routes],
         exception_handlers=handlers,  # type: ignore[arg-type]
         middleware=[Middleware(_Addresses)],
     )

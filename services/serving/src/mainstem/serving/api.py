@@ -55,7 +55,7 @@ class Api:
             pages = (("", self.metadata), ("/ready", self.model_ready), ("/stats", self.statistics))
             served += [(path + page, endpoint, "GET") for page, endpoint in pages]
         routes = [Route(path, _spoken(endpoint), methods=[method]) for path, endpoint, method in served]
-        return [*routes, Route("/v2{rest:path}", _spoken(self.nothing), methods=_METHODS)]
+        return [*routes, Route("/{rest:path}", _spoken(self.nothing), methods=_METHODS)]
 
     async def server(self, _: Request) -> Response:
         """Tell who this is and which extensions it speaks."""
@@ -116,7 +116,7 @@ class Api:
         if allowed:
             error = {"error": f"{request.url.path} takes {allowed}, not {request.method}"}
             return JSONResponse(error, HTTPStatus.METHOD_NOT_ALLOWED, {"allow": allowed})
-        raise Unknown(f"{request.method} {request.url.path} is not served; see GET /v2 for what is")
+        raise Unknown(f"{request.method} {request.url.path} is not served; GET /openapi.json says what is")
 
 
 def metrics_of(crew: Crew) -> BaseRoute:

@@ -32,9 +32,10 @@ _NO_WEIGHT = re.compile(r"q=0(\.0*)?")
 
 def unpacked(body: bytes, encoding: str | None) -> bytes:
     """Return a body as it was before it was packed. Raises BadRequest, or TooLarge."""
-    if encoding in (None, "", "identity"):
+    encoding = (encoding or "identity").lower()
+    if encoding == "identity":
         return body
-    if encoding not in ("gzip", "deflate"):
+    if encoding not in _WINDOWS:
         raise BadRequest(f"content encoding {encoding!r} is not taken; send gzip, deflate or none")
     stream = zlib.decompressobj(_ANY_HEADER)
     most = most_unpacked(len(body), MAX_BODY_BYTES)
@@ -46,6 +47,8 @@ def unpacked(body: bytes, encoding: str | None) -> bytes:
         raise TooLarge(f"the body has more than {most} bytes when unpacked; send it as it is")
     if not stream.eof:
         raise BadRequest(f"the body is cut short: it does not end as {encoding} does")
+    if stream.unused_data:
+        raise BadRequest(f"{len(stream.unused_data)} bytes follow what was packed with {encoding}; pack all as one")
     return content
 
 

@@ -19,6 +19,8 @@ def serve(
     from mainstem.events.errors import Rejected  # noqa: PLC0415
     from mainstem.serving.dev import Place, run  # noqa: PLC0415
 
+    if host == "localhost":
+        host = "127.0.0.1"
     try:
         run(Place(dev, host, http_port, grpc_port), os.environ, lambda line: typer.echo(line, err=True))
     except OSError as fault:
