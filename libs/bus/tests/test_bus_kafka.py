@@ -334,6 +334,13 @@ async def test_the_broker_lists_topics_and_knows_itself(kafka: str, topics: list
     assert await cluster_id(kafka) == await cluster_id(kafka)
 
 
+async def test_several_that_create_the_same_topics_at_the_same_moment_all_have_them(kafka: str) -> None:
+    for _ in range(5):
+        topics = [ConcreteTopic(f"kafka.{uuid4().hex}", 4, {}) for _ in range(8)]
+        await asyncio.gather(*(create_topics(kafka, topics) for _ in range(4)))
+        assert {topic.name for topic in topics} <= set(await topic_names(kafka))
+
+
 async def test_a_topic_that_the_broker_refuses_is_unavailable(kafka: str) -> None:
     with pytest.raises(Unavailable, match="InvalidTopic"):
         await create_topics(kafka, [ConcreteTopic("no topic at all", 1, {})])

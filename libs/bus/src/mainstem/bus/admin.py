@@ -1,5 +1,6 @@
 """Administration of the broker: its identity, its topics."""
 
+import asyncio
 from collections.abc import Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -9,6 +10,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from mainstem.events.errors import Unavailable
 from mainstem.events.topics import ConcreteTopic
+
+#: The broker says that a topic exists before it can say how it is.
+_KNOWN_S, _POLL_S = 10.0, 0.05
 
 
 async def cluster_id(bootstrap: str) -> str:
@@ -54,13 +58,29 @@ async def _describe(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[s
     """Return the topics as the broker has them."""
     if not names:
         return {}
-    partitions = {found["topic"]: len(found["partitions"]) for found in await client.describe_topics(names)}
+    partitions = await _partitions(client, names)
     answers = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     return {
         name: ConcreteTopic(name, partitions[name], {setting: value for setting, value, *_ in settings})
         for answer in answers
         for _, _, _, name, settings in answer.resources
     }
+
+
+async def _partitions(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Return how many partitions topics have; one that somebody creates at this moment is waited for.
+
+    Raises Unavailable when the broker does not know them in time.
+    """
+    try:
+        async with asyncio.timeout(_KNOWN_S):
+            while True:
+                found = {said["topic"]: len(said["partitions"]) for said in await client.describe_topics(names)}
+                if all(found.get(name) for name in names):
+                    return found
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as fault:
+        raise Unavailable(f"Kafka has not told within {_KNOWN_S:g} s what it knows of {', '.join(names)}") from fault
 
 
 async def topic_names(bootstrap: str) -> list[str]:
