@@ -112,6 +112,24 @@ async def test_headers_are_counted_too_and_those_that_never_end_are_held() -> No
         await until(lambda: served.door.held == 0)
 
 
+@on_both_loops
+async def test_what_comes_behind_a_refusal_is_read_slowly_so_that_nobody_waits_for_it() -> None:
+    async with serving(Limits(headers=50, linger_pause_s=60)) as served, raw(served) as (reader, writer):
+        writer.write(b"GET /echo HTTP/1.1\r\n" + b"a: b\r\n" * 60)
+        assert b" 431 " in await reader.readline()
+        (refused,) = served.door.connections
+        writer.write(bytes(3 << 20))
+        await until(lambda: refused._forgotten > 0)
+        async with raw(served) as (other, asking):
+            asking.write(PING)
+            assert b" 200 " in await other.readline()
+        assert refused._forgotten <= 256 << 10  # one read
+    async with serving(Limits(headers=50)) as served, raw(served) as (reader, writer):
+        writer.write(b"GET /echo HTTP/1.1\r\n" + b"a: b\r\n" * 500_000)
+        await writer.drain()  # so whoever sends that much comes to the end, and hears why
+        assert b" 431 " in await reader.readline()
+
+
 CHUNKED = b"POST /echo HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n2\r\nme\r\n0\r\n"
 
 

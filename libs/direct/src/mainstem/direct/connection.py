@@ -29,9 +29,7 @@ class Shared(Turns):
     """What the connections of a listening socket have in common."""
 
     def __init__(self, route: Route, upstream: Upstream, limits: Limits = _LIMITS) -> None:
-        self.route = route
-        self.upstream = upstream
-        self.limits = limits
+        self.route, self.upstream, self.limits = route, upstream, limits
         self.connections: set[Connection] = set()
         #: What heads said that were parsed before, by their bytes: a client sends the same one again and again.
         self.heads: dict[bytes, Head] = {}
@@ -375,11 +373,13 @@ class Connection(asyncio.Protocol):
         self._answered(refused(status, why))
 
     def _forget(self, size: int) -> None:
-        """Take no notice of what comes after the end, and of too much of that do not even read it."""
+        """Take no notice of what comes after the end, which may come slowly; too much of it is not even read."""
         self._forgotten += size
-        if self._forgotten > self._shared.limits.linger_bytes and self._reading:
+        if self._reading:
             self._reading = False
             self.transport.pause_reading()
+            if self._forgotten <= self._shared.limits.linger_bytes:
+                self._loop.call_later(self._shared.limits.linger_pause_s, self._regulate)
 
     def _linger(self) -> None:
         """Say that it is over, and let the other side read that."""

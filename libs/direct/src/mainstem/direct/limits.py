@@ -25,6 +25,8 @@ class Limits:
     #: After a refusal: so long, and so many bytes, are heard and forgotten; who is cut off in it loses the refusal.
     linger_s: float = 2.0
     linger_bytes: int = 4 << 20
+    #: Between two reads of these: whoever sends what means nothing waits, and nobody for them.
+    linger_pause_s: float = 0.002
     connections: int = 16_384
     #: Requests of one connection that wait for their answer, or are taken in one turn of the loop.
     pipelined: int = 64
