@@ -174,6 +174,7 @@ async def test_a_caller_says_how_long_it_waits(client):
     assert (await client.post(URL, json=body(parameters={"timeout": 10_000_000}))).status_code == 200
     assert (await client.post(URL, json=body(parameters={"timeout": 0}))).status_code == 200
     late = await client.post(URL, json=body(id="me", parameters={"timeout": 1}))
+    assert late.headers["retry-after"] == "1"
     assert (late.status_code, late.json()) == (
         503,
         {"error": "request me would be answered too late; wait longer, or ask for less"},

@@ -8,6 +8,8 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 #: What a caller hears when nobody expected what was raised.
 FAILED: Final = "the call failed for a reason that is the server's; its log says which"
+#: Seconds after which what is refused for now (503) may be asked for again.
+RETRY_S: Final = 1
 _JSON: Final[Headers] = ((b"content-type", b"application/json"),)
 
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -26,5 +28,6 @@ def refused(status: int, why: str, *, keep_alive: bool = False) -> bytes:
 
 @lru_cache(maxsize=256)
 def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
-    lines = [b"%b: %b\r\n" % header for header in headers]
+    more = ((b"retry-after", b"%d" % RETRY_S),) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
+    lines = [b"%b: %b\r\n" % header for header in (*headers, *more)]
     return b"".join((_LINES[status], *lines, b"" if keep_alive else b"connection: close\r\n"))

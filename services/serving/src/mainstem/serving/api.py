@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, compile_path
 
+from mainstem.direct import RETRY_S
 from mainstem.inference import rest
 from mainstem.inference.errors import NotReady, Unknown
 from mainstem.runtime import Problem, body_bytes
@@ -147,7 +148,8 @@ def _spoken(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except tuple(STATUS) as fault:
             status, content = refused(fault)
-            return Response(content, status, media_type=rest.JSON_TYPE)
+            later = {"retry-after": str(RETRY_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            return Response(content, status, later, media_type=rest.JSON_TYPE)
         except Problem as fault:
             return JSONResponse({"error": str(fault)}, fault.status)
 
