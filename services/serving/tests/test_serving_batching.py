@@ -1,7 +1,9 @@
 """Calls that are answered together: each gets its own answer, and nobody else's trouble."""
 
 import asyncio
+import gc
 import json
+import weakref
 from contextlib import closing
 from dataclasses import replace
 from time import monotonic
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from mainstem.events.catalogue import decode
+from mainstem.events.errors import MainstemError
 from mainstem.inference import messages, rest
 from mainstem.inference import open_inference_pb2 as pb
 from mainstem.inference.errors import BadRequest, DeadlineExceeded, NoAnswer, NotReady, TooLarge, Unknown
@@ -387,3 +390,25 @@ async def test_what_goes_wrong_is_an_internal_error_over_http(service, door, mon
     async with httpx.AsyncClient(base_url=f"http://{door}") as client:
         answer = await client.post("/v2/models/storm/infer", json={"inputs": [tensor]})
     assert (answer.status_code, "the server's" in answer.json()["error"]) == (500, True)
+
+
+class Rows(np.ndarray):
+    """Rows of which it can be known whether somebody still holds them."""
+
+
+@pytest.mark.parametrize(("rows", "width", "value"), [(5_000, 3, 1.0), (10, 4, 1.0), (10, 3, np.inf), (10, 3, 1e9)])
+async def test_the_rows_of_a_refused_call_are_gone_with_its_answer(service, rows, width, value):
+    await service.deploy(1)
+    gc.collect()
+    gc.disable()  # whoever refuses must not leave them to the collector, which comes seldom
+    try:
+        sent = np.full((rows, width), value).view(Rows)
+        asked, held, found = Question("storm", None, "q", "http", sent), weakref.ref(sent), []
+        Batcher(service.answers).put(asked, lambda answer: found.append(type(answer)))
+        del sent, asked
+        await until(lambda: found)
+        await asyncio.sleep(0)
+        assert issubclass(found[0], MainstemError) or value == 1e9
+        assert held() is None
+    finally:
+        gc.enable()

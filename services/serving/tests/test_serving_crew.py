@@ -5,7 +5,7 @@ import dataclasses
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -31,6 +31,7 @@ from mainstem.testkit.waiting import running, until
 pytestmark = pytest.mark.fault
 
 HOST = "127.0.0.1"
+MIB = 1 << 20
 HAMMER = Path(__file__).parents[3] / "tools" / "hammer.py"
 BODY = {"inputs": [{"name": "features", "datatype": "FP64", "shape": [1, 3], "data": [1.0, 2.0, 3.0]}]}
 
@@ -110,6 +111,50 @@ async def test_a_model_that_workers_cannot_load_is_said_to_whoever_wants_it_warm
         fault = await crew.warm(unknown, 3)
         assert all(f"worker {number}: " in fault for number in range(2))
         assert unknown in fault
+
+
+async def test_a_worker_that_ends_while_it_loads_a_model_has_not_loaded_it_and_does_not_try_again(
+    service, settings, client
+):
+    await service.deploy(1)
+    large = service.artifacts.put(bytes(200 * MIB))
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        async with running(killing(crew, most=150 * MIB)):  # as the kernel does when memory is short
+            fault = await crew.warm(large, 3)
+        assert all(f"worker {number}: it ended before it had loaded the model" in fault for number in range(2))
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        await ask(client)
+
+
+async def killing(crew, most):
+    """Kill workers that take so much memory."""
+    while True:
+        for pid in processes(crew):
+            with suppress(psutil.Error):
+                if psutil.Process(pid).memory_info().rss > most:
+                    os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0)
+
+
+def circle(file):
+    """Put a link to itself in the place of a file."""
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, circle])
+async def test_a_model_that_answered_before_and_cannot_be_read_any_more_is_no_fault(service, settings, client, spoil):
+    await service.deploy(1, bias=0.5)
+    before = service.board.live("storm").onnx
+    await service.deploy(2, bias=-1.0)
+    spoil(settings.artifacts / before[7:9] / before[7:])
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        assert (await ask(client))["model_version"] == "2"
+        assert crew.fault() is None
 
 
 @asynccontextmanager

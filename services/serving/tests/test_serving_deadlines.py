@@ -136,6 +136,20 @@ async def test_a_call_whose_time_is_over_in_the_middle_is_refused_then_and_the_n
     assert ask(batcher, clock, ("storm", 1_024, 0.5)) == [DeadlineExceeded]
 
 
+async def test_what_single_rows_take_says_nothing_of_many_when_it_is_the_run_that_takes_it(deployed, clock):
+    model = deployed.board.model(deployed.board.live("storm"))
+    run = type(model)._run
+
+    def of_a_fixed_cost(rows):
+        clock[0] += 0.2e-3
+        return run(model, rows)
+
+    model._run = of_a_fixed_cost
+    batcher = Batcher(deployed.answers)
+    assert all(ask(batcher, clock, ("storm", 1, 1.0)) == [Answer] for _ in range(100))
+    assert ask(batcher, clock, ("storm", 4_096, 0.05)) == [Answer]
+
+
 async def test_more_rows_than_a_call_may_have_are_too_many_and_not_too_late(deployed, clock):
     slow_down(clock, deployed.board.model(deployed.board.live("storm")), 0.01)
     batcher = Batcher(deployed.answers)

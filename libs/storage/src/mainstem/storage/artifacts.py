@@ -50,11 +50,13 @@ class Artifacts:
         return self._path(address).is_file()
 
     def get(self, address: str) -> bytes:
-        """Return the bytes at `address`; raise ArtifactMissing, or ArtifactCorrupt when they were changed."""
+        """Return the bytes at `address`. Raises ArtifactMissing, or ArtifactCorrupt: changed, or cannot be read."""
         try:
             content = self._path(address).read_bytes()
         except FileNotFoundError as fault:
             raise ArtifactMissing(f"no artifact {address}; put it back from a copy, or make it anew") from fault
+        except OSError as fault:
+            raise ArtifactCorrupt(f"artifact {address} cannot be read ({fault}); put it back from a copy") from fault
         found = _PREFIX + sha256(content).hexdigest()
         if found != address:
             raise ArtifactCorrupt(f"artifact {address} holds bytes of {found}; it was changed after it was stored")

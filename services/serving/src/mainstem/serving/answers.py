@@ -88,7 +88,7 @@ class Answers:
         """Return how long it takes to answer a question (s), by what a row of the version took lately."""
         meter = self._meter(question)
         rows = len(question.rows)
-        return 0.0 if meter is None or rows > MAX_ROWS else rows * meter.row_s  # too many are refused for that
+        return 0.0 if meter is None or rows > MAX_ROWS else meter.expected_s(rows)  # too many are refused for that
 
     def passed_over(self, questions: Iterable[Question]) -> None:
         """Expect the versions that were not asked to have become faster: one slow run must not refuse all after it."""
@@ -127,6 +127,15 @@ class Answers:
         What is raised that nobody expected is passed on once those that were asked with it have it as their answer;
         those whose place is still empty were not tried.
         """
+        try:
+            self._answer_groups(found, questions, since_s)
+        finally:
+            for one in found:
+                if isinstance(one, MainstemError):
+                    # Its frames hold the rows that were sent, and what holds it: nobody but the collector would end it.
+                    one.__traceback__ = one.__context__ = one.__cause__ = None
+
+    def _answer_groups(self, found: Found, questions: Sequence[Question], since_s: float) -> None:
         groups: dict[tuple[str, str | None], list[Call]] = {}
         for call in enumerate(questions):
             groups.setdefault((call[1].model, call[1].version), []).append(call)
@@ -181,7 +190,7 @@ class Answers:
         try:
             probabilities, why = model.probabilities(rows, max(asked.until for _, asked in taken)), NO_FAULTS
         except RanOut as fault:
-            self.meters.took(meter, fault.rows, monotonic() - began_s)
+            self.meters.took(meter, fault.rows, monotonic() - began_s, long=True)
             _fill(found, taken, fault)
             return (), _NO_ROWS
         except RUN_FAULTS:

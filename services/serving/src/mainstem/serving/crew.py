@@ -26,6 +26,8 @@ _SOON_S = 2.0
 _SILENT_S = 60.0
 #: Workers have so long to answer before anything else is loaded.
 _BEGUN_S = 2.0
+#: Whoever loads a model waits so long for a worker that is being started.
+_BACK_S = 10.0
 #: Between the end of a process and its next start; one that lived for so long begins at the shortest again.
 _SHORTEST_S, _LONGEST_S, _LIVED_S = 0.05, 5.0, 10.0
 #: Workers of a service that was killed have so long to leave.
@@ -108,11 +110,11 @@ class Crew:
             for sender in self._senders:
                 group.create_task(self._keep(sender))
 
-    async def begun(self) -> None:
+    async def begun(self, within_s: float = _BEGUN_S) -> None:
         """Return when every worker answers, or a moment has passed: until then the processor is for them."""
         answering = [asyncio.create_task(worker.answering.wait()) for worker in self._workers]
         try:
-            await asyncio.wait(answering, timeout=_BEGUN_S)
+            await asyncio.wait(answering, timeout=within_s)
         finally:
             for task in answering:
                 task.cancel()
@@ -126,20 +128,20 @@ class Crew:
         self._tell()
 
     async def warm(self, onnx: str, width: int) -> str | None:
-        """Have every worker load a model; return when all have tried: which could not and why, or None.
+        """Have every worker load a model; return which could not and why, or None when all have it.
 
-        A worker that is not there loads it when it begins.
+        One that is being started is waited for; one that ends over it has not loaded it.
         """
+        await self.begun(_BACK_S)
         self._warm[onnx] = width
         try:
             told = await asyncio.gather(*self._tell())
         finally:
             del self._warm[onnx]
-        faults = [
-            f"{worker.name}: {said.faults[onnx]}"
-            for worker, said in zip(self._workers, told, strict=True)
-            if isinstance(said, Routed) and onnx in said.faults
-        ]
+        lacking = [(worker.name, _lacks(said, onnx)) for worker, said in zip(self._workers, told, strict=True)]
+        faults = [f"{name}: {why}" for name, why in lacking if why is not None]
+        if faults:
+            self._tell()  # whoever begins anew is not to load it again
         return "; ".join(faults) or None
 
     def see(self, partitions: Mapping[Partition, Reached]) -> None:
@@ -151,10 +153,15 @@ class Crew:
 
     def fault(self) -> str | None:
         """Tell why no worker answers, or which model one of them could not load; None when all is well."""
-        faults = [f"{worker.name}: {fault}" for worker in self._workers for fault in set(worker.faults.values())]
+        faults = [f"{worker.name}: {fault}" for worker in self._workers for fault in set(self._lacking(worker))]
         if not any(worker.serial for worker in self._workers):
             faults.append("no worker answers yet; see serving's log if it stays so")
         return "; ".join(faults) or None
+
+    def _lacking(self, worker: "_Worker") -> list[str]:
+        """Return why a worker could not load what is to answer; what answered before does not count."""
+        wanted = {each.onnx for activation in self._activations for each in activation.versions()}
+        return [fault for onnx, fault in worker.faults.items() if onnx in wanted]
 
     async def figures(self) -> list[Figures]:
         """Return what each process did, and what those did that were in its place before.
@@ -202,7 +209,7 @@ class Crew:
         """Have tried again what could not be loaded."""
         while True:
             await asyncio.sleep(_AGAIN_S)
-            if any(worker.faults for worker in self._workers):
+            if any(map(self._lacking, self._workers)):
                 self._tell()
 
     async def _watch(self) -> None:
@@ -214,6 +221,13 @@ class Crew:
             for child in map(asked.__getitem__, unanswered):
                 _log.critical("%s says nothing", child.name, extra={"action": "process_wedged"})
                 child.kill()
+
+
+def _lacks(said: Reply | None, onnx: str) -> str | None:
+    """Return why a worker that said this has not loaded a model, or None when it has."""
+    if isinstance(said, Routed):
+        return said.faults.get(onnx)
+    return "it ended before it had loaded the model; see serving's log"
 
 
 def _seen(partitions: Mapping[Partition, Reached]) -> Seen:

@@ -17,6 +17,8 @@ from mainstem.telemetry.counts import Count
 #: Weight of the last run in what a row is expected to take; one of few rows may have been interrupted.
 _NEW: Final = 0.1
 _FEW: Final = 64
+#: What a run may take besides its rows (s); one of a single row is little else.
+_RUN_S: Final = 0.25e-3
 
 
 class Meter:
@@ -27,14 +29,29 @@ class Meter:
         self.usage = Usage(*self._names)
         #: Calls that were answered.
         self.answered = 0
-        #: What a row takes until its answer is recorded (s), as it was lately.
-        self.row_s = 0.0
+        #: What a row takes until its answer is recorded (s), as it was lately: in runs of few rows, which share what
+        #: a run takes, and in longer ones; 0 before there was one.
+        self.row_s = self.long_row_s = 0.0
         self._rows = metrics.BATCH_ROWS.labels(*self._names)
         self._queue = metrics.QUEUE_SECONDS.labels(*self._names)
         self._compute = metrics.COMPUTE_SECONDS.labels(*self._names)
         self._recorded = metrics.ANSWERS_RECORDED.labels(model)
         self._dropped = metrics.ANSWERS_DROPPED.labels(model)
         self._channels: dict[str, tuple[Count, Count]] = {}
+
+    def expected_s(self, rows: int) -> float:
+        """Return how long a call of so many rows takes (s)."""
+        if rows <= _FEW:
+            return rows * self.row_s
+        return rows * (self.long_row_s or max(0.0, self.row_s - _RUN_S))
+
+    def learn(self, rows: int, spent_s: float, *, long: bool) -> None:
+        """Learn from a run, or the beginning of a long one, what a row takes: of many that it takes longer, at once."""
+        row_s = spent_s / rows
+        if not long:
+            self.row_s += _NEW * (row_s - self.row_s)
+        else:
+            self.long_row_s += (1.0 if row_s > self.long_row_s else _NEW) * (row_s - self.long_row_s)
 
     def ran(self, rows: int, calls: int, waited_s: float, spent_ns: int) -> None:
         """Count a run, for whose calls the first waited so long; without rows the model was not run."""
@@ -82,18 +99,17 @@ class Meters:
             known = self._of[key] = Meter(*key)
         return known
 
-    def took(self, meter: Meter, rows: int, spent_s: float) -> None:
-        """Learn from a run what a row of a version takes: of many rows that it takes longer, at once."""
-        row_s = spent_s / rows
-        meter.row_s += (_NEW if rows <= _FEW or row_s < meter.row_s else 1.0) * (row_s - meter.row_s)
-        if meter.row_s > self.most_row_s:  # noqa: PLR1730  (a call for each run)
-            self.most_row_s = meter.row_s
+    def took(self, meter: Meter, rows: int, spent_s: float, *, long: bool = False) -> None:
+        """Learn what rows of a version take from a run of so many, or from as many of a `long` one."""
+        meter.learn(rows, spent_s, long=long or rows > _FEW)
+        self.most_row_s = max(self.most_row_s, meter.row_s, meter.long_row_s)
 
     def hope(self, untried: Iterable[Meter]) -> None:
         """Expect versions to have become faster."""
         for meter in untried:
             meter.row_s /= 2
-        self.most_row_s = max((meter.row_s for meter in self._of.values()), default=0.0)
+            meter.long_row_s /= 2
+        self.most_row_s = max((max(meter.row_s, meter.long_row_s) for meter in self._of.values()), default=0.0)
 
     def usage(self) -> list[Usage]:
         """Return what was done for each version that was asked for."""
