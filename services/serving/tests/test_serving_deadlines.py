@@ -267,6 +267,40 @@ async def test_a_body_that_unpacks_to_much_more_than_was_sent_is_refused_before_
     assert (await client.post(URL, content=honest, headers=packed)).status_code == 200
 
 
+def many(values):
+    """Return what reads as JSON for a long time: values of one input, nested, or of inputs without end."""
+    flat = b'{"inputs":[{"name":"features","datatype":"FP64","shape":[%d,3],"data":[%b0]}]}'
+    rows = b'{"inputs":[{"name":"features","datatype":"FP64","shape":[%d,3],"data":[%b[0,0,0]]}]}'
+    columns = b'{"inputs":[%b{"name":"a","datatype":"FP64","shape":[1],"data":[1]}]}'
+    return {
+        "flat": flat % (values // 3, b"0," * (values - 1)),
+        "nested": rows % (values // 3, b"[0,0,0]," * (values // 3 - 1)),
+        "inputs": columns % (b'{"name":"a","datatype":"FP64","shape":[1],"data":[1]},' * (values // 4)),
+        "packed": zlib.compress(flat % (values // 3, b"0," * (values - 1)), 9),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(many(3)))
+async def test_what_holds_more_values_than_a_call_may_is_refused_before_it_is_read(client, kind, monkeypatch):
+    def read(*_):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("mainstem.serving.wire.rows", read)
+    monkeypatch.setattr("mainstem.inference.rest._decode", read)
+    monkeypatch.setattr("mainstem.inference.rest._decode_plain", read)
+    headers = {"content-encoding": "deflate"} if kind == "packed" else {}
+    answer = await client.post(URL, content=many(300_000)[kind], headers=headers)
+    assert (answer.status_code, "more values than 4096 rows of model 'storm' have" in answer.text) == (413, True)
+
+
+async def test_as_many_rows_as_a_call_may_have_are_answered_however_long_their_json_is(client):
+    data = [[0.1234567890123456, -1.7976931348623157e-300, -0.1234567890123456]] * 4_096
+    asked = {"inputs": [{"name": "features", "datatype": "FP64", "shape": [4_096, 3], "data": data}]}
+    for content in (json.dumps(asked), json.dumps(asked, indent=8)):
+        answer = await client.post(URL, content=content)
+        assert (answer.status_code, answer.json().get("outputs", [{}])[0].get("shape")) == (200, [4_096, 2])
+
+
 @pytest.mark.parametrize(
     ("sent", "encoding", "status", "said"),
     [

@@ -12,8 +12,9 @@ from mainstem.direct import Call, Handler, Headers
 from mainstem.events.errors import MainstemError
 from mainstem.inference import Answer as Given
 from mainstem.inference import Signature, rest
-from mainstem.inference.errors import DeadlineExceeded, NotReady
+from mainstem.inference.errors import DeadlineExceeded, NotReady, TooLarge
 from mainstem.serving import wire
+from mainstem.serving.answers import MAX_ROWS
 from mainstem.serving.batching import Batcher
 from mainstem.serving.bodies import STATUS, packed, refused, unpacked
 from mainstem.serving.engine import INPUT
@@ -32,6 +33,8 @@ _READY: Final = b"/v2/health/ready"
 _HEALTH: Final = {b"/livez", b"/v2/health/live", _READY}
 #: Reads what says of itself what it is. A body that is one tensor and nothing else does not.
 _READER: Final = rest.Reader(Signature((), ()))
+#: A longer body is looked at before it is read. Entities are described by no more columns than this, or the features.
+_LOOKED_AT_BYTES, _FEW_COLUMNS = 64 << 10, 16
 _ERRORS: Final = tuple(STATUS)
 #: Headers of a call to infer that are looked at.
 _READ: Final = (_JSON_LENGTH, b"content-encoding", b"accept-encoding", b"traceparent")
@@ -110,6 +113,9 @@ class HotApi:
 
     def _infer_plain(self, batcher: Batcher, to: _To, call: Call) -> None:
         began, read = time.monotonic(), call.read
+        if len(call.body) > _LOOKED_AT_BYTES and (fault := self._too_many(to, call.body)):
+            count_refused("http", fault)
+            return _refuse(call, fault)
         plain = rest.read_plain(INPUT, call.body) if self._turns.has_time(read, began) else None
         if plain is None:
             return self._infer(to, call)
@@ -127,6 +133,8 @@ class HotApi:
             return _refuse(call, late)
         try:
             body = call.body if to.encoding is None else unpacked(call.body, to.encoding.decode("latin-1"))
+            if len(body) > _LOOKED_AT_BYTES and (fault := self._too_many(to, body)):
+                raise fault
             reader = _READER if to.length != b"0" else rest.Reader(self._models.signature(to.model, to.version))
             asked = reader.read(body, None if to.length is None else to.length.decode("latin-1"))
             until, name = read + wire.timeout_of(asked.parameters, self._deadline_s), asked.id or wire.new_id()
@@ -135,6 +143,22 @@ class HotApi:
             return _refuse(call, fault)
         inference = Inference(to.model, to.version, name, "http", asked, to.trace, until)
         return self._models.infer(inference, partial(self._give, call, to.accepted, began))
+
+    def _too_many(self, to: _To, body: bytes) -> MainstemError | None:
+        """Refuse JSON that holds more values than a call may: reading it would keep all others waiting.
+
+        There is a comma between any two, so that they need not be read to be counted; texts may have some of their own.
+        """
+        if self._batcher is None:
+            return None
+        try:
+            (_, width), *_ = [spec.shape for spec in self._models.signature(to.model, to.version).inputs]
+        except _ERRORS as fault:
+            return fault
+        end = int(to.length) if to.length is not None and to.length.isdigit() else len(body)
+        if body.count(b",", 0, end) <= 2 * MAX_ROWS * max(width, _FEW_COLUMNS):
+            return None
+        return TooLarge(f"there are more values than {MAX_ROWS} rows of model {to.model!r} have; send them in parts")
 
     def _give_plain(self, call: Call, accepted: bytes | None, began: float, found: Answer | MainstemError) -> None:
         if isinstance(found, MainstemError) or found.prediction is None:
