@@ -7,12 +7,12 @@ import resource
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-from services.serving.tests.serving_attacks import ATTACKS, IDLE, attacked, body
+from services.serving.tests.serving_attacks import ATTACKS, IDLE, body, repeated
 from tests.bench.clock import OTHERS, OWN
 from tests.bench.crowd import hammer
 from tests.bench.goals import Goal, Outcome
@@ -76,8 +76,11 @@ async def _attacker(kind: str, port: int) -> AsyncIterator[None]:
     await process.stdout.readline()
     try:
         yield
+        if process.returncode is not None:
+            raise RuntimeError(f"{kind} ended by itself, with {process.returncode}")
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -90,9 +93,11 @@ async def attack(kind: str, port: int) -> None:
         opened = [await asyncio.open_connection(HOST, port) for _ in range(IDLE)]
         print(_BEGUN, len(opened), flush=True)
         await asyncio.Event().wait()
-    async with attacked(lambda: asyncio.open_connection(HOST, port), *ATTACKS[kind]):
+    does, callers = ATTACKS[kind]
+    async with asyncio.TaskGroup() as group:  # what a caller finds wrong ends it
+        for _ in range(callers):
+            group.create_task(repeated(does, lambda: asyncio.open_connection(HOST, port)))
         print(_BEGUN, flush=True)
-        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -138,6 +138,12 @@ def no_stream(stubs: Client) -> None:
         assert "MAINSTEM_GRPC_SERVER=grpcio" in said
 
 
+@says("a name of any length is refused with the status that short ones are", STUBS)
+def long_name(stubs: Client) -> None:
+    said = refused("NOT_FOUND", stubs.call, "ModelMetadata", stubs.pb.ModelMetadataRequest(name="ä" * 30_000))
+    assert "ä" * 100 in said
+
+
 @says("RepositoryIndex lists what is ready where that is asked, and else everything", STUBS, on=(DEV,))
 def ready_index(stubs: Client) -> None:
     stubs.call("RepositoryModelUnload", stubs.pb.RepositoryModelUnloadRequest(model_name="spare"))

@@ -15,7 +15,7 @@ from tests.docs.pages import CHECKOUT, programs, rows, sessions, tables
 
 from mainstem.cli.local.ports import anywhere
 from mainstem.direct import Limits, most_unpacked
-from mainstem.serving import answers, bodies, grpc_fast, rpc
+from mainstem.serving import answers, bodies, grpc_fast, hot_api, rpc
 
 PAGE = CHECKOUT / "docs" / "serving.md"
 SESSIONS = sessions(PAGE)
@@ -124,6 +124,7 @@ def test_the_table_of_limits_has_those_in_force() -> None:
     assert bodies.MAX_BODY_BYTES == limits.body_bytes == rpc.MAX_MESSAGE_BYTES
     assert list(listed.values()) == [
         f"{answers.MAX_ROWS}",
+        f"{2 * answers.MAX_ROWS * hot_api.FEW_COLUMNS}",
         f"{limits.body_bytes >> 20} MiB",
         f"{most_unpacked((32 << 10) - 1, limits.body_bytes) >> 20} MiB",
         f"{limits.header_bytes >> 10} KiB",

@@ -43,7 +43,7 @@ async def repeated(attack: Attack, connect: Connect) -> None:
 
 @asynccontextmanager
 async def attacked(connect: Connect, attack: Attack, callers: int) -> AsyncIterator[None]:
-    """Have so many callers do the same again and again."""
+    """Have so many callers do the same again and again; what they find wrong ends it at the end of the block."""
     async with AsyncExitStack() as stack:
         for _ in range(callers):
             await stack.enter_async_context(running(repeated(attack, connect)))
@@ -108,6 +108,21 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()  # nobody reads the answers
 
 
+ZEROS = b'{"inputs":[{"name":"features","datatype":"FP64","shape":[1800000,3],"data":[%b0]}]}' % (b"0," * 5_399_999)
+PACKED_ZEROS = post(zlib.compress(ZEROS, 9), b"content-encoding: deflate")
+TOO_MANY = post(body(5_000))
+
+
+async def too_many_values(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(PACKED_ZEROS)
+    assert b" 413 " in await reader.readline()
+
+
+async def too_many_rows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(TOO_MANY)
+    assert b" 413 " in await reader.readline()
+
+
 #: By name what a caller does, and how many do so at once.
 ATTACKS: dict[str, tuple[Attack, int]] = {
     "slow loris": (slow_loris, 500),
@@ -119,4 +134,6 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "1 GB in chunks": (chunked_gigabyte, 4),
     "bombs": (bomb, 2),
     "floods": (flood, 4),
+    "10 MB of values, packed": (too_many_values, 2),
+    "5,000 rows": (too_many_rows, 4),
 }

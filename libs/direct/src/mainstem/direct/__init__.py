@@ -8,10 +8,11 @@ from mainstem.direct.garbage import collect_seldom
 from mainstem.direct.grpc_door import GrpcDoor, Methods
 from mainstem.direct.limits import Limits, most_unpacked
 from mainstem.direct.responses import RETRY_S, Headers
-from mainstem.direct.unary import Status
+from mainstem.direct.unary import MESSAGE_CHARACTERS, Status
 from mainstem.direct.upstream import Upstream
 
 __all__ = [
+    "MESSAGE_CHARACTERS",
     "RETRY_S",
     "Call",
     "Door",

@@ -27,7 +27,8 @@ _TIMEOUT: Final = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNITS_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 #: What `grpc-message` carries as it is.
 _PLAIN: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-_MESSAGE_CHARACTERS: Final = 1_024
+#: Of why there is no answer: clients take no longer headers.
+MESSAGE_CHARACTERS: Final = 1_024
 #: How a message may be packed, as zlib has it by the bits of its window.
 _ENCODINGS: Final = {b"identity": 0, b"deflate": 15, b"gzip": 31}
 _ACCEPTED: Final = (b"grpc-accept-encoding", b", ".join(_ENCODINGS))
@@ -113,7 +114,7 @@ def read_head(fields: Fields, methods: Mapping[bytes, Method[Call]], unknown: st
 
 def refusal(status: Status, why: str, *more: tuple[bytes, bytes]) -> bytes:
     """Return the block of headers that is a whole answer."""
-    message = quote(why[:_MESSAGE_CHARACTERS], safe=_PLAIN).encode()
+    message = quote(why[:MESSAGE_CHARACTERS], safe=_PLAIN).encode()
     return _OPENING + encoded([(b"grpc-status", b"%d" % status), (b"grpc-message", message), *more])
 
 

@@ -8,6 +8,7 @@ from time import monotonic
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from mainstem.direct import MESSAGE_CHARACTERS
 from mainstem.events.errors import MainstemError
 from mainstem.inference import fields, health_pb2
 from mainstem.inference import open_inference_pb2 as pb
@@ -73,7 +74,7 @@ class GrpcApi:
         async for content in requests:
             found = await _answered(self._rpc.infer, content, _caller(context))
             if isinstance(found, MainstemError):
-                yield pb.ModelStreamInferResponse(error_message=str(found)).SerializeToString()
+                yield pb.ModelStreamInferResponse(error_message=str(found)[:MESSAGE_CHARACTERS]).SerializeToString()
             else:
                 yield fields.field(_INFER_RESPONSE, found)
 
@@ -90,7 +91,7 @@ def _spoken(method: Method) -> Callable[[bytes, grpc.aio.ServicerContext], Await
     async def spoken(content: bytes, context: grpc.aio.ServicerContext) -> bytes:
         found = await _answered(method, content, _caller(context))
         if isinstance(found, MainstemError):
-            await context.abort(_CODES[status(found)], str(found))
+            await context.abort(_CODES[status(found)], str(found)[:MESSAGE_CHARACTERS])
             raise found
         return found
 

@@ -34,7 +34,7 @@ _HEALTH: Final = {b"/livez", b"/v2/health/live", _READY}
 #: Reads what says of itself what it is. A body that is one tensor and nothing else does not.
 _READER: Final = rest.Reader(Signature((), ()))
 #: A longer body is looked at before it is read. Entities are described by no more columns than this, or the features.
-_LOOKED_AT_BYTES, _FEW_COLUMNS = 64 << 10, 16
+_LOOKED_AT_BYTES, FEW_COLUMNS = 64 << 10, 16
 _ERRORS: Final = tuple(STATUS)
 #: Headers of a call to infer that are looked at.
 _READ: Final = (_JSON_LENGTH, b"content-encoding", b"accept-encoding", b"traceparent")
@@ -156,7 +156,7 @@ class HotApi:
         except _ERRORS as fault:
             return fault
         end = int(to.length) if to.length is not None and to.length.isdigit() else len(body)
-        if body.count(b",", 0, end) <= 2 * MAX_ROWS * max(width, _FEW_COLUMNS):
+        if body.count(b",", 0, end) <= 2 * MAX_ROWS * max(width, FEW_COLUMNS):
             return None
         return TooLarge(f"there are more values than {MAX_ROWS} rows of model {to.model!r} have; send them in parts")
 
