@@ -148,7 +148,11 @@ async def test_memory_is_flat_over_a_thousand_loads_and_unloads(models):
 
 async def test_a_file_that_is_no_model_is_named_and_makes_the_server_unready(models, tmp_path):
     (tmp_path / "one.onnx").write_bytes(b"no model")
-    with pytest.raises(NotReady, match=r"one\.onnx: it is no ONNX model"):
+    with pytest.raises(NotReady, match=r"one\.onnx: it is no ONNX model.*; what answered before goes on"):
+        await models.load("one")
+    assert (models.fault(), (await ask(models, "one")).version) == (None, "1")
+    await models.unload("one")
+    with pytest.raises(NotReady, match=r"one\.onnx: it is no ONNX model[^;]*$"):
         await models.load("one")
     assert str(tmp_path / "one.onnx") in models.fault()
     assert [one.state for one in models.index()] == ["UNAVAILABLE", "READY", "READY"]

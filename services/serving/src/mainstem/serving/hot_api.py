@@ -14,6 +14,7 @@ from mainstem.inference import Answer as Given
 from mainstem.inference import Signature, rest
 from mainstem.inference.errors import DeadlineExceeded, NotReady, TooLarge
 from mainstem.serving import wire
+from mainstem.serving.allowance import Allowance
 from mainstem.serving.answers import MAX_ROWS
 from mainstem.serving.batching import Batcher
 from mainstem.serving.bodies import STATUS, packed, refused, unpacked
@@ -21,7 +22,6 @@ from mainstem.serving.engine import INPUT
 from mainstem.serving.meters import count_refused
 from mainstem.serving.models import Inference, Models
 from mainstem.serving.ports import Answer, Question
-from mainstem.serving.turns import Turns
 from mainstem.telemetry import metrics
 
 _JSON: Final[Headers] = ((b"content-type", rest.JSON_TYPE.encode()),)
@@ -63,7 +63,7 @@ class HotApi:
         self._models = models
         self._batcher = batcher
         self._deadline_s = deadline_s
-        self._turns = Turns(deadline_s)
+        self._allowance = Allowance(deadline_s)
         self._seconds = metrics.PREDICT_SECONDS.labels("http")
 
     def route(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Handler | None:
@@ -116,7 +116,7 @@ class HotApi:
         if len(call.body) > _LOOKED_AT_BYTES and (fault := self._too_many(to, call.body)):
             count_refused("http", fault)
             return _refuse(call, fault)
-        plain = rest.read_plain(INPUT, call.body) if self._turns.has_time(read, began) else None
+        plain = rest.read_plain(INPUT, call.body) if self._allowance.has_time(read, began) else None
         if plain is None:
             return self._infer(to, call)
         asked, name = plain.parameters, plain.id or wire.new_id()
@@ -127,7 +127,7 @@ class HotApi:
 
     def _infer(self, to: _To, call: Call) -> None:
         began, read = time.monotonic(), call.read
-        if not self._turns.has_time(read, began):
+        if not self._allowance.has_time(read, began):
             late = DeadlineExceeded(wire.CROWDED)
             count_refused("http", late)
             return _refuse(call, late)

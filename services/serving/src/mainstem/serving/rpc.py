@@ -17,11 +17,11 @@ from mainstem.inference import Parameters, fields, health_pb2, messages
 from mainstem.inference import open_inference_pb2 as pb
 from mainstem.inference.errors import BadRequest, DeadlineExceeded, NoAnswer, NotReady, TooLarge, Unknown
 from mainstem.serving import wire
+from mainstem.serving.allowance import Allowance
 from mainstem.serving.batching import Batcher
 from mainstem.serving.meters import count_refused
 from mainstem.serving.models import Inference, Models
 from mainstem.serving.ports import Answer, Question
-from mainstem.serving.turns import Turns
 from mainstem.telemetry import metrics
 
 SERVICE = "inference.GRPCInferenceService"
@@ -83,7 +83,7 @@ class Rpc:
         self._models = models
         self._batcher = batcher
         self._deadline_s = deadline_s
-        self._turns = Turns(deadline_s)
+        self._allowance = Allowance(deadline_s)
         self._begun: set[asyncio.Task[None]] = set()
         self._seconds = metrics.PREDICT_SECONDS.labels("grpc")
 
@@ -109,7 +109,7 @@ class Rpc:
         try:
             if caller.until <= began:
                 raise DeadlineExceeded("the deadline was over before the call could be begun; wait longer")
-            if not self._turns.has_time(caller.read, began):
+            if not self._allowance.has_time(caller.read, began):
                 raise DeadlineExceeded(wire.CROWDED)
             asked = fields.read(content)
             request = asked.request

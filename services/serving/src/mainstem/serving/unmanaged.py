@@ -106,7 +106,10 @@ class Folder:
         ]
 
     async def load(self, model: str) -> None:
-        """Read the files of a model anew, and answer by them. Raises Unknown when there are none, or NotReady."""
+        """Read the files of a model anew, and answer by them. Raises Unknown when there are none.
+
+        Raises NotReady when one cannot be loaded; then what answered before goes on.
+        """
         before, found = self._models.get(model, {}), dict[str, _Version]()
         for name, version, file in await asyncio.to_thread(lambda: list(_files(self._folder))):
             if name == model:
@@ -117,10 +120,12 @@ class Folder:
             raise Unknown(f"there is no {model}.onnx and no {model}/VERSION/{_FILE} in {self._folder}")
         loads = [self._loop.run_in_executor(self._loading, self._load, each) for each in found.values()]
         await asyncio.gather(*loads)
-        self._models[model] = found
         faults = [each.reason for each in found.values() if each.reason]
+        answering = any(each.session for each in before.values())
+        if not faults or not answering:
+            self._models[model] = found
         if faults:
-            raise NotReady("; ".join(faults))
+            raise NotReady("; ".join([*faults, *["what answered before goes on"] * answering]))
 
     async def unload(self, model: str) -> None:
         """Forget the model until it is loaded again. Raises Unknown."""

@@ -10,7 +10,7 @@ _BURST: Final = 0.4
 _CROWD: Final = 0.1
 
 
-class Turns:
+class Allowance:
     """Says which calls a turn has time for; turns are told from each other by when they began."""
 
     def __init__(self, deadline_s: float) -> None:
