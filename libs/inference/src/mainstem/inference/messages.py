@@ -83,10 +83,12 @@ def _typed(tensor: Any) -> Tensor:
     field = _FIELDS[tensor.datatype]
     if filled not in ([], [field]):
         raise BadRequest(f"input {tensor.name!r} is {tensor.datatype} and has {', '.join(filled)}; send {field}")
-    values = _array(tensor.name, tensor.datatype, getattr(tensor.contents, field))
-    if len(values) != count:
-        raise BadRequest(f"input {tensor.name!r} has {len(values)} values, its shape {list(tensor.shape)} has {count}")
-    return Tensor(tensor.name, values.reshape(tensor.shape))
+    contents = getattr(tensor.contents, field)
+    if len(contents) != count:
+        raise BadRequest(
+            f"input {tensor.name!r} has {len(contents)} values, its shape {list(tensor.shape)} has {count}"
+        )
+    return Tensor(tensor.name, _array(tensor.name, tensor.datatype, contents).reshape(tensor.shape))
 
 
 def _array(name: str, datatype: str, contents: Sequence[Any]) -> Values:

@@ -161,7 +161,7 @@ class Answers:
             taken, rows = self._run(live, meter, calls, found, since_s)
             for shadow in shadows:
                 self.shadows.put(shadow, [(asked, found[at]) for at, asked in taken], rows)
-        except Exception:
+        except Exception:  # nobody expected it: whoever waits is told, and it is passed on
             for at, asked in calls:
                 found[at] = found[at] or failed(asked)
             raise

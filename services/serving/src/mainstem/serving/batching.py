@@ -65,7 +65,7 @@ class Batcher:
         found: Found = [None] * len(waiting)
         try:
             self._answers.answer_into(found, [question for question, _ in waiting], self._since_s)
-        except Exception:
+        except Exception:  # nobody expected it: whoever waits is told, and it is passed on
             if not any(found):
                 found = [failed(question) for question, _ in waiting]
             told = [(one, answer) for one, answer in zip(waiting, found, strict=True) if answer]
@@ -81,7 +81,7 @@ class Batcher:
         for (question, done), answer in given:
             try:
                 done(answer)
-            except Exception:
+            except Exception:  # nobody expected it: whoever waits is told, and it is passed on
                 fault = failed(question)
                 count_refused(question.channel, fault)
                 self._loop.call_soon(done, fault)

@@ -203,7 +203,7 @@ class Rpc:
                 found = (await tell(_read(kind, content))).SerializeToString()
             except _ERRORS as fault:
                 return done(fault)
-            except Exception:
+            except Exception:  # nobody expected it: whoever waits is told, and it is passed on
                 done(NoAnswer("the call failed for a reason that is the server's; its log says which"))
                 raise
             return done(found)
