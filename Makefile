@@ -31,7 +31,7 @@ demo: $(STAMP) ## a year of real flights through every service; ends with a stor
 	@$(BIN)/mainstem demo
 
 test: $(STAMP) ## all tests, on a real Kafka and a real PostgreSQL
-	@$(TESTS) -n 2 --dist loadfile --max-worker-restart 0 -m "not alone"; others=$$?; $(TESTS) -m alone && exit $$others
+	@$(TESTS) -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not alone"; others=$$?; $(TESTS) -m alone && exit $$others
 
 fault: $(STAMP) ## of these the kill runs, longer: over a hundred kill -9, and the same tables and events in the end
 	@FAULT_KILLS=120 $(BIN)/python -m pytest -q -m fault

@@ -13,10 +13,20 @@ from mainstem.cli.local.platform import Platform
 
 #: The broker's jars are fetched once for the checkout.
 CACHE = Path(__file__).parent / ".mainstem" / "cache"
+#: Tests on a platform that runs all services.
+_SYSTEM = Path(__file__).parent / "tests" / "system"
 
 # The same examples every time, so that a red test is red for everybody; timed by nobody, since the machine may be busy.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left alone with it; end with what shares a whole platform.
+
+    That one runs from its first test to the end of the session, and costs the others what it takes.
+    """
+    items.sort(key=lambda item: (_SYSTEM in item.path.parents, item.get_closest_marker("fault") is None))
 
 
 @pytest.fixture(autouse=True, scope="session")
