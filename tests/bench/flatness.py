@@ -18,6 +18,8 @@ from mainstem.feature_engine.batch import Values
 _LONGER_LOG, _LONGER_WINDOW = 1.25, 4
 #: Events of a round.
 _SIZE = 50_000
+#: Reads of a round, and entities of each.
+_READS, _TURN = 300, 32
 _AGGREGATES = ("mean", "max", "distinct", "decay_mean", "last")
 
 _SECOND_US = 1_000_000
@@ -27,7 +29,12 @@ _SALE = stream("sale", key="shop", columns={"item": category(), "amount": fixed(
 
 def flatness(log: Batch) -> list[Outcome]:
     """Compare the cost of an event, in the year of flights and in logs that are made up."""
-    return [*_by_length(spine_only(log)), *_by_keys(few=4_000, many=400_000), *_by_window()]
+    return [
+        *_by_length(spine_only(log)),
+        *_by_keys(few=4_000, many=400_000),
+        *_by_window(),
+        *_reads(few=100, many=10_000),
+    ]
 
 
 def _by_length(departures: Batch) -> Iterator[Outcome]:
@@ -60,6 +67,17 @@ def _by_window() -> Iterator[Outcome]:
         yield the_cost(f"{op}: a window of 30 d", "1 h", *_each(*works), _LONGER_WINDOW)
 
 
+def _reads(few: int, many: int) -> Iterator[Outcome]:
+    """Read what serving reads in a turn, 32 entities, of so many that were seen."""
+    logs = [(_sales(keys, _SIZE, every_s=1), keys) for keys in (many, few)]
+    bare = round(ratio(*_each(*(_asking(keys) for _, keys in logs))), 1)
+    for op in _AGGREGATES:
+        one = _one(op, _HOUR_S, _SALE, "shop", "amount", "item")
+        works = [_reading(one, log, keys) for log, keys in logs]
+        limit = max(bare, _LONGER_LOG)
+        yield the_cost(f"{op}: a read among {many:,} entities", f"{few:,} (a dict: {bare})", *_each(*works), limit)
+
+
 def _one(op: str, span_s: int, spine: Stream, key: str, number: str, kind: str) -> CompiledSet:
     """Return a feature set with one aggregate over the spine's own events."""
     group, span = spine.by(key), f"{span_s}s"
@@ -87,6 +105,29 @@ def _going_on(one: CompiledSet, log: Batch, seen: int) -> Work:
     engine.process(cut(log, 0, seen))
     rest = iter([*pieces(cut(log, seen, len(log.stream)), _SIZE)])
     return lambda: engine.process(next(rest)), _SIZE
+
+
+def _reading(one: CompiledSet, log: Batch, keys: int) -> Work:
+    """Let an engine see a log; return the work that reads entities of it, others each time."""
+    engine = Engine(one)
+    engine.process(log)
+    asked = _asked(keys)
+    other: dict[str, Values] = {"item": ["i0"] * _TURN, "amount": np.zeros(_TURN)}
+    said: list[dict[str, Values]] = [{**other, "shop": shops} for shops in asked]
+    read = [{name: each[name] for name in one.streams["sale"]} for each in said]
+    at = np.full(_TURN, log.arrival[-1] + _SECOND_US)
+    return lambda: [engine.read(columns, at) for columns in read], _READS
+
+
+def _asking(keys: int) -> Work:
+    """Return the work that looks as many up in a dict."""
+    numbers, asked = {f"s{shop}": shop for shop in range(keys)}, _asked(keys)
+    return lambda: [list(map(numbers.__getitem__, shops)) for shops in asked], _READS
+
+
+def _asked(keys: int) -> list[list[str]]:
+    rng = np.random.default_rng(1)
+    return [[f"s{shop}" for shop in rng.integers(0, keys, _TURN).tolist()] for _ in range(_READS)]
 
 
 def _looking_up(log: Batch, seen: int) -> Work:
