@@ -9,44 +9,23 @@ from typing import Final, cast
 import httptools
 from typing_extensions import override
 
-from mainstem.direct.call import Call, Head, Route
-from mainstem.direct.limits import Limits
-from mainstem.direct.listener import Turns
+from mainstem.direct.call import Call, Head
 from mainstem.direct.request import Request
 from mainstem.direct.responses import FAILED, refused
-from mainstem.direct.upstream import Upstream
+from mainstem.direct.shared import Shared
 
-#: So many heads are known, each of so many bytes at most.
-_MOST_HEADS, _HEAD_BYTES = 1_000, 2_048
+#: A head that is known has so many bytes at most.
+_HEAD_BYTES: Final = 2_048
 #: So much is read in one turn of the loop, unless it is of known heads, or the body of one request.
 _SLICE_BYTES: Final = 16 << 10
 _END: Final = b"\r\n\r\n"
-_LIMITS: Final = Limits()
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Shared(Turns):
-    """What the connections of a listening socket have in common."""
-
-    def __init__(self, route: Route, upstream: Upstream, limits: Limits = _LIMITS) -> None:
-        self.route, self.upstream, self.limits = route, upstream, limits
-        self.connections: set[Connection] = set()
-        #: What heads said that were parsed before, by their bytes: a client sends the same one again and again.
-        self.heads: dict[bytes, Head] = {}
-        #: Bytes of requests that have begun and are not whole.
-        self.held = 0
-
-    def remember(self, head: bytes, said: Head) -> None:
-        """Know a head when it comes again."""
-        if len(self.heads) >= _MOST_HEADS:
-            self.heads.clear()
-        self.heads[head] = said
 
 
 class Connection(asyncio.Protocol):
     """One connection: requests in, answers out in their order."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: "Shared[Connection]") -> None:
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._shared = shared
         self._parser = httptools.HttpRequestParser(self)

@@ -6,11 +6,12 @@ begins here again.
 
 from typing_extensions import override
 
-from mainstem.direct.connection import Connection, Shared
+from mainstem.direct.connection import Connection
 from mainstem.direct.listener import Listener
+from mainstem.direct.shared import Shared
 
 
-class Door(Shared, Listener[Connection]):
+class Door(Shared[Connection], Listener[Connection]):
     """HTTP/1.1 on one listening socket."""
 
     @override
