@@ -50,6 +50,10 @@ class Wire(asyncio.Transport):
         self.closing = True
 
     @override
+    def write_eof(self) -> None:
+        """Do nothing: what is written is all there is."""
+
+    @override
     def pause_reading(self) -> None:
         self.reading = False
 

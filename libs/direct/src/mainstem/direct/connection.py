@@ -115,9 +115,7 @@ class Connection(asyncio.Protocol):
         if self._request is not None:
             self._request.come(len(data))
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return self._refuse(501, "no other protocol is spoken here")
+            self._feed(data)
         except httptools.HttpParserCallbackError as fault:
             self._refuse(500, FAILED)
             return self._loop.call_exception_handler({"message": "a request was not taken", "exception": fault})
@@ -130,6 +128,17 @@ class Connection(asyncio.Protocol):
             if not self._over:
                 self._hold(request)
         return None
+
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read; where it stops for another protocol, it is not asked for one and reads on."""
+        while True:
+            try:
+                return self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                if self._request is None or self._parser.get_method() == b"CONNECT":
+                    return self._refuse(501, "no other protocol is spoken here")
+                head = self._request.begin_again(self._parser.get_method(), self._parser.get_http_version())
+                self._parser, data = httptools.HttpRequestParser(self), head + data[wish.args[0] :]
 
     def _keep(self, data: bytes) -> None:
         """Leave something for the next turn of the loop, so that others come before it."""
@@ -199,8 +208,8 @@ class Connection(asyncio.Protocol):
     # -- what the parser tells --
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
-        if not self._over:
+        """Begin a request, if it is not one that is read again."""
+        if not self._over and self._request is None:
             self._request = Request(self.heard, self._received)
 
     def on_url(self, url: bytes) -> None:
@@ -224,7 +233,7 @@ class Connection(asyncio.Protocol):
         request.end_headers()
         self._check_headers(request)
         self._check_length(request.length)
-        if request.asks and not self._over:
+        if request.asks and not self._over and not self._parser.should_upgrade():
             self._answered(_CONTINUE)
             self._regulate()
 
@@ -237,7 +246,9 @@ class Connection(asyncio.Protocol):
                 self._too_large()
 
     def on_message_complete(self) -> None:
-        """Give a request that is whole to who serves it."""
+        """Give a request that is whole to who serves it; one that wishes for another protocol is read again."""
+        if self._parser.should_upgrade():
+            return None
         request = self._request
         self._drop_request()
         if request is None or self._over:

@@ -20,6 +20,7 @@ class Request:
         "headed",
         "headers",
         "held",
+        "left_out",
         "length",
         "silent",
         "trailer_bytes",
@@ -38,6 +39,8 @@ class Request:
         self.length = 0
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        #: Headers that came and are not among them.
+        self.left_out = 0
         #: All headers are there; the fields that come behind the body are counted, and not kept.
         self.headed = False
         #: It is to be said that the body may come.
@@ -96,6 +99,18 @@ class Request:
             self._body = bytearray(self._body) + part
         self.body_bytes += len(part)
 
+    def begin_again(self, method: bytes, version: str) -> bytes:
+        """Return the head to be read anew as it came, but without the wish to go on in another protocol.
+
+        Such a wish may be passed over, RFC 9110 says, and the parser takes it for granted.
+        """
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        self.left_out = len(self.headers) - len(kept)
+        lines = b"".join(b"%b: %b\r\n" % header for header in kept)
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), lines)
+        self.url, self.headers, self.headed, self.length, self.asks = b"", [], False, 0, False
+        return head
+
     def come(self, size: int) -> None:
         """Count bytes that are going to be read."""
         self.bytes += size
@@ -107,7 +122,7 @@ class Request:
 
     def has_head(self, head: bytes, method: bytes) -> bool:
         """Tell whether bytes are all that stood before the body: a line for the request and each header, none more."""
-        lines = len(self.headers) + 2
+        lines = len(self.headers) + self.left_out + 2
         stepwise = any(name in _STEPWISE for name, _ in self.headers)
         return not stepwise and head.startswith(method + b" ") and head.count(b"\n") == head.count(b"\r\n") == lines
 
