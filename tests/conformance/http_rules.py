@@ -547,6 +547,39 @@ def no_http(http: Http) -> None:
     assert http.send(b"HELLO\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+@says("a wish to go on in another protocol is passed over, and the request served", CURL)
+def upgrade(http: Http) -> None:
+    content = body()
+    wish = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+    asked = (
+        b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n" % (INFER.encode(), wish, len(content)) + content
+    )
+    found = http.send(asked * 2 + b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"200"] * 3
+    assert found.count(b'"model_name":"storm"') == 2
+
+
+@says("an address with a host is taken as the one without", CURL)
+def absolute(http: Http) -> None:
+    scored(http.post(f"http://{http.host}:{http.port}{INFER}", body()))
+    fine(http.get("http://x/v2"))
+    fine(http.get("http://x/v2/health/live"))
+
+
+@says("what HTTP/1.1 does not allow, or is for no server of models, is refused in the protocol's form", CURL)
+def for_nobody(http: Http) -> None:
+    for asked, status in (
+        (b"GET /v2 HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v2 HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", 400),
+        (b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n" % INFER.encode(), 501),
+        (b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n", 501),
+        (b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 405),
+    ):
+        head, _, content = http.send(asked).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status), head
+        assert list(json.loads(content)) == ["error"]
+
+
 @says("a wrong request leaves the connection as it was", CURL)
 def after_an_error(http: Http) -> None:
     connection = http.connect()

@@ -22,7 +22,7 @@ from mainstem.serving.engine import INPUT
 from mainstem.serving.rpc import Rpc
 
 #: What an answer over HTTP may say; nothing of it is a fault of the server.
-STATUSES = {200, 400, 404, 408, 413, 431, 501, 503}
+STATUSES = {200, 400, 404, 405, 408, 413, 431, 501, 503}
 #: What is no request, or too long for one, is either of these: whatever is seen first.
 REFUSALS = {400, 413, 431, 501}
 CODES = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
@@ -330,7 +330,7 @@ def _http_corpus() -> list[bytes]:
         whole + trailed + chunks + get,
         expects,
         get,
-        b"POST /v2/repository/index HTTP/1.1\r\n\r\n",
+        b"POST /v2/repository/index HTTP/1.1\r\nhost: h\r\n\r\n",
     ]
 
 

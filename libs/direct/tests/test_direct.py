@@ -198,9 +198,9 @@ async def test_a_head_that_came_whole_is_known_and_one_that_is_read_step_by_step
     [
         b"\r\n\r\n" + post(b"<one>"),
         b"\r\n" + post(b"<one>"),
-        b"POST /echo HTTP/1.1\ncontent-length: 9\n\n<\r\n\r\none>",
-        b"POST /echo HTTP/1.1\r\ncontent-length: 9\n\r\n<\r\n\r\none>",
-        b"POST /echo HTTP/1.1\r\na: b\r\n c\r\ncontent-length: 5\r\n\r\n<one>",
+        b"POST /echo HTTP/1.1\nhost: h\ncontent-length: 9\n\n<\r\n\r\none>",
+        b"POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 9\n\r\n<\r\n\r\none>",
+        b"POST /echo HTTP/1.1\r\nhost: h\r\na: b\r\n c\r\ncontent-length: 5\r\n\r\n<one>",
     ],
 )
 async def test_what_is_not_the_whole_head_is_not_remembered_as_one(served: Served, odd: bytes) -> None:
@@ -339,22 +339,22 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "two lengths": (b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400),
     "a length and chunks": (b"POST /echo HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
     "a negative length": (b"POST /echo HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400),
-    "a chunk of no size": (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    "a chunk of no size": (b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
     "headers without end": (b"GET /echo HTTP/1.1\r\n" + b"a: %b\r\n" % (b"b" * 100) * 30, 431),
     "an address without end": (b"GET /" + b"a" * 3_000, 431),
     "a header whose name has no end": (b"GET /echo HTTP/1.1\r\n" + b"a" * 60_000, 431),
     "a header that has no end": (b"GET /echo HTTP/1.1\r\na: " + b"b" * 60_000, 431),
     "a field behind the body that has no end": (
-        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nme\r\n0\r\na: " + b"b" * 60_000,
+        b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nme\r\n0\r\na: " + b"b" * 60_000,
         431,
     ),
     "a word about a chunk that has no end": (
-        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2;a=" + b"b" * 60_000,
+        b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2;a=" + b"b" * 60_000,
         431,
     ),
-    "a large body": (b"POST /echo HTTP/1.1\r\ncontent-length: 10001\r\n\r\n", 413),
+    "a large body": (b"POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 10001\r\n\r\n", 413),
     "a large body in chunks": (
-        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1000\r\n%b\r\n" % bytes(4096) * 3,
+        b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n" + b"1000\r\n%b\r\n" % bytes(4096) * 3,
         413,
     ),
 }

@@ -162,7 +162,7 @@ FIELDS = st.sampled_from(
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    line=st.sampled_from([b"POST /echo HTTP/1.1", b"POST /echo?a HTTP/1.0"]),
+    line=st.sampled_from([b"POST /echo HTTP/1.1", b"POST /echo?a HTTP/1.0", b"POST http://h/echo HTTP/1.1"]),
     fields=st.lists(FIELDS, max_size=4),
     at=st.integers(0, 4),
     cuts=st.lists(st.integers(0, 400), max_size=4),
@@ -179,3 +179,78 @@ async def test_nothing_but_the_wish_changes_its_meaning(
     pieces = [wished[begin:end] for begin, end in pairwise(sorted({0, *cuts, len(wished)})) if begin < len(wished)]
     assert await told(served, *pieces) == plain
     assert not served.door.held
+
+
+# -- addresses --
+
+
+@pytest.mark.parametrize(
+    "address", [b"http://h/echo", b"HTTP://h:80/echo?a=/b", b"https://u@[::1]:8/echo", b"/echo?a=http://b/c"]
+)
+async def test_an_address_with_a_host_is_served_as_the_one_without(served: Served, address: bytes) -> None:
+    found = await spoken(served, post(b"one", path=address) + post(b"two", path=address) + LAST)
+    assert (statuses(found), served.bodies) == ([200] * 3, [b"one", b"two"])
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "host"),
+    [
+        (b"http://there:81/a?b=c", b"/a?b=c", b"there:81"),
+        (b"http://there", b"/", b"there"),
+        (b"http://there?b", b"/?b", b"there"),
+        (b"/a?b=http://there/", b"/a?b=http://there/", b"here"),
+    ],
+)
+async def test_who_answers_elsewhere_is_asked_for_the_path_and_told_the_host_of_the_address(
+    served: Served, address: bytes, path: bytes, host: bytes
+) -> None:
+    found = await spoken(served, post(b"", path=address))
+    assert found.startswith(b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (path, host))
+
+
+async def test_what_is_asked_of_the_server_as_a_whole_is_answered_and_the_connection_kept(served: Served) -> None:
+    found = await spoken(served, b"OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n" + LAST)
+    assert statuses(found) == [405, 200]
+    assert b"\r\nallow: \r\n" in found
+    assert b'\r\n\r\n{"error":"' in found
+
+
+# -- what is served to nobody --
+
+GET, POST = b"GET /page HTTP/1.1\r\n", b"POST /echo HTTP/1.1\r\n"
+REFUSED = {
+    "no host": (GET + b"\r\n", 400),
+    "two hosts": (GET + b"host: a\r\nhost: a\r\n\r\n", 400),
+    "no host, but one in the address": (b"GET http://h/page HTTP/1.1\r\n\r\n", 400),
+    "a tunnel": (b"CONNECT h:80 HTTP/1.1\r\nhost: h\r\n\r\nbytes", 501),
+    "a packed transfer": (POST + b"host: h\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "a packed transfer in two lines": (
+        POST + b"host: h\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        501,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+@pytest.mark.parametrize("wish", [b"", b"\r\n".join(WISH) + b"\r\n"])
+async def test_a_head_that_is_for_nobody_is_refused_once_and_the_connection_closed(
+    served: Served, kind: str, wish: bytes
+) -> None:
+    sent, status = REFUSED[kind]
+    line, _, rest = sent.partition(b"\r\n")
+    found = await spoken(served, line + b"\r\n" + wish + rest + LAST)
+    assert statuses(found) == [status]
+    assert b"connection: close" in found
+    assert b'{"error":"' in found
+    assert not served.bodies
+
+
+async def test_old_requests_need_no_host(served: Served) -> None:
+    assert statuses(await spoken(served, b"GET /page HTTP/1.0\r\n\r\n")) == [200]
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b"chunked "])
+async def test_a_body_in_chunks_is_taken(served: Served, coding: bytes) -> None:
+    head = POST + b"host: h\r\ntransfer-encoding: %b\r\n\r\n" % coding
+    found = await spoken(served, head + b"2\r\nab\r\n0\r\n\r\n" + LAST)
+    assert (statuses(found), served.bodies) == ([200, 200], [b"ab"])

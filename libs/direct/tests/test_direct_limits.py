@@ -72,7 +72,7 @@ async def test_a_flood_of_one_caller_leaves_room_for_the_others() -> None:
         two.write(PING)
         await other.readuntil(b"\r\n\r\n")
         one.write(PING * 1_000)
-        two.write(b"POST /echo HTTP/1.1\r\ncontent-length: 2\r\n\r\nme")
+        two.write(b"POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\nme")
         await until(lambda: len(served.served) == 1_003)
         assert served.served.index(b"me") < 500
 

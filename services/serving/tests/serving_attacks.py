@@ -74,18 +74,18 @@ async def endless_header(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 async def endless_trailers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     chunk = b"%x\r\n%b\r\n0\r\n" % (len(body(1)), body(1))
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
+    writer.write(b"POST " + URL + b" HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n" + chunk)
     writer.write(b"a: %b\r\n" % (b"b" * 1_000) * 10_000)
     assert b" 431 " in await reader.readline()
 
 
 async def declared_gigabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ncontent-length: 1073741824\r\n\r\n" + bytes(MIB))
+    writer.write(b"POST " + URL + b" HTTP/1.1\r\nhost: h\r\ncontent-length: 1073741824\r\n\r\n" + bytes(MIB))
     assert b" 413 " in await reader.readline()
 
 
 async def chunked_gigabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"POST " + URL + b" HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(b"POST " + URL + b" HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
     for _ in range(1_024):
         writer.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
         await writer.drain()

@@ -9,6 +9,7 @@ from typing import Final, cast
 import httptools
 from typing_extensions import override
 
+from mainstem.direct import heads
 from mainstem.direct.call import Call, Head
 from mainstem.direct.request import Request
 from mainstem.direct.responses import FAILED, refused
@@ -135,8 +136,8 @@ class Connection(asyncio.Protocol):
             try:
                 return self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as wish:
-                if self._request is None or self._parser.get_method() == b"CONNECT":
-                    return self._refuse(501, "no other protocol is spoken here")
+                if self._request is None:
+                    return None
                 head = self._request.begin_again(self._parser.get_method(), self._parser.get_http_version())
                 self._parser, data = httptools.HttpRequestParser(self), head + data[wish.args[0] :]
 
@@ -233,6 +234,9 @@ class Connection(asyncio.Protocol):
         request.end_headers()
         self._check_headers(request)
         self._check_length(request.length)
+        fault = heads.refusal(self._parser.get_method(), self._parser.get_http_version(), request)
+        if fault is not None:
+            self._refuse(*fault)
         if request.asks and not self._over and not self._parser.should_upgrade():
             self._answered(_CONTINUE)
             self._regulate()
@@ -254,7 +258,7 @@ class Connection(asyncio.Protocol):
         if request is None or self._over:
             return None
         method = self._parser.get_method()
-        handler = self._shared.route(method, request.path, request.headers)
+        handler = heads.server(self._shared.route, method, request)
         if handler is None:
             return self._end(partial(self._hand_over, request.carried(method)))
         keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"

@@ -1,11 +1,14 @@
 """A request as far as it was read."""
 
+import re
 from typing import Final
 
 #: Headers of requests that are read step by step.
 _STEPWISE: Final = {b"transfer-encoding", b"expect", b"upgrade"}
 #: Headers that are between two neighbours.
 _HOP: Final = {b"content-length", b"transfer-encoding", b"connection", b"expect"}
+#: Where the path, or the query, of an address begins that has a host before it.
+_HOST_ENDS: Final = re.compile(rb"[/?]")
 
 
 class Request:
@@ -79,9 +82,11 @@ class Request:
             self.trailer_bytes += len(name) + len(value)
 
     def end_headers(self) -> None:
-        """Take note of what all headers say of the body."""
+        """Take note of what all headers say of the body, and of the host if the address says it."""
         self.silent = 0
         self.headed = True
+        if not self.url.startswith(b"/"):
+            self._without_host()
         for name, value in self.headers:
             if name == b"content-length":
                 self.length = int(value)
@@ -98,6 +103,10 @@ class Request:
         else:
             self._body = bytearray(self._body) + part
         self.body_bytes += len(part)
+
+    def said(self, name: bytes) -> list[bytes]:
+        """Return what the headers of a name say."""
+        return [value for each, value in self.headers if each == name]
 
     def begin_again(self, method: bytes, version: str) -> bytes:
         """Return the head to be read anew as it came, but without the wish to go on in another protocol.
@@ -125,6 +134,16 @@ class Request:
         lines = len(self.headers) + self.left_out + 2
         stepwise = any(name in _STEPWISE for name, _ in self.headers)
         return not stepwise and head.startswith(method + b" ") and head.count(b"\n") == head.count(b"\r\n") == lines
+
+    def _without_host(self) -> None:
+        """Have the address begin with its path; a host before that goes before the header, RFC 9112 says."""
+        scheme, found, rest = self.url.partition(b"://")
+        if found and scheme.isalnum():
+            host = _HOST_ENDS.split(rest, 1)[0]
+            path = rest[len(host) :]
+            self.url = path if path.startswith(b"/") else b"/" + path
+            meant = host.rpartition(b"@")[2]
+            self.headers = [(name, meant if name == b"host" else value) for name, value in self.headers]
 
     def carried(self, method: bytes) -> bytes:
         """Return the request as another server is asked; it closes the connection behind its answer."""
