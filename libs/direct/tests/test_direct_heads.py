@@ -215,6 +215,25 @@ async def test_what_is_asked_of_the_server_as_a_whole_is_answered_and_the_connec
     assert b'\r\n\r\n{"error":"' in found
 
 
+# -- HEAD --
+
+
+@pytest.mark.parametrize("path", [b"/page", b"/busy"])
+async def test_head_gives_what_get_gives_without_the_body(served: Served, path: bytes) -> None:
+    get = await spoken(served, b"GET %b HTTP/1.1\r\nhost: h\r\n\r\n" % path + LAST)
+    bodiless = b"HEAD %b HTTP/1.1\r\nhost: h\r\n\r\n" % path
+    found = await spoken(served, bodiless, bodiless + LAST)
+    head, _, rest = get.partition(b"\r\n\r\n")
+    assert found == (head + b"\r\n\r\n") * 2 + rest[rest.index(b"HTTP/1.1") :]
+
+
+async def test_a_failure_has_no_body_either_where_only_the_head_is_asked_for(served: Served) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about["exception"]))
+    found = await spoken(served, b"HEAD /fail HTTP/1.1\r\nhost: h\r\n\r\n" + LAST)
+    assert (statuses(found), found.count(b"{"), len(told)) == ([500, 200], 0, 1)
+
+
 # -- what is served to nobody --
 
 GET, POST = b"GET /page HTTP/1.1\r\n", b"POST /echo HTTP/1.1\r\n"

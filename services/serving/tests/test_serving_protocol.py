@@ -132,6 +132,16 @@ async def test_a_fault_makes_the_server_not_ready(client, live):
     assert (await client.get("/v2/health/live")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/livez", "/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_probes_by_head_are_answered_by_the_worker_as_those_by_get_without_a_body(client, live, path, loaded):
+    if not loaded:
+        live.board.keep([])
+    get, head = await client.get(path), await client.head(path)
+    assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
+    assert live.http_api().route(b"HEAD", path.encode(), []) is not None
+
+
 def unary(channel, method, request, response, service=SERVICE):
     serialise = type(request).SerializeToString
     call = channel.unary_unary(f"/{service}/{method}", serialise, response.FromString)

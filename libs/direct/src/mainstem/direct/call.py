@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mainstem.direct.responses import Headers, rendered
+from mainstem.direct.responses import FAILED, Headers, bare, refused, rendered
 
 
 class Answering(Protocol):
@@ -19,7 +19,7 @@ class Answering(Protocol):
 class Call:
     """A request that was read whole, in its place among those of its connection; its answer is to be given once."""
 
-    __slots__ = ("_connection", "answered", "body", "keep_alive")
+    __slots__ = ("_connection", "answered", "bare", "body", "keep_alive")
 
     def __init__(self, connection: Answering, body: bytes, keep_alive: bool) -> None:
         self._connection = connection
@@ -27,6 +27,8 @@ class Call:
         self.keep_alive = keep_alive
         #: The answer as it is sent, from when it is there.
         self.answered: bytes | None = None
+        #: Only the head of the answer is sent, as that of any other: it is a request by HEAD.
+        self.bare = False
 
     @property
     def read(self) -> float:
@@ -36,6 +38,14 @@ class Call:
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer, now or whenever it is known."""
         self.answered = rendered(status, headers, body, keep_alive=self.keep_alive)
+        if self.bare:
+            self.answered = bare(self.answered)
+        self._connection.send_answered()
+
+    def fail(self) -> None:
+        """Answer that it failed, for a reason that nobody thought of."""
+        answer = refused(500, FAILED, keep_alive=self.keep_alive)
+        self.answered = bare(answer) if self.bare else answer
         self._connection.send_answered()
 
 

@@ -12,14 +12,13 @@ from typing_extensions import override
 from mainstem.direct import heads
 from mainstem.direct.call import Call, Head
 from mainstem.direct.request import Request
-from mainstem.direct.responses import FAILED, refused
+from mainstem.direct.responses import END, FAILED, refused
 from mainstem.direct.shared import Shared
 
 #: A head that is known has so many bytes at most.
 _HEAD_BYTES: Final = 2_048
 #: So much is read in one turn of the loop, unless it is of known heads, or the body of one request.
 _SLICE_BYTES: Final = 16 << 10
-_END: Final = b"\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -91,8 +90,8 @@ class Connection(asyncio.Protocol):
         """Serve the requests at the beginning of what came that are whole and of a known head; return the rest."""
         begin, left = 0, self._shared.limits.pipelined
         while begin < len(data) and not self._over:
-            end = data.find(_END, begin, begin + _HEAD_BYTES) + len(_END)
-            if end < len(_END):
+            end = data.find(END, begin, begin + _HEAD_BYTES) + len(END)
+            if end < len(END):
                 return data[begin:]
             head = data[begin:end]
             known = self._shared.heads.get(head)
@@ -280,8 +279,7 @@ class Connection(asyncio.Protocol):
             head.handler(call)
         except Exception as fault:  # noqa: BLE001  (it is nothing to the other calls, and the loop is told)
             if call.answered is None:
-                call.answered = refused(500, FAILED, keep_alive=call.keep_alive)
-                self.send_answered()
+                call.fail()
             self._loop.call_exception_handler({"message": "a handler of HTTP failed", "exception": fault})
 
     # -- answers --

@@ -1,5 +1,6 @@
 """What the head of a request decides before anybody is asked: who may serve it, and what is served to nobody."""
 
+from functools import partial
 from typing import Final
 
 from mainstem.direct.call import Call, Handler, Route
@@ -27,9 +28,18 @@ def refusal(method: bytes, version: str, request: Request) -> tuple[int, str] | 
 
 
 def server(route: Route, method: bytes, request: Request) -> Handler | None:
-    """Return who serves a request; None for what is not served here."""
-    return _nothing if request.path == b"*" else route(method, request.path, request.headers)
+    """Return who serves a request, and leaves out what would be the body if it asks for the head alone.
+
+    None is for what is not served here.
+    """
+    handler = _nothing if request.path == b"*" else route(method, request.path, request.headers)
+    return partial(_bare, handler) if method == b"HEAD" and handler is not None else handler
 
 
 def _nothing(call: Call) -> None:
     call.answer(405, _NO_METHOD, _SERVER)
+
+
+def _bare(handler: Handler, call: Call) -> None:
+    call.bare = True
+    handler(call)

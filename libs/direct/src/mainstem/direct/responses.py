@@ -6,6 +6,8 @@ from typing import Final
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+#: Of a head.
+END: Final = b"\r\n\r\n"
 #: What a caller hears when nobody expected what was raised.
 FAILED: Final = "the call failed for a reason that is the server's; its log says which"
 #: Seconds after which what is refused for now (503) may be asked for again.
@@ -24,6 +26,11 @@ def refused(status: int, why: str, *, keep_alive: bool = False) -> bytes:
     """Return a response that says why there is no other."""
     error = b'{"error":"%b"}' % why.replace("\\", "\\\\").replace('"', "'").encode()
     return rendered(status, _JSON, error, keep_alive=keep_alive)
+
+
+def bare(response: bytes) -> bytes:
+    """Return a response without its body, as HEAD asks for it."""
+    return response[: response.index(END) + len(END)]
 
 
 @lru_cache(maxsize=256)

@@ -31,6 +31,8 @@ _STATISTICS: Final = b"/v2/models/stats"
 _READY: Final = b"/v2/health/ready"
 #: Paths of probes. That the process answers is all that `live` means.
 _HEALTH: Final = {b"/livez", b"/v2/health/live", _READY}
+#: Methods of probes; what HEAD leaves out is left out by the door.
+_LOOKED: Final = {b"GET", b"HEAD"}
 #: Reads what says of itself what it is. A body that is one tensor and nothing else does not.
 _READER: Final = rest.Reader(Signature((), ()))
 #: A longer body is looked at before it is read. Entities are described by no more columns than this, or the features.
@@ -68,7 +70,7 @@ class HotApi:
 
     def route(self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Handler | None:
         """Return who serves a path; None where that is not here."""
-        if method == b"GET" and path in _HEALTH:
+        if method in _LOOKED and path in _HEALTH:
             return self._healthy if path == _READY else _live
         if not path.startswith(_MODELS):
             return None
