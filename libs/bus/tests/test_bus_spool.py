@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainstem.bus.frames import Block
 from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Block, Spool, SpoolBusy, SpoolCorrupt, SpoolFull, Tail, keep_synced, send
+from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolFull, Tail, keep_synced, send
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
 

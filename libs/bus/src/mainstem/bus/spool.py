@@ -1,8 +1,7 @@
 """The spool: blocks on local disk until the log has what they stand for, so that an outage loses none, stops nobody.
 
-A folder of segments, each named after its first number, holds frames one behind the other: payload length (u32),
-CRC-32 (u32) of what follows, number (u64) of the first message that the block stands for, how many these are (u32),
-payload; little endian. One process appends (`Spool`), one reads and removes (`Tail`); it may be the same one.
+A folder of segments, each named after its first number, holds frames one behind the other (`frames`), and the name
+that the folder's numbers go by. One process appends (`Spool`), one reads and removes (`Tail`); it may be the same one.
 
 What `append` returned for survives the death of the process, since the page cache outlives it, and a power cut once
 it is synced: by every `append`, or within `SYNC_S`. Nothing is read before it is synced, so what was sent is never
@@ -17,11 +16,10 @@ from dataclasses import dataclass
 from errno import ENOSPC
 from itertools import pairwise
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
 from uuid import uuid4
-from zlib import crc32
 
+from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, frame_of, goes_on, size_of
 from mainstem.bus.port import Publisher
 from mainstem.events.envelope import Message
 from mainstem.events.errors import MainstemError
@@ -30,8 +28,6 @@ SEGMENT_BYTES = 8 << 20
 #: What was appended is on the disk after this long.
 SYNC_S = 0.1
 
-_FRAME = Struct("<IIQI")
-_NUMBERS = Struct("<QI")
 _SUFFIX = ".blocks"
 #: One read is about so much.
 _READ_BYTES = 256 << 10
@@ -51,15 +47,6 @@ class SpoolBusy(MainstemError):
 
 class SpoolCorrupt(MainstemError):
     """A segment holds a frame that cannot be read; what follows it cannot be found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What was appended at once: messages numbered from `first` on."""
-
-    first: int
-    count: int
-    payload: bytes
 
 
 @dataclass(slots=True)
@@ -122,8 +109,7 @@ class Spool:
         Raises SpoolFull, also when fewer than `leave` bytes would be left below the cap.
         """
         first = self._next
-        checksum = crc32(payload, crc32(_NUMBERS.pack(first, count)))
-        frame = _FRAME.pack(len(payload), checksum, first, count) + payload
+        frame = frame_of(Block(first, count, payload))
         most = self._cap - leave
         if self._size + len(frame) > most and self.size + len(frame) > most:
             raise SpoolFull(
@@ -211,7 +197,7 @@ class Tail:
         if not self._segments:
             return 0
         last = self._segments[-1]
-        return _end(_blocks(last.path.read_bytes()[: last.size])[0], last)
+        return _end(blocks_of(last.path.read_bytes()[: last.size])[0], last)
 
     async def wait(self) -> None:
         """Return when there may be something behind what was read last."""
@@ -234,12 +220,11 @@ class Tail:
         left = segment.size - self._cursor.at
         with segment.path.open("rb") as file:
             file.seek(self._cursor.at)
-            head = file.read(min(left, _FRAME.size))
-            length = _FRAME.unpack(head)[0] if len(head) == _FRAME.size else 0
-            content = head + file.read(min(left - len(head), max(_READ_BYTES, length)))
-        blocks, size = _blocks(content)
-        torn = segment is self._segments[-1] and left < _FRAME.size + length
-        if left and not blocks and not torn:
+            head = file.read(min(left, HEAD_BYTES))
+            torn = left < size_of(head)
+            content = b"" if torn else head + file.read(min(left, max(_READ_BYTES, size_of(head))) - HEAD_BYTES)
+        blocks, size = blocks_of(content)
+        if left and not blocks and not (torn and segment is self._segments[-1]):
             raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
         if blocks:
             number = blocks[-1].first + blocks[-1].count
@@ -293,31 +278,18 @@ def _with_origin(message: Message, origin: str) -> Message:
     return Message(message.topic, message.key, message.value, headers, message.partition)
 
 
-def _blocks(content: bytes) -> tuple[list[Block], int]:
-    """Return every block up to the first frame that is not whole, and the bytes of their frames."""
-    at, found = 0, []
-    while at + _FRAME.size <= len(content):
-        length, checksum, first, count = _FRAME.unpack_from(content, at)
-        payload = content[at + _FRAME.size : at + _FRAME.size + length]
-        if len(payload) < length or crc32(payload, crc32(_NUMBERS.pack(first, count))) != checksum:
-            break
-        found.append(Block(first, count, payload))
-        at += _FRAME.size + length
-    return found, at
-
-
 def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
     """Return the number and the place behind the last whole frame, after cutting off what follows it."""
     for segment in segments[:-1]:
-        if _blocks(segment.path.read_bytes())[1] != segment.size:
+        if blocks_of(segment.path.read_bytes())[1] != segment.size:
             raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
     last = segments[-1]
     if not last.path.exists():
         return last.first, 0
     content = last.path.read_bytes()
-    blocks, size = _blocks(content)
+    blocks, size = blocks_of(content)
     number = _end(blocks, last)
-    if _goes_on(content, size + 1, number):
+    if goes_on(content, size + 1, number):
         raise SpoolCorrupt(
             f"{last.path} holds a broken frame at byte {size} and whole ones behind it, which are not cut off: "
             "bring its bytes back, or move it away to go on without it"
@@ -329,17 +301,6 @@ def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
 def _end(blocks: Sequence[Block], segment: _Segment) -> int:
     """Return the number behind the last of the blocks that a segment begins with."""
     return blocks[-1].first + blocks[-1].count if blocks else segment.first
-
-
-def _goes_on(content: bytes, begin: int, number: int) -> bool:
-    """Tell whether a whole frame of a later number stands anywhere from a place on: no kill leaves that."""
-    for at in range(begin, len(content) - _FRAME.size + 1):
-        length, checksum, first, count = _FRAME.unpack_from(content, at)
-        if count and number <= first < number + len(content) and length <= len(content) - at - _FRAME.size:
-            payload = content[at + _FRAME.size : at + _FRAME.size + length]
-            if crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
-                return True
-    return False
 
 
 def _segments(folder: Path) -> list[_Segment]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from mainstem.bus.spool import Block
+from mainstem.bus.frames import Block
 from mainstem.events.envelope import Headers, Message
 from mainstem.serving.entities import AsOf, Floats
 from mainstem.serving.forms import FIXED, SHADOWED, Form

@@ -1,0 +1,58 @@
+"""The frames of a spool: blocks as bytes, one behind the other, each of which tells whether it is whole.
+
+Payload length (u32), CRC-32 (u32) of what follows, number (u64) of the first message that the block stands for, how
+many these are (u32), payload; little endian.
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+from zlib import crc32
+
+_FRAME = Struct("<IIQI")
+_NUMBERS = Struct("<QI")
+#: Bytes of a frame before its payload.
+HEAD_BYTES = _FRAME.size
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What was appended at once: messages numbered from `first` on."""
+
+    first: int
+    count: int
+    payload: bytes
+
+
+def frame_of(block: Block) -> bytes:
+    """Return a block as bytes."""
+    checksum = crc32(block.payload, crc32(_NUMBERS.pack(block.first, block.count)))
+    return _FRAME.pack(len(block.payload), checksum, block.first, block.count) + block.payload
+
+
+def size_of(head: bytes) -> int:
+    """Return how many bytes a frame takes that begins so; at least a head, of which there may be less."""
+    return HEAD_BYTES + (_FRAME.unpack(head)[0] if len(head) == HEAD_BYTES else 0)
+
+
+def blocks_of(content: bytes) -> tuple[list[Block], int]:
+    """Return every block up to the first frame that is not whole, and the bytes of their frames."""
+    at, found = 0, []
+    while at + HEAD_BYTES <= len(content):
+        length, checksum, first, count = _FRAME.unpack_from(content, at)
+        payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
+        if len(payload) < length or crc32(payload, crc32(_NUMBERS.pack(first, count))) != checksum:
+            break
+        found.append(Block(first, count, payload))
+        at += HEAD_BYTES + length
+    return found, at
+
+
+def goes_on(content: bytes, begin: int, number: int) -> bool:
+    """Tell whether a whole frame of a later number stands anywhere from a place on: no kill leaves that."""
+    for at in range(begin, len(content) - HEAD_BYTES + 1):
+        length, checksum, first, count = _FRAME.unpack_from(content, at)
+        if count and number <= first < number + len(content) and length <= len(content) - at - HEAD_BYTES:
+            payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
+            if crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
+                return True
+    return False
