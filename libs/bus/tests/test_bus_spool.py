@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mainstem.bus.frames import Block
 from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolFull, Tail, keep_synced, send
+from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced, send
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
 
@@ -84,6 +84,60 @@ def test_an_empty_folder_is_a_new_incarnation(tmp_path):
     assert one.incarnation != other.incarnation
     one.close()
     other.close()
+
+
+def test_a_new_spool_stands_on_the_disk_with_its_name_before_it_takes_anything(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def fsync(handle):
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink(), (folder / "incarnation").exists()))
+        sync(handle)
+
+    folder = tmp_path / "made" / "spool"
+    monkeypatch.setattr(os, "fsync", fsync)
+    opened = Spool(folder, CAP)
+    assert synced[:3] == [(tmp_path, False), (tmp_path / "made", False), (folder / "incarnation.new", False)]
+    assert (folder, True) in synced
+    opened.close()
+
+
+def test_a_folder_that_somebody_made_and_did_not_sync_is_synced(tmp_path, monkeypatch):
+    synced, folder = [], tmp_path / "spool"
+    folder.mkdir()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    Spool(folder, CAP).close()
+    assert tmp_path in synced
+
+
+@pytest.mark.parametrize("name", [b"", b"0123", b"\0" * 32, b"\xff" * 32, b"a" * 33])
+@pytest.mark.parametrize("opened", [lambda folder: Spool(folder, CAP), Tail])
+def test_a_name_that_is_none_is_refused_and_stays(tmp_path, opened, name):
+    Spool(tmp_path, CAP).close()
+    (tmp_path / "incarnation").write_bytes(name)
+    with pytest.raises(SpoolCorrupt, match="not 32 hexadecimal digits: write there what stands between @ and /"):
+        opened(tmp_path)
+    assert (tmp_path / "incarnation").read_bytes() == name
+
+
+def test_blocks_whose_name_is_gone_are_not_given_another(tmp_path):
+    spool = Spool(tmp_path, CAP)
+    spool.append(b"a", 1)
+    spool.close()
+    (tmp_path / "incarnation").unlink()
+    with pytest.raises(SpoolCorrupt, match="incarnation is gone, and blocks lie beside it"):
+        Spool(tmp_path, CAP)
+
+
+def test_a_spool_that_is_refused_is_held_by_nobody_and_goes_on_when_it_is_whole_again(tmp_path):
+    Spool(tmp_path, CAP).close()
+    name = (tmp_path / "incarnation").read_text()
+    (tmp_path / "incarnation").write_text("")
+    with pytest.raises(SpoolCorrupt):
+        Spool(tmp_path, CAP)
+    (tmp_path / "incarnation").write_text(name)
+    again = Spool(tmp_path, CAP)
+    assert again.incarnation == name
+    again.close()
 
 
 @given(
@@ -261,7 +315,7 @@ def small_disk(tmp_path):
 
 def test_what_an_earlier_release_left_is_named_and_not_passed_over(tmp_path):
     (tmp_path / "00000000000000000000.spool").write_bytes(b"frames")
-    with pytest.raises(SpoolCorrupt, match="let that release send it"):
+    with pytest.raises(SpoolEarlier, match="let that release send it"):
         Spool(tmp_path, CAP)
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-import shutil
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import pairwise
 from random import Random
+from stat import S_ISDIR
 from time import monotonic
 
 import httpx
@@ -21,31 +22,46 @@ BODY = orjson.dumps({"inputs": [{"name": "features", "datatype": "FP64", "shape"
 
 
 class Disk:
-    """What a power cut would leave of files: of each as much as was there when it was synced last."""
+    """What a power cut would leave: of each file as much, and of each folder the names, as was there at its last sync.
 
-    def __init__(self, monkeypatch):
-        self._kept = {}
-        #: From when to when syncs took; at first, now.
-        self._syncs = [(monotonic(), monotonic())]
-        self._sync = os.fdatasync
-        monkeypatch.setattr(os, "fdatasync", self._fdatasync)
+    A file that was not synced is empty, and one that stands under no synced name, or below a folder that does not, is
+    gone. The folder `root` alone was there before.
+    """
 
-    def _fdatasync(self, handle):
+    def __init__(self, monkeypatch, root):
+        #: By inode: bytes of a file, names in a folder.
+        self._bytes = {}
+        self._names = {root.stat().st_ino: {}}
+        #: From when to when syncs of files took.
+        self._syncs = []
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, partial(self._synced, getattr(os, name)))
+
+    def _synced(self, sync, handle):
         began, there = monotonic(), os.fstat(handle)
-        self._sync(handle)
-        self._kept[there.st_ino] = there.st_size
-        self._syncs.append((began, monotonic()))
+        if S_ISDIR(there.st_mode):
+            with os.scandir(handle) as entries:
+                names = {entry.name: entry.inode() for entry in entries}
+            sync(handle)
+            self._names[there.st_ino] = names
+        else:
+            sync(handle)
+            self._bytes[there.st_ino] = there.st_size
+            self._syncs.append((began, monotonic()))
 
     def left(self, folder, to):
-        """Copy what a cut at this moment would leave of a folder."""
-        shutil.copytree(folder, to)
-        for file in folder.glob("*.blocks"):
-            os.truncate(to / file.name, self._kept.get(file.stat().st_ino, 0))
+        """Copy what a cut at this moment would leave of a folder, of which nothing was removed."""
+        to.mkdir(parents=True)
+        if folder.stat().st_ino in self._names.get(folder.parent.stat().st_ino, {}).values():
+            files = {file.stat().st_ino: file for file in folder.iterdir()}
+            for name, inode in self._names.get(folder.stat().st_ino, {}).items():
+                (to / name).write_bytes(files[inode].read_bytes()[: self._bytes.get(inode, 0)])
         return to
 
-    def longest_s(self):
+    def longest_s(self, since):
         """Return the longest time for which an append had to wait until a sync that began after it was over."""
-        return max(ended - before for (before, _), (_, ended) in pairwise(self._syncs))
+        syncs = [(since, since), *((began, ended) for began, ended in self._syncs if began > since)]
+        return max(ended - before for (before, _), (_, ended) in pairwise(syncs))
 
 
 def recovered(folder):
@@ -94,28 +110,33 @@ def sync_each(request):
 
 
 @pytest.fixture
-def spool(sync_each, tmp_path):
+def disk(monkeypatch, tmp_path):
+    """What is synced from before the spool is made on."""
+    return Disk(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def spool(sync_each, disk, tmp_path):
     opened = Spool(tmp_path / "spool", 1 << 24, sync_each=sync_each)
     yield opened
     opened.close()
 
 
 async def test_a_power_cut_costs_no_answer_where_each_is_synced_and_else_the_youngest_alone(
-    service, door, sync_each, tmp_path, figures, monkeypatch
+    service, door, disk, sync_each, tmp_path, figures
 ):
     await service.deploy()
-    disk = Disk(monkeypatch)
-    callers = Callers(door, disk, tmp_path / "spool", tmp_path / "left")
+    callers, began = Callers(door, disk, tmp_path / "spool", tmp_path / "left"), monotonic()
     async with AsyncExitStack() as stack:
         if not sync_each:
             await stack.enter_async_context(running(keep_synced(Tail(tmp_path / "spool"))))
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for _ in range(CALLERS):
                 group.create_task(callers.ask())
-    lost = callers.lost()
+    longest_s, lost = disk.longest_s(began), callers.lost()
     assert len(callers.cuts) == CUTS
     if sync_each:
         assert lost == []
     else:  # such a cut is seen; no answer is lost that is older than a sync is waited for
-        assert 0 < max(lost) <= disk.longest_s()
-        figures(f"a power cut: {max(lost):.3f} s of answers lost; syncs {disk.longest_s():.3f} s apart, of {SYNC_S}")
+        assert 0 < max(lost) <= longest_s
+        figures(f"a power cut: {max(lost):.3f} s of answers lost; syncs {longest_s:.3f} s apart, of {SYNC_S}")

@@ -11,7 +11,9 @@ lost here and its numbers are never given again.
 import asyncio
 import fcntl
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import ENOSPC
 from itertools import pairwise
@@ -29,6 +31,9 @@ SEGMENT_BYTES = 8 << 20
 SYNC_S = 0.1
 
 _SUFFIX = ".blocks"
+_NAME = re.compile("[0-9a-f]{32}")
+#: What is to be done for a folder without one.
+_NAMELESS = "write there what stands between @ and / in `ce_origin` of its answers in the log, or move the folder away"
 #: One read is about so much.
 _READ_BYTES = 256 << 10
 #: One `publish` takes so many messages; a producer writes that much to a partition as one batch.
@@ -45,8 +50,12 @@ class SpoolBusy(MainstemError):
     """Another process holds the folder."""
 
 
+class SpoolEarlier(MainstemError):
+    """A folder holds messages of an earlier release, which this one cannot read."""
+
+
 class SpoolCorrupt(MainstemError):
-    """A segment holds a frame that cannot be read; what follows it cannot be found."""
+    """A frame, or the name of the folder, cannot be read: what follows is not found, or not known by its numbers."""
 
 
 @dataclass(slots=True)
@@ -70,22 +79,25 @@ class Spool:
     def __init__(self, folder: Path, cap_bytes: int, *, sync_each: bool = False) -> None:
         """Open the folder, make it if it is missing, and cut off a frame that a kill left unfinished.
 
-        Raises SpoolBusy when another process holds it, and SpoolCorrupt.
+        Raises SpoolBusy when another process holds it, SpoolEarlier, and SpoolCorrupt; then the folder is as it was.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         self._folder = folder
         self._cap = cap_bytes
         self._sync_each = sync_each
         self._segment_bytes = min(SEGMENT_BYTES, cap_bytes // 8)
-        self._lock = _locked(folder)
-        self.incarnation = _incarnation(folder)
-        _refuse_others(folder)
-        segments = _segments(folder) or [_Segment(folder / f"{0:020}{_SUFFIX}", 0, 0)]
-        self._last = segments[-1]
-        self._next, self._last.size = _recovered(segments)
-        self._size = sum(segment.size for segment in segments)
-        self._out = _open(self._last.path)
-        _sync_folder(folder)
+        with ExitStack() as stack:
+            self._lock = _locked(folder)
+            stack.callback(os.close, self._lock)
+            self.incarnation = _incarnation(folder)
+            _refuse_others(folder)
+            segments = _segments(folder) or [_Segment(folder / f"{0:020}{_SUFFIX}", 0, 0)]
+            self._last = segments[-1]
+            self._next, self._last.size = _recovered(segments)
+            self._size = sum(segment.size for segment in segments)
+            self._out = _open(self._last.path)
+            _sync_folder(folder)
+            stack.pop_all()
 
     @property
     def next_number(self) -> int:
@@ -158,7 +170,7 @@ class Tail:
     """The end of a folder that is read, for one process: what was there, and durable, at the last `sync`."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what a spool left in a folder, or leaves in it now."""
+        """Read what a spool left in a folder, or leaves in it now. Raises SpoolCorrupt when its name cannot be read."""
         self.folder = folder
         #: Who the numbers belong to; a folder that is lost comes back as somebody else.
         self.incarnation = _incarnation(folder)
@@ -315,10 +327,10 @@ def _segments(folder: Path) -> list[_Segment]:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Raise SpoolCorrupt when messages of an earlier release lie here, which this one cannot read."""
+    """Raise SpoolEarlier when messages of an earlier release lie here."""
     for path in folder.glob("*.spool"):
         if path.stat().st_size:
-            raise SpoolCorrupt(f"{path} was written by an earlier release: let that release send it, then move it away")
+            raise SpoolEarlier(f"{path} was written by an earlier release: let that release send it, then move it away")
 
 
 def _open(path: Path) -> int:
@@ -343,11 +355,33 @@ def _locked(folder: Path) -> int:
     return handle
 
 
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it that are missing; it stands on the disk, also where a kill came between."""
+    if not folder.parent.is_dir():
+        _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
 def _incarnation(folder: Path) -> str:
-    """Return the folder's name for itself, given when it was first used."""
+    """Return the folder's name for itself, given when it was first used, and on the disk since."""
     place = folder / "incarnation"
     if not place.exists():
-        partial = folder / "incarnation.new"
-        partial.write_text(uuid4().hex)
-        partial.replace(place)
-    return place.read_text()
+        _name(folder, place)
+    name = place.read_text("ascii", "replace")
+    if not _NAME.fullmatch(name):
+        raise SpoolCorrupt(f"{place} holds {name[:40]!r} and not 32 hexadecimal digits: {_NAMELESS}")
+    return name
+
+
+def _name(folder: Path, place: Path) -> None:
+    """Give a folder a name that was never given, and have it on the disk before anything goes by it."""
+    if any(segment.size for segment in _segments(folder)):
+        raise SpoolCorrupt(f"{place} is gone, and blocks lie beside it: {_NAMELESS}")
+    partial = folder / "incarnation.new"
+    with partial.open("w") as file:
+        file.write(uuid4().hex)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(place)
+    _sync_folder(folder)
