@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from mainstem.bus.spool import Spool
 from mainstem.cli.local.ports import anywhere
 from mainstem.serving.crew import vacant
 from mainstem.testkit.waiting import until
@@ -60,6 +61,15 @@ def test_a_worker_loads_nothing_that_it_answers_without():
     loaded = told(WORKER)
     assert "onnxruntime" in loaded
     assert NEEDLESS.isdisjoint(loaded)
+
+
+def test_the_service_starts_its_workers_also_where_the_spool_of_one_is_broken(tmp_path):
+    env = {"MAINSTEM_HTTP_PORT": "0", "MAINSTEM_GRPC_PORT": "0", "MAINSTEM_SPOOL": str(tmp_path), **AWAY}
+    Spool(tmp_path / "serving" / "0", 1 << 20).close()
+    (tmp_path / "serving" / "0" / "incarnation").write_text("")
+    told_env = {"MAINSTEM_ARTIFACTS": str(tmp_path / "artifacts"), "MAINSTEM_INSTANCE": "serving"}
+    assert told(SERVICE, **env, **told_env)[:2] == ["worker", "0"]
+    assert (tmp_path / "serving" / "0.broken-1" / "incarnation").read_text() == ""
 
 
 @pytest.mark.fault

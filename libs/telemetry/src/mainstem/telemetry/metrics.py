@@ -68,6 +68,8 @@ SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", ["spool
 RECORDED: Final = Gauge("mainstem_predictions_recorded", "Direct answers recorded", ["spool"], registry=REGISTRY)
 #: Of these what the log has acknowledged. Falls behind: the broker is away.
 SENT: Final = Gauge("mainstem_predictions_sent", "Direct answers in the log", ["spool"], registry=REGISTRY)
+#: Spools that could not be read when serving began. Any: serving's log names each; do as the runbook `spool` says.
+SPOOLS_BROKEN: Final = Gauge("mainstem_spools_broken", "Spools that cannot be read", registry=REGISTRY)
 #: Rows of direct answers that were recorded since the process began. Its books: answered = recorded + dropped.
 ANSWERS_RECORDED: Final = Counts("mainstem_answers_recorded", "Answers recorded", ["model"], REGISTRY)
 #: Rows that were answered and not recorded, as the project allows. Any: the broker is away, or the disk is full.

@@ -1,33 +1,62 @@
-"""The spools of the workers, and those that earlier workers left: found and taken over."""
+"""The spools of the workers, and those that earlier workers left: found, taken over, or set aside when broken."""
 
 import asyncio
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
-from mainstem.bus.spool import Spool, SpoolBusy
+from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt
 from mainstem.serving.domain import spool_name
-from mainstem.telemetry import metrics
+from mainstem.telemetry import logger, metrics
 
 #: Workers of a service that was killed have this long to answer what they had taken.
 _LEAVING_S = 10.0
 _POLL_S = 0.05
+#: Stands, with a number behind it, in the name of a folder that was set aside.
+_BROKEN = ".broken-"
+
+_log = logger(__name__)
 
 
 async def take_over(folder: Path, workers: int) -> list[Path]:
     """Return the spool of each worker, made if it is missing, and then what else was left; nobody appends to any.
 
-    Raises SpoolCorrupt, and SpoolBusy when another service has one of them.
+    One that cannot be read stops nobody: it is set aside as it is, under a name that says so, and its worker begins
+    another. It is returned, too: what stands before its break is sent, and all of it once its bytes are back. Raises
+    SpoolBusy when another service has one of them, and SpoolEarlier.
     """
     own = [folder / str(number) for number in range(workers)]
-    left = [each for each in _folders(folder) if each not in own]
-    for spool in own + left:
-        await _recover(spool)
-    return own + left
+    left, broken = [], []
+    for spool in own + [each for each in _folders(folder) if each not in own]:
+        try:
+            await _recover(spool)
+        except SpoolCorrupt as fault:
+            broken.append(_set_aside(spool, fault, apart=spool != folder))
+            if spool in own:
+                await _recover(spool)
+        else:
+            left += [] if spool in own else [spool]
+    metrics.SPOOLS_BROKEN.set(len(broken))
+    return own + left + broken
 
 
 def _folders(folder: Path) -> list[Path]:
     """Return every spool there is at a folder and below it: one process alone had its blocks in the folder itself."""
-    return sorted(file.parent for file in folder.rglob("incarnation"))
+    return sorted({file.parent for what in ("incarnation", "*.blocks") for file in folder.rglob(what)})
+
+
+def _set_aside(spool: Path, fault: SpoolCorrupt, *, apart: bool) -> Path:
+    """Say that a spool is broken, by its name, too, unless others lie in it; return where it lies then."""
+    aside = spool
+    if apart and _BROKEN not in spool.name:
+        names = (spool.with_name(f"{spool.name}{_BROKEN}{number}") for number in count(1))
+        aside = spool.rename(next(each for each in names if not each.exists()))
+    _log.critical(
+        "the spool %s is broken, and lies in %s now: %s; what stands before is sent, no more; see the runbook spool",
+        *(spool, aside, str(fault).replace(str(spool), str(aside))),
+        extra={"action": "spool_corrupt", "spool": str(aside)},
+    )
+    return aside
 
 
 async def _recover(folder: Path) -> None:
