@@ -333,6 +333,26 @@ def test_a_block_is_durable_before_append_returns_where_that_is_asked_for(tmp_pa
     spool.close()
 
 
+def test_a_segment_whose_name_is_not_durable_yet_takes_nothing(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def fsync(handle):
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        if len(synced) == 1:
+            raise OSError(5, "Input/output error")
+        sync(handle)
+
+    spool = Spool(tmp_path, 8 * 100)
+    spool.append(b"a" * 100, 1)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SpoolFull, match="Input/output error"):
+        spool.append(b"b", 1)
+    assert spool.append(b"c", 1) == 1
+    assert synced == [tmp_path, tmp_path]
+    spool.close()
+    assert everything(tmp_path) == [(0, "a" * 100), (1, "c")]
+
+
 async def test_what_is_appended_becomes_durable_soon(spool, tmp_path, monkeypatch):
     sizes = asyncio.Queue()
     loop = asyncio.get_running_loop()

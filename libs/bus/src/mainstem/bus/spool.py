@@ -157,13 +157,16 @@ class Spool:
             raise
 
     def _roll(self) -> None:
-        """Make the last segment durable and begin another."""
+        """Make the last segment durable and begin another, once its name is."""
         os.fdatasync(self._out)
         segment = _Segment(self._folder / f"{self._next:020}{_SUFFIX}", self._next, 0)
-        out = _open(segment.path)
+        with ExitStack() as stack:
+            out = _open(segment.path)
+            stack.callback(os.close, out)
+            _sync_folder(self._folder)
+            stack.pop_all()
         os.close(self._out)
         self._last, self._out = segment, out
-        _sync_folder(self._folder)
 
 
 class Tail:
