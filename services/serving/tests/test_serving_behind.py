@@ -30,18 +30,19 @@ async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplo
     assert "nothing more is sent of the spool bad: frame 7" in caplog.text
 
 
-async def test_figures_are_those_of_the_processes_that_say_them_soon(tmp_path, monkeypatch):
+async def test_of_a_process_that_does_not_say_its_figures_soon_those_count_that_it_said_last(tmp_path, monkeypatch):
     monkeypatch.setattr(crew, "_SOON_S", 0.1)
     several = Crew(posts(alone(tmp_path, serving_workers=2), 9))
     said, silent = asyncio.Future(), asyncio.Future()
-    said.set_result(Figures(1, []))
-    monkeypatch.setattr(several._workers[0], "ask", lambda _: said)
-    monkeypatch.setattr(several._workers[1], "ask", lambda _: silent)
-    assert await several.figures() == [said.result()]
-    assert not silent.cancelled()  # it may still say them
+    said.set_result(None)
+    for one, reply in zip(several._workers, (said, silent), strict=True):
+        monkeypatch.setattr(one, "ask", lambda _, reply=reply: reply)
+        one.take(Figures(1, f"of {one.name}"))
+    assert [figures.metrics for figures in await several.figures()] == ["of worker 0", "of worker 1"]
+    assert not silent.cancelled()  # it may still say more
 
 
-async def test_a_worker_that_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):
+async def test_a_onethat_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):
     async def failing(_):
         raise OSError(5, "Input/output error")
 
