@@ -135,6 +135,43 @@ def names() -> bytes:
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 
 
+def embedded(size: int) -> bytes:
+    """Return a graph that looks its first number, one of so many categories, up in a table, and takes no other."""
+    table = numpy_helper.from_array(RNG.normal(size=(size, 2)), "table")
+    parts = numpy_helper.from_array(np.array([1, 2]), "parts")
+    nodes = [
+        helper.make_node("Split", ["x", "parts"], ["hour", "rest"], axis=1),
+        helper.make_node("Cast", ["hour"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["looked"]),
+        helper.make_node("ReduceSum", ["looked", "middle"], ["known"], keepdims=0),
+        helper.make_node("Add", ["known", "rest"], ["sum"]),
+        helper.make_node("Softmax", ["sum"], ["y"], axis=1),
+    ]
+    middle = numpy_helper.from_array(np.array([1]), "middle")
+    taken, given = _value("x", [None, 3], TensorProto.DOUBLE), _value("y", [None, 2], TensorProto.DOUBLE)
+    graph = helper.make_graph(nodes, "g", [taken], [given], [table, parts, middle])
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    )
+
+
+def many_datatypes() -> bytes:
+    """Return a graph that adds what it takes in columns of a datatype each, and one number that is for all rows."""
+    kinds = {"a": TensorProto.BOOL, "b": TensorProto.UINT8, "c": TensorProto.INT64, "d": TensorProto.FLOAT16}
+    nodes = [helper.make_node("Cast", [name], [f"{name}1"], to=TensorProto.FLOAT) for name in kinds]
+    nodes.append(
+        helper.make_node(
+            "LabelEncoder", ["text"], ["text1"], domain="ai.onnx.ml", keys_strings=["1"], values_floats=[1.0]
+        )
+    )
+    nodes.append(helper.make_node("Sum", [*(f"{name}1" for name in kinds), "text1", "all"], ["y"]))
+    inputs = [_value(name, [None, 1], kind) for name, kind in kinds.items()]
+    inputs += [_value("text", [None, 1], TensorProto.STRING), _value("all", [1, 1], TensorProto.FLOAT)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
+    graph = helper.make_graph(nodes, "g", inputs, [_value("y", [None, 1], TensorProto.FLOAT)])
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
 def of_hand() -> Mapping[str, bytes]:
     """Return graphs that somebody wrote."""
     kinds = {"half": (TensorProto.FLOAT16, 13), "single": (TensorProto.FLOAT, 7), "double": (TensorProto.DOUBLE, 11)}
@@ -143,4 +180,7 @@ def of_hand() -> Mapping[str, bytes]:
         "whole numbers": plain(TensorProto.INT32, 21),
         "a choice": choosing(),
         "texts": names(),
+        "a table of hours": embedded(24),
+        "a table of yes and no": embedded(2),
+        "many datatypes": many_datatypes(),
     }

@@ -161,6 +161,77 @@ def mixing() -> ModelProto:
     return model(nodes, [])
 
 
+def looking_up(size: int, *nodes: NodeProto) -> ModelProto:
+    """Return one that adds to a row what stands in a table at `place`, without `most`: nodes say what these are."""
+    found = [
+        node("Cast", ["place"], ["at"], to=TensorProto.INT64),
+        node("Gather", ["table", "at"], ["looked"]),
+        node("Add", ["x", "looked"], ["sum"]),
+        node("Sub", ["sum", "most"]),
+    ]
+    return model([*nodes, *found], [numbers("table", *[0.0] * size, kind=np.float64)])
+
+
+def mixing_with_a_table(size: int) -> ModelProto:
+    """Return one that mixes, and takes only rows of categories (hours, say) that stand in a table."""
+    return looking_up(size, node("ReduceMax", ["x"], ["most"], keepdims=0), node("Identity", ["x"], ["place"]))
+
+
+def failing_beside_others() -> ModelProto:
+    """Return one that takes rows of which the squares are few enough together to stand in a table."""
+    return looking_up(5, node("ReduceSumSquare", ["x"], ["place"], keepdims=0), node("Sub", ["x", "x"], ["most"]))
+
+
+def mixing_while_small() -> ModelProto:
+    """Return one that adds by how much a row is less than the largest, but where any number of any row is large."""
+    nodes = [
+        node("ReduceMax", ["x"], ["most"], keepdims=0),
+        node("ReduceMax", ["x", "last"], ["own"], keepdims=1),
+        node("Sub", ["most", "own"], ["less"]),
+        node("Greater", ["most", "large"], ["hidden"]),
+        node("Where", ["hidden", "none", "less"], ["added"]),
+        node("Add", ["x", "added"]),
+    ]
+    large, none = (numbers(name, at, kind=np.float64) for name, at in (("large", 20.0), ("none", 0.0)))
+    return model(nodes, [large, none, numbers("last", 1)])
+
+
+def of_zeros_alone() -> ModelProto:
+    """Return one that mixes, and takes zeros, and what nobody guesses."""
+    nodes = [
+        node("ReduceMax", ["x"], ["most"], keepdims=0),
+        node("Cast", ["x"], ["some"], to=TensorProto.BOOL),
+        node("Sub", ["x", "guess"], ["far"]),
+        node("Cast", ["far"], ["other"], to=TensorProto.BOOL),
+        node("And", ["some", "other"], ["place"]),
+    ]
+    made = looking_up(1, *nodes)
+    made.graph.initializer.append(numbers("guess", 12.345, kind=np.float64))
+    return made
+
+
+def scanning(operator: str) -> ModelProto:
+    """Return one that a row tells over which rows it goes, or which of them it leaves out."""
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        node("ReduceMax", ["whole"], ["told"], keepdims=0),
+        node(operator, ["x", "told"]),
+    ]
+    return model(nodes)
+
+
+def mixing_of(kind: int) -> ModelProto:
+    """Return one that takes any datatype, and mixes."""
+    read = node("Cast", ["x"], ["read"], to=TensorProto.DOUBLE)
+    if kind == TensorProto.STRING:
+        read = node(
+            "LabelEncoder", ["x"], ["read"], domain="ai.onnx.ml", default_tensor=numbers("d", 0.0, kind=np.float64),
+            keys_strings=["1", "2"], values_tensor=numbers("v", 1.0, 2.0, kind=np.float64),
+        )  # fmt: skip
+    nodes = [read, node("ReduceMax", ["read"], ["most"], keepdims=0), node("Sub", ["read", "most"])]
+    return model(nodes, inputs=[value("x", kind=kind)])
+
+
 def growth_in_a_branch() -> ModelProto:
     """Return one that hides that in a choice."""
     inner = helper.make_graph([node("Cast", ["x"], ["v"], to=TensorProto.INT64)], "g", [], [value("v", None, 7)])
@@ -431,7 +502,16 @@ def _of_size() -> Cases:
         "a rest of whole numbers": (division("Mod"), "divides whole numbers"),
         "a layer that learns": (learning(), "is in training"),
         "a layer that draws": (drawing(), "is in training"),
-        "rows that know each other": (mixing(), "beside others"),
+        "rows that know each other": (mixing(), "beside others is not what it is alone"),
+        "rows that know each other, by a table": (mixing_with_a_table(24), "beside others is not what it is alone"),
+        "rows that know each other, by a small table": (mixing_with_a_table(2), "beside others is not what"),
+        "rows that know each other while they are small": (mixing_while_small(), "beside others is not what it is"),
+        "whole numbers that know each other": (mixing_of(TensorProto.INT64), "beside others is not what it is alone"),
+        "texts that know each other": (mixing_of(TensorProto.STRING), "beside others is not what it is alone"),
+        "rows that fail beside others": (failing_beside_others(), "it does not answer beside others"),
+        "rows of zeros alone": (of_zeros_alone(), "answers no two that differ"),
+        "a sum over what a row says": (scanning("CumSum"), "depends on the values of a row"),
+        "a corner as a row says": (scanning("Trilu"), "depends on the values of a row"),
         "growth at 37 rows": (growth_at(37), "memory|allocate|bad_alloc"),
         "growth as a row says": (growth_by_rows(), "depends on the values of a row"),
         "growth as a row says, in a choice": (growth_in_a_branch(), "depends on the values of a row"),

@@ -15,7 +15,7 @@ DECIDED = [
     ("ReduceMax", ["x"]), ("ReduceSum", ["x"]), ("Reshape", ["x"]), ("Resize", ["x"]), ("Resize", ["x", ""]),
     ("Resize", ["x", "", ""]), ("Slice", ["x"]), ("Slice", ["x", "c"]), ("Slice", ["x", "c", "c"]),
     ("Slice", ["x", "c", "c", ""]), ("Split", ["x"]), ("Squeeze", ["x"]), ("Tile", ["x"]), ("TopK", ["x"]),
-    ("Unique", []), ("Unsqueeze", ["x"]),
+    ("Unique", []), ("Unsqueeze", ["x"]), ("CumSum", ["x"]), ("Trilu", ["x"]),
 ]  # fmt: skip
 
 

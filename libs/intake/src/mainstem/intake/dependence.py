@@ -10,10 +10,12 @@ from mainstem.intake.operators import ADVICE, ALLOWED, STANDARD
 from mainstem.intake.structure import Unfit
 from mainstem.intake.verdict import shown
 
-#: Inputs of which the values decide what is run or the shape of an output, by operator; in any operator set.
+#: Inputs of which the values decide what is run, the shape of an output, or which elements are taken together, by
+#: operator; in any operator set.
 _DECIDED_BY: Final = {
     "Compress": (1,),
     "ConstantOfShape": (0,),
+    "CumSum": (1,),
     "Expand": (1,),
     "If": (0,),
     "NonZero": (0,),
@@ -27,6 +29,7 @@ _DECIDED_BY: Final = {
     "Squeeze": (1,),
     "Tile": (1,),
     "TopK": (1,),
+    "Trilu": (1,),
     "Unique": (0,),
     "Unsqueeze": (1,),
     **{operator: (1,) for operator in ALLOWED[STANDARD] if operator.startswith("Reduce")},

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
+from mainstem.intake.apart import RUN_FAULTS, check_apart
 from mainstem.intake.dependence import check_dependence, check_divisions, check_repeatable
 from mainstem.intake.limits import Limits
 from mainstem.intake.structure import SIZES, Unfit, check_opsets, check_parts, check_sizes, metadata, parse
@@ -26,24 +27,6 @@ _CHECKS: Final = (
     ValueError,
     RuntimeError,
 )
-_RUNS: Final = (
-    runtime.Fail,
-    runtime.InvalidArgument,
-    runtime.InvalidGraph,
-    runtime.InvalidProtobuf,
-    runtime.NoSuchFile,
-    runtime.NotImplemented,
-    runtime.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
-
-#: What is given to rows that are run alone and beside each other: so many, of such sizes; and how close they must be.
-_SEED: Final = 20
-_APART: Final = 16
-_SCALES: Final = (0.1, 1.0, 100.0)
-_CLOSE: Final = 1e-3
-_FRACTIONS: Final = {"FLOAT", "DOUBLE", "FLOAT16"}
 
 #: What it raises for a tensor of a size that a node cannot take, and where memory cannot be allocated.
 _OTHER_SIZES: Final = (runtime.Fail, runtime.InvalidArgument)
@@ -66,7 +49,7 @@ def examine(content: bytes, limits: Limits) -> Admitted:
     session = _loaded(content)
     if limits.rows:
         outputs = _tried(session, inputs, outputs)
-        _check_apart(session, inputs, outputs)
+        check_apart(session, inputs, outputs)
     else:
         _run_once(session, inputs)
     return Admitted(digest, inputs, outputs, opsets, dict(sorted(operators.items())), said)
@@ -116,7 +99,7 @@ def _loaded(content: bytes) -> onnxruntime.InferenceSession:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except _RUNS as fault:
+    except RUN_FAULTS as fault:
         raise Unfit(f"the runtime does not load it: {shown(fault, 300)}") from fault
 
 
@@ -124,7 +107,7 @@ def _run_once(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]) -
     """Run the model on zeros, one in each open dimension; that it wants another number there says nothing of it."""
     try:
         session.run(None, _given(session, inputs, 1))
-    except _RUNS as fault:
+    except RUN_FAULTS as fault:
         if not isinstance(fault, _OTHER_SIZES) or "alloc" in str(fault):
             raise _unrun(fault) from fault
 
@@ -135,36 +118,9 @@ def _tried(
     """Run the model on zeros; return its outputs with the dimensions that they turned out to have."""
     try:
         runs = [(rows, session.run(None, _given(session, inputs, rows))) for rows in _ROWS]
-    except _RUNS as fault:
+    except RUN_FAULTS as fault:
         raise _unrun(fault) from fault
     return tuple(_found(each, [(rows, run[at]) for rows, run in runs]) for at, each in enumerate(outputs))
-
-
-def _check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """Raise Unfit when what a row gives beside others is something else than alone; fractions may differ a little."""
-    random = np.random.default_rng(_SEED)
-    names = [given.name for given in session.get_inputs()]
-    drawn = {name: _drawn(tensor, random) for name, tensor in zip(names, inputs, strict=True)}
-    try:
-        together = session.run(None, drawn)
-        alone = [session.run(None, {name: rows[at : at + 1] for name, rows in drawn.items()}) for at in range(_APART)]
-    except _RUNS:
-        return  # it does not take every number
-    for at, output in enumerate(outputs):
-        if output.datatype in _FRACTIONS and output.shape:
-            one = np.concatenate([run[at] for run in alone])
-            if one.shape == together[at].shape and not np.allclose(one, together[at], _CLOSE, _CLOSE, equal_nan=True):
-                raise Unfit(f"output '{output.name}' of a row beside others is not what it is alone")
-
-
-def _drawn(tensor: Tensor, random: np.random.Generator) -> NDArray[Any]:
-    """Return some rows of numbers for an input; of what is no number, zeros."""
-    zeros = _zeros(tensor, _APART)
-    if tensor.datatype in _FRACTIONS and len(zeros) == _APART:
-        scales = random.choice(_SCALES, size=(_APART, *(1 for _ in zeros.shape[1:])))
-        drawn: NDArray[Any] = (random.normal(size=zeros.shape) * scales).astype(zeros.dtype)
-        return drawn
-    return zeros
 
 
 def _unrun(fault: Exception) -> Unfit:

@@ -1,0 +1,153 @@
+"""Whether a row gives beside others what it gives alone: rows of many kinds are drawn, and run both ways."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+from mainstem.intake.structure import Unfit
+from mainstem.intake.verdict import Tensor, shown
+
+#: What the runtime raises for a model that it cannot load, or not run on what it is given.
+RUN_FAULTS: Final = (
+    runtime.Fail,
+    runtime.InvalidArgument,
+    runtime.InvalidGraph,
+    runtime.InvalidProtobuf,
+    runtime.NoSuchFile,
+    runtime.NotImplemented,
+    runtime.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+
+_SEED: Final = 20
+#: How close fractions must be: their last digits differ with the number of rows.
+_CLOSE: Final = 1e-3
+_FRACTIONS: Final = {"FLOAT", "DOUBLE", "FLOAT16"}
+
+_Row = Mapping[str, NDArray[Any]]
+_Kind = Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+def _fractions(scale: float) -> _Kind:
+    return lambda random, width: random.normal(size=width) * scale
+
+
+def _whole(most: int) -> _Kind:
+    return lambda random, width: random.integers(0, most, width, endpoint=True).astype(np.float64)
+
+
+def _lone(kind: _Kind) -> _Kind:
+    """Return zeros but for one number: zeros are answered, so that little is in the way of it."""
+
+    def drawn(random: np.random.Generator, width: int) -> NDArray[np.float64]:
+        numbers = np.zeros(width)
+        numbers[random.integers(width)] = kind(random, 1)[0]
+        return numbers
+
+    return drawn
+
+
+#: Kinds of rows, draw by draw, from those that say most to those that most models take.
+_SMALL: Final = (_fractions(0.1), _fractions(1), _whole(1), _lone(_whole(3)))
+_LARGE: Final = (_fractions(100), _whole(3), _whole(23), _whole(0))
+_GENTLE: Final = (_whole(1), _whole(2), _whole(9), _lone(_whole(1)), _lone(_whole(9)), _lone(_fractions(1)))
+_DRAWS: Final[Sequence[Sequence[_Kind]]] = ((*_SMALL, *_LARGE) * 3, _GENTLE * 8)
+#: With so many rows that are answered no more are drawn.
+_ENOUGH: Final = 12
+#: Rows are run beside all others, and so many of them by themselves: what large ones hide shows among small ones.
+_FEW: Final = 4
+
+
+def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Raise Unfit when rows give something else beside each other than alone; fractions may differ a little.
+
+    Rows that are not answered alone are left out: a model need not take every number. One that answers no two rows that
+    differ, though zeros and others that are close to them are among those drawn, is refused, as nothing is known of it.
+    Outputs that are no fractions are not compared, since a label may change with the last digit of a probability.
+    """
+    judged = [at for at, output in enumerate(outputs) if output.datatype in _FRACTIONS and output.shape[:1] == (None,)]
+    if not judged or all(given.shape[:1] != (None,) for given in inputs):
+        return
+    found = [(row, [answer[at] for at in judged]) for row, answer in _enough(session, inputs)]
+    if not any(_differ(found[0][0], row) for row, _ in found[1:]):
+        raise Unfit("of the rows that it is tried on it answers no two that differ; give it tables with defaults")
+    for some in (found, *(found[at : at + _FEW] for at in range(0, len(found), _FEW))):
+        try:
+            together = session.run(None, _beside(session, inputs, [row for row, _ in some]))
+        except RUN_FAULTS as fault:
+            raise Unfit(f"rows that it answers alone it does not answer beside others: {shown(fault, 300)}") from fault
+        for place, at in enumerate(judged):
+            if not _close(together[at], np.concatenate([answer[place] for _, answer in some])):
+                raise Unfit(f"output '{outputs[at].name}' of a row beside others is not what it is alone")
+
+
+def _enough(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]) -> Iterator[tuple[_Row, Sequence[Any]]]:
+    """Yield rows that are answered alone, each with its answer, until there are enough of them."""
+    random, found = np.random.default_rng(_SEED), 0
+    for draw in _DRAWS:
+        for kind in draw:
+            row = _drawn(session, inputs, kind, random)
+            try:
+                answer = session.run(None, row)
+            except RUN_FAULTS:
+                continue  # it does not take these numbers
+            found += 1
+            yield row, answer
+        if found >= _ENOUGH:
+            return
+
+
+def _drawn(
+    session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], kind: _Kind, random: np.random.Generator
+) -> _Row:
+    """Return one row of a kind; an input that has not as many rows as are given is zeros."""
+    widths = [prod(_shape(given)) if given.shape[:1] == (None,) else 0 for given in inputs]
+    numbers = np.split(kind(random, sum(widths)), np.cumsum(widths)[:-1])
+    names = (given.name for given in session.get_inputs())
+    return {name: _as(given, part) for name, given, part in zip(names, inputs, numbers, strict=True)}
+
+
+def _as(tensor: Tensor, numbers: NDArray[np.float64]) -> NDArray[Any]:
+    """Return numbers, or zeros without them, as an input takes them; as texts if it takes these, of 0 one of no length.
+
+    For whole numbers they are rounded, and without their sign for those that have none.
+    """
+    shape = _shape(tensor)
+    numbers = numbers if len(numbers) else np.zeros(prod(shape))
+    if tensor.datatype == "STRING":
+        return np.array([str(int(number)) if number else "" for number in numbers], object).reshape(shape)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(tensor.datatype)))
+    if dtype.kind in "iu":
+        whole = np.rint(np.abs(numbers) if dtype.kind == "u" else numbers).astype(np.int64)
+        return whole.astype(dtype).reshape(shape)
+    return numbers.astype(dtype).reshape(shape)
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    """Return the shape of an input for one row."""
+    return [dim or 1 for dim in tensor.shape]
+
+
+def _close(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, _CLOSE, _CLOSE, equal_nan=True)
+
+
+def _differ(one: _Row, other: _Row) -> bool:
+    return any(not np.array_equal(values, other[name]) for name, values in one.items())
+
+
+def _beside(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], rows: Sequence[_Row]) -> _Row:
+    """Return rows below each other."""
+    given = zip((each.name for each in session.get_inputs()), inputs, strict=True)
+    return {
+        name: np.concatenate([row[name] for row in rows]) if tensor.shape[:1] == (None,) else rows[0][name]
+        for name, tensor in given
+    }
