@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import numpy as np
 import pytest
 from tests.fuzz.fuzzing import fuzz
 from tests.fuzz.targets import TARGETS, Target
 
 from mainstem.direct.request import Request
 from mainstem.inference import fields, messages, rest
-from mainstem.inference.tensors import NUMBERS, Values, texts
 
 ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
@@ -64,11 +61,6 @@ def unchecked(_: str, __: str, shape: Sequence[int]) -> int:
     return prod(shape)
 
 
-def careless(_: str, datatype: str, contents: Sequence[Any]) -> Values:
-    """Take any numbers for those of a datatype."""
-    return texts(list(contents)) if datatype == "BYTES" else np.array(contents, NUMBERS[datatype])
-
-
 def unbounded(patch: pytest.MonkeyPatch) -> None:
     """Take every shape of the common form, and forget by the end which were taken."""
     patch.setattr(fields, "_forms", {})
@@ -79,7 +71,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "http": lambda patch: patch.setattr(Request, "has_head", lambda *_: True),
     "json": lambda patch: patch.setattr(rest, "cells", unchecked),
     "binary": lambda patch: patch.setattr(rest, "_split_at", lambda body, said: int(said) if said else len(body)),
-    "grpc": lambda patch: patch.setattr(messages, "_array", careless),
+    "grpc": lambda patch: patch.setattr(messages, "cells", unchecked),
     "frames": unbounded,
 }
 
