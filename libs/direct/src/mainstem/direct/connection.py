@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
 
     def _take_known(self, data: bytes) -> bytes:
         """Serve the requests at the beginning of what came that are whole and of a known head; return the rest."""
-        begin, left = 0, self._shared.limits.pipelined
+        begin, left = 0, min(self._shared.limits.taken, self._shared.limits.pipelined)
         while begin < len(data) and not self._over:
             end = data.find(END, begin, begin + _HEAD_BYTES) + len(END)
             if end < len(END):

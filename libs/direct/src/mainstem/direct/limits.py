@@ -28,8 +28,9 @@ class Limits:
     #: Between two reads of these: whoever sends what means nothing waits, and nobody for them.
     linger_pause_s: float = 0.002
     connections: int = 16_384
-    #: Requests of one connection that wait for their answer, or are taken in one turn of the loop.
+    #: Requests of one connection that wait for their answer, and of these, that are taken in one turn of the loop.
     pipelined: int = 64
+    taken: int = 16
 
 
 def most_unpacked(sent: int, most: int) -> int:
