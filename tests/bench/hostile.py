@@ -85,8 +85,8 @@ async def _attacker(kind: str, port: int) -> AsyncIterator[None]:
 
 
 async def attack(kind: str, port: int) -> None:
-    """Attack until killed."""
-    os.nice(19)
+    """Attack until killed, whenever nobody else wants the core: who measures is not kept from it."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if kind == _IDLE:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
