@@ -1,5 +1,7 @@
 """Direct answers: never one without a record."""
 
+from time import monotonic
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from mainstem.inference.errors import BadRequest, NoAnswer, NotReady, TooLarge, 
 from mainstem.serving.answers import MAX_ROWS
 from mainstem.serving.domain import Tallies
 from mainstem.serving.ports import Question
+from mainstem.serving.wire import used
 
 ROWS = np.array([[1.0, np.nan, 3.0], [0.0, 0.5, -1.0]])
 
@@ -101,6 +104,19 @@ async def test_direct_answers_are_tallied_by_their_channel(service):
         ("storm", 1, "http", 0): 2,
         ("storm", 1, "grpc", 0): 2,
     }
+
+
+async def test_statistics_say_how_long_calls_waited_and_how_long_their_runs_took(service):
+    await service.deploy()
+    questions = [Question("storm", None, f"q{number}", "http", ROWS) for number in range(3)]
+    waited_s, begun = 5.0, monotonic()
+    service.answers.answer_into([None] * 3, questions, begun - waited_s)
+    took_s = monotonic() - begun
+    (told,) = (used(one)["inference_stats"] for one in service.answers.usage())
+    assert {told[name]["count"] for name in ("success", "queue", "compute_infer")} == {3}
+    assert 3 * waited_s <= told["queue"]["ns"] / 1e9 <= 3 * (waited_s + took_s)
+    assert 0 < told["compute_infer"]["ns"] / 1e9 <= 3 * took_s
+    assert told["success"]["ns"] == told["queue"]["ns"] + told["compute_infer"]["ns"]
 
 
 async def test_without_room_in_the_spool_there_is_no_answer(service, tmp_path):

@@ -305,20 +305,23 @@ class Usage:
     runs: int = 0
     answered: int = 0
     refused: int = 0
-    run_ns: int = 0
+    #: For each call how long the first of its turn waited until its run began, and how long the run took.
+    queue_ns: int = 0
+    compute_ns: int = 0
     #: Milliseconds since 1970, of the last answer.
     last_ms: int = 0
     #: By rows of a run: how many, and their time.
     by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    def note(self, rows: int, calls: int, spent_ns: int, now_ms: int) -> None:
-        """Note a run that answered calls; without rows the model was not run."""
+    def note(self, rows: int, calls: int, waited_ns: int, spent_ns: int, now_ms: int) -> None:
+        """Note a run that answered calls, of which the first had waited; without rows the model was not run."""
         self.answered += calls
         self.last_ms = now_ms
         if rows:
             self.rows += rows
             self.runs += 1
-            self.run_ns += spent_ns
+            self.queue_ns += calls * waited_ns
+            self.compute_ns += calls * spent_ns
             runs, spent = self.by_rows.get(rows, (0, 0))
             self.by_rows[rows] = runs + 1, spent + spent_ns
 
@@ -328,7 +331,8 @@ class Usage:
         self.runs += other.runs
         self.answered += other.answered
         self.refused += other.refused
-        self.run_ns += other.run_ns
+        self.queue_ns += other.queue_ns
+        self.compute_ns += other.compute_ns
         self.last_ms = max(self.last_ms, other.last_ms)
         for rows, (runs, spent_ns) in other.by_rows.items():
             known = self.by_rows.get(rows, (0, 0))

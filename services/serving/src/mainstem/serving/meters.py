@@ -55,7 +55,7 @@ class Meter:
 
     def ran(self, rows: int, calls: int, waited_s: float, spent_ns: int) -> None:
         """Count a run, for whose calls the first waited so long; without rows the model was not run."""
-        self.usage.note(rows, calls, spent_ns, time.time_ns() // 1_000_000)
+        self.usage.note(rows, calls, int(waited_s * 1e9), spent_ns, time.time_ns() // 1_000_000)
         if rows:
             self._rows.observe(rows)
             self._queue.observe(waited_s)

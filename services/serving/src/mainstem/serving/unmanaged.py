@@ -238,4 +238,4 @@ def _use(usage: Usage, form: Signature, asked: Request, spent_ns: int) -> None:
     batched = bool(form.inputs) and form.inputs[0].shape[:1] == (-1,)
     name = form.inputs[0].name if batched else None
     rows = next((len(tensor.values) for tensor in asked.inputs if tensor.name == name), 1)
-    usage.note(rows, 1, spent_ns, time.time_ns() // 1_000_000)
+    usage.note(rows, 1, 0, spent_ns, time.time_ns() // 1_000_000)

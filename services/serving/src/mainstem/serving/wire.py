@@ -306,11 +306,11 @@ def used(usage: Usage) -> dict[str, object]:
         "inference_count": usage.rows,
         "execution_count": usage.runs,
         "inference_stats": {
-            "success": spent(usage.answered, usage.run_ns),
+            "success": spent(usage.answered, usage.queue_ns + usage.compute_ns),
             "fail": spent(usage.refused, 0),
-            "queue": spent(usage.answered, 0),
+            "queue": spent(usage.answered, usage.queue_ns),
             "compute_input": spent(usage.answered, 0),
-            "compute_infer": spent(usage.answered, usage.run_ns),
+            "compute_infer": spent(usage.answered, usage.compute_ns),
             "compute_output": spent(usage.answered, 0),
         },
         "batch_stats": [
