@@ -16,7 +16,7 @@ from mainstem.testkit.waiting import running, until
 
 
 async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplog):
-    sent = []
+    sent, broken = [], []
 
     async def send(folder):
         if folder.name == "bad":
@@ -25,9 +25,12 @@ async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplo
             sent.append(folder.name)
             await asyncio.sleep(0)
 
-    async with running(each([Path("bad"), Path("good")], send)):
+    async with running(
+        each([Path("bad"), Path("good")], send, lambda folder, why: broken.append((folder.name, str(why))))
+    ):
         await until(lambda: len(sent) > 3)
     assert "nothing more is sent of the spool bad: frame 7" in caplog.text
+    assert broken == [("bad", "frame 7 has another checksum")]
 
 
 async def test_of_a_process_that_does_not_say_its_figures_soon_those_count_that_it_said_last(tmp_path, monkeypatch):

@@ -16,13 +16,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from services.serving.tests.serving_settings import alone
 
-from mainstem.bus.spool import Tail
+from mainstem.bus.spool import Spool, Tail
 from mainstem.inference import open_inference_pb2 as pb
 from mainstem.serving import routes
 from mainstem.serving.blocks import unpack
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts, vacant
 from mainstem.serving.domain import Arm, Reached
+from mainstem.serving.orders import Broken, Sends
 from mainstem.serving.routes import Standing
 from mainstem.serving.spools import take_over
 from mainstem.telemetry import metrics
@@ -219,6 +220,38 @@ async def test_a_worker_that_is_killed_is_started_again_and_loses_no_answer(serv
             await until(lambda killed=killed: killed not in processes(crew) and all(w.serial for w in crew._workers))
     assert len(set(answered)) == 80
     assert sorted(answered) == sorted(recorded(settings))
+
+
+@pytest.mark.parametrize("found_by", ["a start", "the sender"])
+async def test_a_worker_whose_spool_breaks_begins_another_and_answers_again(service, settings, found_by):
+    await service.deploy(1)
+    spools = [settings.spool_folder / str(number) for number in range(2)]
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        (spools[0] / "incarnation").write_text("nobody")
+        broken = processes(crew)[0]
+        if found_by == "a start":
+            os.kill(broken, signal.SIGKILL)
+        else:
+            crew._on_broken(Broken(str(spools[0]), "no name"))
+        await until(lambda: broken != processes(crew)[0] and all(worker.serial for worker in crew._workers))
+        assert (spools[0].with_name("0.broken-1") / "incarnation").read_text() == "nobody"
+        for _ in range(40):  # each on a connection of its own: both workers answer some
+            async with httpx.AsyncClient(base_url=f"http://{HOST}:{settings.http_port}", timeout=20) as client:
+                await ask(client)
+    assert all(any(file.stat().st_size for file in spool.glob("*.blocks")) for spool in spools)
+
+
+async def test_the_sender_is_told_of_a_spool_that_was_set_aside(settings):
+    spool = settings.spool_folder / "0"
+    Spool(spool, MIB).close()
+    crew = Crew(posts(settings, 9), sends=Sends([str(spool)]))
+    crew._workers[0].broken = "no name"
+    await crew._renew(crew._workers[0])
+    aside = str(spool.with_name("0.broken-1"))
+    assert crew._senders[0].hello == Sends([str(spool), aside])
+    assert crew._workers[0].broken is None
 
 
 async def test_what_a_worker_counted_before_it_was_killed_stays_counted(service, settings, client):

@@ -39,6 +39,7 @@ from mainstem.project import fixed as number
 from mainstem.serving.history import Past
 from mainstem.serving.store import PROJECTIONS, TOPICS, apply_records
 from mainstem.storage import Artifacts, open_database
+from mainstem.testkit.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.fault]
 
@@ -284,6 +285,22 @@ async def test_a_deployment_with_arms_is_answered_by_them_and_seen_by_its_shadow
     assert {event.fact.version for event in shadowed(found)} == {6}
     assert np.allclose([event.fact.score for event in shadowed(found)], make.expected([1, 0, 3], 2.0))
     assert ids <= {event.envelope.id for event in predicted(found)}
+
+
+async def test_a_spool_that_breaks_while_it_is_sent_is_set_aside_and_what_is_answered_then_is_sent(
+    world, platform, client
+):
+    before = (await world.ask(client))["parameters"]["prediction_id"]
+    await world.predictions(lambda found: before in {event.envelope.id for event in found})
+    (spool,) = Path(platform.env["MAINSTEM_ARTIFACTS"]).parent.glob("spool/serving/*/0")
+    with max(spool.glob("*.blocks")).open("ab") as segment:
+        segment.write(bytes(24))
+    aside = spool.with_name("0.broken-1")
+    await until(aside.exists)
+    after = [(await world.ask(client))["parameters"]["prediction_id"] for _ in range(20)]
+    assert not {before[:16]} & {name[:16] for name in after}
+    found = await world.predictions(lambda found: set(after) <= {event.envelope.id for event in found})
+    assert Counter(event.envelope.id for event in found).most_common(1)[0][1] == 1
 
 
 async def listed(client, versions):

@@ -115,8 +115,15 @@ async def test_what_stands_before_the_break_is_sent_under_the_name_of_the_spool(
     flip(segment, segment.stat().st_size // 2)
     spools = await take_over(copy.parent, 1)
     checkpoint = Checkpoint({(f"serving@{name}", 0): Position(sent_before)})
-    async with running(each(spools, lambda spool: send_all(spool, service.store, service.log, checkpoint))):
+    broken = []
+    sending = each(
+        spools,
+        lambda spool: send_all(spool, service.store, service.log, checkpoint),
+        lambda spool, _: broken.append(spool),
+    )
+    async with running(sending):
         await until(lambda: f"nothing more is sent of the spool {aside}" in caplog.text)
+    assert broken == [aside]
     sent = [decode(record).envelope for record in service.log.records]
     assert [(one.id, one.origin) for one in sent] == [
         (ids[number], f"serving@{name}/{number}") for number in range(sent_before, 2)

@@ -17,9 +17,11 @@ class Child:
     def __init__(self, name: str, module: str, hello: Post | Sends) -> None:
         self.name = name
         self._module = module
-        self._hello = hello
+        #: What it is told first of all.
+        self.hello = hello
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._dismissed = False
         self._asked: dict[int, asyncio.Future[Reply | None]] = {}
         #: What it said last that it did, and what those did who were it before.
         self.figures: Figures | None = None
@@ -27,6 +29,7 @@ class Child:
 
     async def live(self, first: Callable[[], Sequence[Message]]) -> int:
         """Start it, tell it what is to be told first, and return its exit code when it has ended; a cancel ends it."""
+        self._dismissed = False
         ours, theirs = socket.socketpair()
         with theirs:
             handle = theirs.fileno()
@@ -35,9 +38,11 @@ class Child:
             )
         channel = await Channel.over(ours)
         try:
-            for message in (self._hello, *first()):
+            for message in (self.hello, *first()):
                 channel.send(message)
             self._channel = channel
+            if self._dismissed:
+                channel.close()
             while (said := await channel.receive()) is not None:
                 self.take(said)
         finally:
@@ -60,6 +65,12 @@ class Child:
             self._asked[message.serial] = reply
             self._channel.send(message)
         return reply
+
+    def dismiss(self) -> None:
+        """Have it end what it does, and then itself; one that is being started does so when it is there."""
+        self._dismissed = True
+        if self._channel is not None:
+            self._channel.close()
 
     def kill(self) -> None:
         """End it at once."""

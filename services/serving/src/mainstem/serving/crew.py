@@ -1,9 +1,11 @@
 """The processes around the service: workers, which answer direct calls, and who sends what they record; see ADR 19."""
 
 import asyncio
+import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Final
 
 from typing_extensions import override
@@ -11,8 +13,9 @@ from typing_extensions import override
 from mainstem.serving.board import Board
 from mainstem.serving.child import Child
 from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage, summed
-from mainstem.serving.orders import Ask, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
+from mainstem.serving.orders import Ask, Broken, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
 from mainstem.serving.settings import Settings
+from mainstem.serving.spools import renew
 from mainstem.telemetry import logger, metrics
 
 #: Where the service answers what is no model's.
@@ -86,7 +89,7 @@ class Crew:
     def __init__(self, posts: Sequence[Post], module: str = WORKER, sends: Sends | None = None) -> None:
         self._workers = [_Worker(post, module) for post in posts]
         #: Who sends what they record.
-        self._senders = [Child("sender", SENDER, sends)] if sends else []
+        self._senders = [_Sender(sends, self._on_broken)] if sends else []
         self._all: Sequence[Child] = (*self._workers, *self._senders)
         self._serials = count(1)
         self._activations: Sequence[Activation] = ()
@@ -199,7 +202,23 @@ class Crew:
             about = {"action": "process_ended", "child": child.name, "code": code}
             _log.error("%s ended with code %d; it is started again", child.name, code, extra=about)
             await asyncio.sleep(pause_s)
+            if isinstance(child, _Worker) and (child.broken or code == os.EX_DATAERR):
+                await self._renew(child)
             pause_s = _SHORTEST_S if loop.time() - began > _LIVED_S else min(2 * pause_s, _LONGEST_S)
+
+    def _on_broken(self, said: Broken) -> None:
+        """Have a worker end whose spool is broken: what it records there would never be sent."""
+        for worker in self._workers:
+            if worker.spool == said.folder and not worker.broken:
+                worker.broken = said.why
+                worker.dismiss()
+
+    async def _renew(self, worker: "_Worker") -> None:
+        """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""
+        aside, worker.broken = await renew(Path(worker.spool), worker.broken), None
+        if aside is not None:
+            for sender in self._senders:
+                sender.sends(aside)
 
     def _news(self) -> list[Message]:
         """Return what a process that begins is told; the sender does not mind."""
@@ -234,11 +253,35 @@ def _seen(partitions: Mapping[Partition, Reached]) -> Seen:
     return Seen([(*place, reached) for place, reached in partitions.items()])
 
 
+class _Sender(Child):
+    """Who sends; `on_broken` is called when it says of a spool that it cannot be sent."""
+
+    def __init__(self, sends: Sends, on_broken: Callable[[Broken], None]) -> None:
+        super().__init__("sender", SENDER, sends)
+        self._folders = list(sends.folders)
+        self._on_broken = on_broken
+
+    @override
+    def take(self, said: Message) -> None:
+        if isinstance(said, Broken):
+            self._on_broken(said)
+        super().take(said)
+
+    def sends(self, aside: Path) -> None:
+        """Begin anew, with a spool that was set aside besides: another lies in its place."""
+        self._folders.append(str(aside))
+        self.hello = Sends(self._folders)
+        self.dismiss()
+
+
 class _Worker(Child):
     """A worker, and what it said of the routes."""
 
     def __init__(self, post: Post, module: str) -> None:
         super().__init__(f"worker {post.number}", module, post)
+        self.spool = post.spool
+        #: Why nothing more can be sent of its spool, if somebody said so.
+        self.broken: str | None = None
         #: Serial of the routes it answers by, 0 while it does not answer; what it could not load, by digest.
         self.serial = 0
         self.faults: Mapping[str, str] = {}

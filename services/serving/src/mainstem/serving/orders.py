@@ -95,8 +95,15 @@ class Figures(msgspec.Struct, frozen=True, tag=True):
         )
 
 
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """Of a spool nothing more can be sent, and why."""
+
+    folder: str
+    why: str
+
+
 Reply = Routed | Figures
-Message = Post | Sends | Routes | Seen | Ask | Reply
+Message = Post | Sends | Routes | Seen | Ask | Broken | Reply
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode

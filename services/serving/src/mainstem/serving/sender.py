@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mainstem.runtime import run
-from mainstem.serving.orders import Ask, Channel, Figures, Sends
+from mainstem.serving.orders import Ask, Broken, Channel, Figures, Sends
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import configure, metrics
 
@@ -36,16 +36,16 @@ async def main(handle: int) -> None:
     settings = Settings()
     configure(settings.log_level)
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(_send(settings, [Path(folder) for folder in sends.folders]))
+        sending = group.create_task(_send(settings, [Path(folder) for folder in sends.folders], channel))
         while (message := await channel.receive()) is not None:
             if isinstance(message, Ask):
                 channel.send(Figures(message.serial, metrics.told()))
         sending.cancel()
 
 
-async def _send(settings: Settings, folders: list[Path]) -> None:
+async def _send(settings: Settings, folders: list[Path], channel: Channel) -> None:
     sending = await asyncio.to_thread(import_module, _SENDING)
-    await sending.send_forever(settings, folders)
+    await sending.send_forever(settings, folders, lambda folder, why: channel.send(Broken(str(folder), str(why))))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ from mainstem.telemetry import logger, metrics
 _log = logger(__name__)
 
 
-async def send_forever(settings: Settings, folders: list[Path]) -> None:
+#: Is told of a spool of which nothing more can be sent, and why.
+OnBroken = Callable[[Path, SpoolCorrupt], None]
+
+
+async def send_forever(settings: Settings, folders: list[Path], on_broken: OnBroken) -> None:
     """Send what comes into these spools, once broker and database are there."""
     async with AsyncExitStack() as stack:
         opened = partial(open_resources, "serving", "mainstem.serving", settings)
@@ -31,10 +35,10 @@ async def send_forever(settings: Settings, folders: list[Path]) -> None:
         checkpoint = await steadily(lambda: load_checkpoint(resources.database))
         store, publisher = PostgresStore(resources.database), resources.bus.publisher
         collect_seldom()
-        await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint))
+        await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint), on_broken)
 
 
-async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]]) -> None:
+async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]], on_broken: OnBroken) -> None:
     """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent."""
 
     async def readable(folder: Path) -> None:
@@ -43,6 +47,7 @@ async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]])
         except SpoolCorrupt as fault:
             about = {"action": "spool_corrupt", "spool": str(folder)}
             _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
+            on_broken(folder, fault)
 
     async with asyncio.TaskGroup() as group:
         for folder in folders:

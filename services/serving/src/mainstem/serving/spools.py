@@ -40,6 +40,23 @@ async def take_over(folder: Path, workers: int) -> list[Path]:
     return own + left + broken
 
 
+async def renew(spool: Path, why: str | None) -> Path | None:
+    """Set aside the spool of a worker that has ended if it is broken, as it is if somebody says why, and make another.
+
+    Return where it lies then; None when it is as it was.
+    """
+    try:
+        if why is not None:
+            raise SpoolCorrupt(why)
+        await _recover(spool)
+    except SpoolCorrupt as fault:
+        aside = _set_aside(spool, fault, apart=True)
+        metrics.SPOOLS_BROKEN.inc()
+        await _recover(spool)
+        return aside
+    return None
+
+
 def _folders(folder: Path) -> list[Path]:
     """Return every spool there is at a folder and below it: one process alone had its blocks in the folder itself."""
     return sorted({file.parent for what in ("incarnation", "*.blocks") for file in folder.rglob(what)})

@@ -4,6 +4,7 @@ It has no broker and no database. When the service is gone it answers what it ha
 """
 
 import asyncio
+import os
 import resource
 import signal
 import socket
@@ -18,7 +19,7 @@ from typing import Final
 import orjson
 import uvloop
 
-from mainstem.bus.spool import Spool, Tail, keep_synced
+from mainstem.bus.spool import Spool, SpoolCorrupt, Tail, keep_synced
 from mainstem.direct import Door, Limits, Upstream, collect_seldom
 from mainstem.inference.errors import NotReady
 from mainstem.serving import grpc_fast
@@ -154,6 +155,15 @@ def _connections(*most: int) -> list[int]:
     return [int(share * each) for each in most]
 
 
+def _spool(post: Post) -> Spool:
+    """Return the spool, or end with a code that says that it is broken: who started this one sets it aside."""
+    try:
+        return Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)
+    except SpoolCorrupt as fault:
+        _log.critical("the spool is broken: %s", fault, extra={"action": "spool_corrupt", "spool": post.spool})
+        raise SystemExit(os.EX_DATAERR) from fault
+
+
 async def main(handle: int) -> None:
     """Serve until the service at the other end of the socket is gone, or SIGTERM comes."""
     channel = await Channel.over(socket.socket(fileno=handle))
@@ -172,11 +182,7 @@ async def main(handle: int) -> None:
         part=f"worker-{post.number}",
         share=post.trace_share,
     )
-    with (
-        closing(channel),
-        closing(tracer),
-        closing(Spool(Path(post.spool), post.spool_bytes, sync_each=post.sync_each)) as spool,
-    ):
+    with closing(channel), closing(tracer), closing(_spool(post)) as spool:
         worker = Worker(post, spool, tracer)
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
