@@ -1,6 +1,7 @@
 """The people of the story, through the HTTP interfaces that are open to everybody: a builder, an approver."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import httpx
 
 from mainstem.events.instants import render
+
+#: The ledger gets this long to sign a decision; the registry waits ten seconds each time.
+_EVIDENCE_S = 120
 
 
 class People:
@@ -41,11 +45,12 @@ class People:
         await self._post("REGISTRY", f"/v1/models/{model}/versions/{version}/approve", "approver", body)
 
     async def _post(self, service: str, path: str, who: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer = await self._client.post(
-            self._env[f"MAINSTEM_{service}_URL"] + path,
-            json=body,
-            headers={"authorization": f"Bearer {self._tokens[who]}"},
-        )
+        """Give a command; one that stands and that the ledger has not signed yet is given again, the same."""
+        url, until = self._env[f"MAINSTEM_{service}_URL"] + path, time.monotonic() + _EVIDENCE_S
+        headers = {"authorization": f"Bearer {self._tokens[who]}"}
+        answer = await self._client.post(url, json=body, headers=headers)
+        while answer.is_error and b"not_evidenced" in answer.content and time.monotonic() < until:
+            answer = await self._client.post(url, json=body, headers=headers)
         if answer.is_error:
             raise RuntimeError(f"{who} POST {path}: {answer.status_code} {answer.text}")
         found: dict[str, Any] = answer.json()

@@ -1,6 +1,8 @@
 """Calls to the services over HTTP, answered with their JSON or ended with their own sentence."""
 
 import os
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,6 +12,9 @@ from mainstem.cli.connection import setting, token
 from mainstem.events.errors import MainstemError, Unavailable
 
 _TIMEOUT_S = 30
+#: A decision that stands and is not proved yet is given again for so long; the service waits each time.
+_EVIDENCE_S = 60
+_NOT_EVIDENCED = "mainstem:not_evidenced"
 
 
 class CallRefused(MainstemError):
@@ -29,8 +34,18 @@ def get(service: str, path: str) -> dict[str, Any]:
 
 
 def post(service: str, path: str, body: Mapping[str, object], *, by: str) -> dict[str, Any]:
-    """Give a command in the name of a principal (`MAINSTEM_TOKEN` goes first); raise as `get` does."""
-    return _call(service, "POST", path, json=body, headers={"authorization": f"Bearer {token(by)}"})
+    """Give a command in the name of a principal (`MAINSTEM_TOKEN` goes first); raise as `get` does.
+
+    One that stands, and that the ledger has not signed yet, is given again, the same, for a minute.
+    """
+    until, headers = time.monotonic() + _EVIDENCE_S, {"authorization": f"Bearer {token(by)}"}
+    while True:
+        try:
+            return _call(service, "POST", path, json=body, headers=headers)
+        except CallRefused as refused:
+            if refused.problem.get("type") != _NOT_EVIDENCED or time.monotonic() > until:
+                raise
+            print("the decision stands and is not signed yet; waiting for the ledger", file=sys.stderr)
 
 
 def ask(service: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
