@@ -136,6 +136,14 @@ async def test_a_call_whose_time_is_over_in_the_middle_is_refused_then_and_the_n
     assert ask(batcher, clock, ("storm", 1_024, 0.5)) == [DeadlineExceeded]
 
 
+async def test_a_call_whose_time_is_over_before_its_first_rows_is_refused_and_says_nothing_of_them(
+    deployed, clock, monkeypatch
+):
+    monkeypatch.setattr("mainstem.serving.answers.monotonic", lambda: clock.__setitem__(0, 1.0) or clock[0])
+    assert ask(Batcher(deployed.answers), clock, ("storm", 1_024, 0.5)) == [RanOut]
+    assert deployed.answers.meters.most_row_s == 0.0
+
+
 async def test_what_single_rows_take_says_nothing_of_many_when_it_is_the_run_that_takes_it(deployed, clock):
     model = deployed.board.model(deployed.board.live("storm"))
     run = type(model)._run

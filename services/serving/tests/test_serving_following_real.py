@@ -168,15 +168,28 @@ async def test_a_fold_goes_on_where_it_was_stored_if_the_topics_are_the_same(rea
     async with running(one.run(readings.kafka)):
         await until(file.exists)
         await until(lambda: one.lookup.fault is None and one.lookup.as_of().applied == 6)
-        await until(lambda: msgspec.msgpack.decode(file.read_bytes())["state"] == one.lookup.snapshot())
-    stored = msgspec.msgpack.decode(file.read_bytes())
+        await until(lambda: stored_in(file)["state"] == one.lookup.snapshot())
+    stored = stored_in(file)
     for topics, begins in ((stored["topics"], 3), ({f"evt.data.{readings.name}": str(uuid4())}, 0)):
-        file.write_bytes(msgspec.msgpack.encode(stored | {"topics": topics}))
+        file.write_bytes(following._sealed(msgspec.msgpack.encode(stored | {"topics": topics})))
         again = Following(readings.followed, file)
         await again._restore(stored["topics"])
         assert set(again.lookup.offsets().values()) == {begins}
-    file.write_bytes(b"torn")
-    await Following(readings.followed, file)._restore(stored["topics"])
+    sealed = file.read_bytes()
+    damages = [b"", b"torn", sealed[:-1], *(flipped(sealed, place) for place in range(0, len(sealed), 97))]
+    for damaged in damages:
+        file.write_bytes(damaged)
+        again = Following(readings.followed, file)
+        await again._restore(stored["topics"])
+        assert set(again.lookup.offsets().values()) == {0}
+
+
+def stored_in(file):
+    return msgspec.msgpack.decode(following._opened(file.read_bytes()))
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
 async def test_a_log_that_has_lost_records_is_not_followed_on(readings, tmp_path, monkeypatch):
@@ -203,7 +216,7 @@ async def test_a_partition_that_lost_what_was_due_is_not_followed_on_though_noth
     one = Following(readings.followed, file)
     async with running(one.run(readings.kafka)):
         await until(lambda: file.exists() and one.lookup.fault is None)
-        await until(lambda: msgspec.msgpack.decode(file.read_bytes())["state"] == one.lookup.snapshot())
+        await until(lambda: stored_in(file)["state"] == one.lookup.snapshot())
     await readings.say(20.0)
     ends = await read_ends(readings.kafka, [topic])
     await expire(readings.kafka, ends)

@@ -213,10 +213,12 @@ async def test_a_set_whose_reading_failed_is_refused_with_the_reason_and_begun_a
     await until(task.done)
     with pytest.raises(NotReady, match="the features of gusts are not looked up any more"):
         lookups.of(live)
+    assert list(lookups.away([live])) == [("storm", True)]
     await until(lambda: "is not followed any more" in caplog.text)
     lookups.want({live.feature_definition: Followed("gusts", b"no project")})
     assert lookups._running[live.feature_definition] is not task
     await lookups.stop()
+    assert list(lookups.away([live])) == []
     with pytest.raises(Unsupported, match="not called by entity"):
         lookups.of(live)
 

@@ -9,7 +9,7 @@ import pytest
 
 from mainstem.inference.errors import BadRequest
 from mainstem.serving.lookups import Lookups
-from mainstem.serving.meters import tell_ages
+from mainstem.serving.meters import tell_ages, tell_away
 from mainstem.serving.ports import Question
 from mainstem.telemetry import Tracer, metrics
 
@@ -132,9 +132,17 @@ def test_the_age_of_features_is_told_by_model_and_source_and_only_of_what_is_loo
     assert [(one.labels, one.value) for one in found[0].samples] == [({"model": "storm", "source": "radar"}, 0.0)]
 
 
+def test_a_model_whose_features_are_not_looked_up_is_told_and_no_other():
+    tell_away([("storm", True), ("calm", False)])
+    assert (told("lookups_away", model="storm"), told("lookups_away", model="calm")) == (1, 0)
+    tell_away([("calm", False)])
+    found = [family for family in metrics.REGISTRY.collect() if family.name == "mainstem_lookups_away"]
+    assert [(one.labels, one.value) for one in found[0].samples] == [({"model": "calm"}, 0)]
+
+
 async def test_the_ages_are_those_of_the_set_that_a_model_reads(service, tmp_path):
     await service.deploy()
     lookups, live = Lookups("nowhere:1", tmp_path), service.board.last()
-    assert list(lookups.ages(live)) == []
+    assert list(lookups.ages(live)) == list(lookups.away(live)) == []
     lookups._ready = {live[0].feature_definition: SimpleNamespace(ages=lambda: {"reading": 3.5, "radar": None})}
     assert list(lookups.ages(live)) == [("storm", "reading", 3.5), ("storm", "radar", None)]

@@ -99,6 +99,9 @@ COMPUTE_SECONDS: Final = Timings("mainstem_compute_seconds", "Runs", ["model", "
 #: Seconds since the newest record of a source that a model reads became known, in the worker that is behind most;
 #: infinite before the first. Grows: the source is silent, or a worker does not follow the log; look at its log.
 FEATURE_AGE: Final = Gauge("mainstem_feature_age_seconds", "Age of features", ["model", "source"], registry=REGISTRY)
+#: Workers that refuse calls by entity: they read the log's past still, what they read is too old, or they cannot follow
+#: it. Stays above 0: the refusal says why, and serving's log.
+LOOKUPS_AWAY: Final = Gauge("mainstem_lookups_away", "Workers without look-ups", ["model"], registry=REGISTRY)
 
 
 class Exposition(NamedTuple):

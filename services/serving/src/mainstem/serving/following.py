@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ _STORE_S: Final = 60.0
 #: What is gone shows by itself where records follow; elsewhere it is looked for.
 _LOOK_S: Final = 2.0
 _AGAIN_S: Final = 1.0
+#: Of SHA-256.
+_DIGEST_BYTES: Final = 32
 
 _log = logger(__name__)
 
@@ -96,7 +99,8 @@ class Following:
         """Go on from the file, if it is of these topics."""
         self._topics = topics
         try:
-            stored = msgspec.msgpack.decode(await asyncio.to_thread(self._file.read_bytes), type=_Stored)
+            content = _opened(await asyncio.to_thread(self._file.read_bytes))
+            stored = msgspec.msgpack.decode(content, type=_Stored)
             if stored.topics == topics:
                 self.lookup.restore(stored.state)
         except FileNotFoundError:
@@ -108,9 +112,22 @@ class Following:
         self._stored_at = time.monotonic()
         content = msgspec.msgpack.encode(_Stored(topics, self.lookup.snapshot()))
         try:
-            await asyncio.to_thread(_replace, self._file, content)
+            await asyncio.to_thread(_replace, self._file, _sealed(content))
         except OSError as fault:
             _log.warning("the fold of %s was not stored: %s", self._label, fault, extra={"action": "not_stored"})
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return bytes as they are stored: behind their SHA-256, since a fold that was damaged says nothing of it."""
+    return sha256(content).digest() + content
+
+
+def _opened(stored: bytes) -> bytes:
+    """Return the bytes that were stored; raise SnapshotError when they are others by now."""
+    content = stored[_DIGEST_BYTES:]
+    if _sealed(content) != stored:
+        raise SnapshotError("its bytes are others than were written")
+    return content
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -64,6 +64,18 @@ class Lookups:
             for source, age in () if found is None else found.ages().items():
                 yield activation.model, source, age
 
+    def away(self, live: Iterable[Activation]) -> Iterator[tuple[str, bool]]:
+        """Yield each model that may be called by entity, and whether such calls are refused now."""
+        for activation in live:
+            if activation.feature_definition not in self._running:
+                continue
+            try:
+                self.of(activation).as_of()
+            except NotReady:
+                yield activation.model, True
+            else:
+                yield activation.model, False
+
     async def _follow(self, definition: str, followed: Followed) -> None:
         file = self._folder / f"{definition.removeprefix('sha256:')[:16]}.fold"
         module = await asyncio.to_thread(import_module, _FOLLOWING)

@@ -100,7 +100,9 @@ class Meters:
         return known
 
     def took(self, meter: Meter, rows: int, spent_s: float, *, long: bool = False) -> None:
-        """Learn what rows of a version take from a run of so many, or from as many of a `long` one."""
+        """Learn what rows of a version take from a run of so many, or from as many of a `long` one; of none nothing."""
+        if not rows:
+            return
         meter.learn(rows, spent_s, long=long or rows > _FEW)
         self.most_row_s = max(self.most_row_s, meter.row_s, meter.long_row_s)
 
@@ -121,6 +123,13 @@ def tell_ages(ages: Iterable[tuple[str, str, float | None]]) -> None:
     metrics.FEATURE_AGE.clear()
     for model, source, age in ages:
         metrics.FEATURE_AGE.labels(model, source).set(inf if age is None else age)
+
+
+def tell_away(away: Iterable[tuple[str, bool]]) -> None:
+    """Tell which models are not called by entity now that may be, and of no others any more."""
+    metrics.LOOKUPS_AWAY.clear()
+    for model, refused in away:
+        metrics.LOOKUPS_AWAY.labels(model).set(refused)
 
 
 def count_errors(model: str, version: str, ended: Iterable[tuple[Question, object]]) -> None:

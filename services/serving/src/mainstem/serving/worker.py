@@ -31,7 +31,7 @@ from mainstem.serving.engine import BadSignature, Model
 from mainstem.serving.hot_api import HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
-from mainstem.serving.meters import tell_ages
+from mainstem.serving.meters import tell_ages, tell_away
 from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
 from mainstem.serving.rpc import Rpc
 from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
@@ -128,7 +128,9 @@ class Worker:
             self._board.load(onnx, model)
 
     def _figures(self, serial: int) -> Figures:
-        tell_ages(self._lookups.ages(self._board.last()))
+        live = self._board.last()
+        tell_ages(self._lookups.ages(live))
+        tell_away(self._lookups.away(live))
         told, name = metrics.told(), spool_name(self._spool.incarnation)
         return Figures(serial, told, {name: self._spool.next_number}, self._answers.usage())
 
