@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import psutil
 from tests.bench.clock import OWN, RUNS
 from tests.bench.doors import CONNECTIONS, SECONDS, load
 from tests.bench.goals import Goal, Outcome
@@ -45,10 +46,13 @@ async def measure() -> list[Outcome]:
                 server = Server(os.getpid(), place.http_port, place.grpc_port)
                 asked = PATH, CONNECTIONS, SECONDS, 0
                 bursts = [await load("tests.bench.pump", server, server.http, asked, _BODY) for _ in range(RUNS)]
+            (worker,) = psutil.Process().children()
+            taken = worker.memory_info().rss
     answered = median(burst.per_second for burst in bursts)
     return [
         Outcome("answers a second while versions are switched", "", answered, "", Goal(10_000, at_least=True)),
         Outcome("switches a second meanwhile", "", switches["a second"], "", Goal(100, at_least=True)),
+        Outcome("resident memory of a worker that looks nothing up", "", taken / (1 << 20), "MiB", Goal(100)),
     ]
 
 

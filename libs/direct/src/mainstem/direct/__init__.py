@@ -7,11 +7,12 @@ from mainstem.direct.door import Door
 from mainstem.direct.garbage import collect_seldom
 from mainstem.direct.grpc_door import GrpcDoor, Methods
 from mainstem.direct.limits import Limits, most_unpacked
-from mainstem.direct.responses import RETRY_S, Headers
+from mainstem.direct.responses import FAILED, RETRY_S, Headers
 from mainstem.direct.unary import MESSAGE_CHARACTERS, Status
 from mainstem.direct.upstream import Upstream
 
 __all__ = [
+    "FAILED",
     "MESSAGE_CHARACTERS",
     "RETRY_S",
     "Call",

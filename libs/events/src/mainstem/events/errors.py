@@ -7,10 +7,16 @@ MainstemError
 └── Unavailable  something outside did not answer: try again later, lose nothing
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+#: What decoding raises for bytes that are not the document that is wanted: of another form, no UTF-8, or too deep.
+NO_DOCUMENT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class MainstemError(Exception):

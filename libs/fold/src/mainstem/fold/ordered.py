@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from mainstem.events.data import ProgressReached
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.fence import Fence, Position, read_origin
 from mainstem.events.instant_columns import parse_all
 from mainstem.events.instants import NEVER
@@ -197,5 +198,5 @@ def _until(record: Record) -> bytes:
     """Return what a marker announces; nothing when it is no marker after all."""
     try:
         return _UNTIL.decode(record.value or b"").until.encode()
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NO_DOCUMENT:
         return b""

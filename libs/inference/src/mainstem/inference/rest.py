@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.inference.calls import Answer, Parameters, Request, Wanted, refuse_foreign
 from mainstem.inference.errors import BadRequest, Unsupported
 from mainstem.inference.tensors import BYTES, NUMBERS, Signature, Tensor, Values, cells, from_bytes, texts, to_bytes
@@ -28,8 +29,6 @@ JSON_HEADERS: Final[Mapping[str, str]] = {"content-type": JSON_TYPE}
 _WIDEST: Final = 1 << 32
 #: No body is longer.
 _LENGTH_DIGITS: Final = 20
-#: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
-_NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _FLOATS: Final = ("FP32", "FP64")
 
 _Parameters = dict[str, bool | int | float | str]
@@ -122,7 +121,7 @@ class Reader:
             return Request([_raw_body(body, self._signature)], raw=True)
         try:
             asked = _decode(body if split == len(body) else body[:split])
-        except _NO_JSON as fault:
+        except NO_DOCUMENT as fault:
             raise BadRequest(f"the request is no inference request: {fault}") from fault
         inputs = list(_inputs(asked.inputs, memoryview(body)[split:]))
         raw = _flag(asked.parameters, "binary_data_output", False)
@@ -140,7 +139,7 @@ def read_plain(name: str, body: bytes) -> Plain | None:
     """
     try:
         asked = _decode_plain(body)
-    except _NO_JSON:
+    except NO_DOCUMENT:
         return None
     one = asked.inputs[0] if asked.inputs else None
     if one is None or one.name != name:
@@ -252,7 +251,7 @@ def _from_json(tensor: _Input) -> Values:
         nested = bytes(memoryview(tensor.data)[1:65]).lstrip().startswith(b"[") and len(tensor.shape) > 1
         listed = _flattened(tensor) if nested else _FLAT[tensor.datatype](tensor.data)
         values = _array(tensor.datatype, listed)
-    except (*_NO_JSON, TypeError, ArithmeticError) as fault:
+    except (*NO_DOCUMENT, TypeError, ArithmeticError) as fault:
         what = f"the data of input {tensor.name!r} is no list of {tensor.datatype}"
         raise BadRequest(f"{what}: {str(fault)[:200]}") from fault
     if len(values) != count:

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import ValidationError
 
 from mainstem.events.data import ProgressReached
-from mainstem.events.errors import Rejected
+from mainstem.events.errors import NO_DOCUMENT, Rejected
 from mainstem.events.features import OrderJournalled
 from mainstem.events.fence import Fence, read_origin
 from mainstem.events.instant_columns import parse_all
@@ -222,7 +222,7 @@ def announced(marker: Record) -> int:
     """Return the instant that a marker announces; NEVER when it announces none."""
     try:
         return int(parse_all([_UNTIL.decode(marker.value or b"").until.encode()])[0])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NO_DOCUMENT:
         return NEVER
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mainstem.events.catalogue import encode
 from mainstem.events.data import BatchJudged, ProgressReached, RecordAccepted, RecordQuarantined, RecordRedriven
 from mainstem.events.envelope import Envelope, Event, Message, dataschema
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.fact import Fact
 from mainstem.events.ids import child_id, fingerprint
 from mainstem.events.instant_columns import parse_all
@@ -109,7 +110,7 @@ class Judge:
             return None
         try:
             until_us = parse(msgspec.json.decode(record.value or b"", type=_Until).until)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except NO_DOCUMENT:
             return None
         return render(until_us) if until_us <= self._latest(record) else None
 

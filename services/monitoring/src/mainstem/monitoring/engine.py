@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.instant_columns import parse_all
 from mainstem.events.instants import NEVER
 from mainstem.events.record import Record
@@ -179,7 +180,7 @@ class Fold:
     def _row(self, record: Record, time_us: int) -> _Prediction | _Truth | None:
         try:
             row = self._decode[record.topic](record.value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError) as fault:
+        except NO_DOCUMENT as fault:
             self.parked.append(Parked(record, f"the payload is no prediction or label of this model: {fault}"))
             return None
         if time_us == NEVER:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 import msgspec
 
 from mainstem.events.envelope import Message
-from mainstem.events.errors import Undecodable
+from mainstem.events.errors import NO_DOCUMENT, Undecodable
 from mainstem.events.ids import fingerprint
 from mainstem.events.instants import NEVER, parse
 from mainstem.events.names import PREDICTED, rows_of
@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # a worker needs no models of events
     from mainstem.events.serving import DeploymentActivated
 
 SOURCE = "/mainstem/serving"
-#: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
-NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 #: The end of what is in charge now.
 FOREVER = 2**63 - 1
 #: The weights of arms are shares of this.
@@ -273,7 +271,7 @@ class Tallies(defaultdict[TallyKey, Tally]):
                 found = _decode_counted(event.value or b"")
                 key = (found.model, found.version, found.channel, event.partition or 0)
                 tallies[key].count([headers["ce_id"]])
-            except (KeyError, *NO_JSON) as fault:
+            except (KeyError, *NO_DOCUMENT) as fault:
                 raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
         return tallies
 

@@ -6,8 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from mainstem.events.errors import Rejected
-from mainstem.serving.domain import NO_JSON
+from mainstem.events.errors import NO_DOCUMENT, Rejected
 from mainstem.serving.engine import RUN_FAULTS, Model
 
 #: Scores are float64 sums that another processor may add up otherwise, and no decision hangs on.
@@ -34,7 +33,7 @@ def check(model: Model, profile: bytes) -> None:
     """Score the reference rows of a profile; one that an earlier release made has none. Raises Unlike."""
     try:
         reference = _decode(profile).reference
-    except NO_JSON as fault:
+    except NO_DOCUMENT as fault:
         raise Unlike(f"the reference profile cannot be read: {fault}; train the version anew") from fault
     if reference is None or not reference.rows:
         return

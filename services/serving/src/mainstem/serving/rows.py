@@ -10,12 +10,13 @@ import numpy as np
 from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Event, Message, read_envelope
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.features import RowComputed
 from mainstem.events.ids import child_id
 from mainstem.events.instant_columns import parse_all
 from mainstem.events.instants import NEVER, parse, render
 from mainstem.events.record import Record
-from mainstem.serving.domain import NO_JSON, SOURCE
+from mainstem.serving.domain import SOURCE
 from mainstem.serving.entities import Floats
 from mainstem.serving.ports import Parked
 from mainstem.serving.rule import Places
@@ -69,7 +70,7 @@ def read_rows(records: Sequence[Record], headers: Sequence[Mapping[str, bytes]],
             continue
         try:
             payload = _decode_row(record.value or b"")
-        except NO_JSON as fault:
+        except NO_DOCUMENT as fault:
             parked.append(Parked(record, f"the payload is no feature row: {fault}"))
             continue
         rows.append(Row(index, record, found, recorded_us, payload.definition, payload.entity, payload.values))
@@ -138,7 +139,7 @@ def inputs(rows: Sequence[Row], width: int, parked: list[Parked]) -> tuple[Seque
     """Return the rows whose values are `width` numbers or nulls, and these as float64 [rows, width]."""
     try:
         return rows, _matrix(_decode_values(b"[" + b",".join([row.values for row in rows]) + b"]"), width)
-    except NO_JSON as fault:
+    except NO_DOCUMENT as fault:
         if len(rows) == 1:
             parked.append(Parked(rows[0].record, f"the values are not {width} numbers or nulls: {fault}"))
             return (), np.empty((0, width))

@@ -10,7 +10,7 @@ from typing import Final, Protocol, Self
 import msgspec
 from google.protobuf.message import DecodeError
 
-from mainstem.direct import Status
+from mainstem.direct import FAILED, Status
 from mainstem.events.errors import MainstemError
 from mainstem.inference import Answer as Given
 from mainstem.inference import Parameters, fields, health_pb2, messages
@@ -204,7 +204,7 @@ class Rpc:
             except _ERRORS as fault:
                 return done(fault)
             except Exception:  # nobody expected it: whoever waits is told, and it is passed on
-                done(NoAnswer("the call failed for a reason that is the server's; its log says which"))
+                done(NoAnswer(FAILED))
                 raise
             return done(found)
 

@@ -11,6 +11,7 @@ from mainstem.events.errors import Rejected
 from mainstem.inference import Signature, Spec, Tensor
 from mainstem.inference.errors import BadRequest, NoAnswer
 from mainstem.inference.tensors import BYTES, Values, texts
+from mainstem.serving.engine import RUN_FAULTS
 
 #: The protocol's datatypes by ONNX Runtime's names of them.
 _DATATYPES: Final = {
@@ -22,11 +23,6 @@ _DATATYPES: Final = {
     "tensor(double)": "FP64",
     "tensor(string)": BYTES,
 }
-#: Everything that ONNX Runtime raises.
-_FAULTS: Final[tuple[type[Exception], ...]] = (
-    RuntimeError,
-    *(kind for kind in vars(onnx_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-)
 #: So that it prints nothing of what it raises.
 _FATAL: Final = 4
 
@@ -47,7 +43,7 @@ class Session:
         self._run_options.log_severity_level = _FATAL
         try:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        except _FAULTS as fault:
+        except RUN_FAULTS as fault:
             raise NotServable(f"ONNX Runtime does not load it: {fault}") from fault
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.signature = Signature(tuple(map(_spec, inputs)), tuple(map(_spec, outputs)))
@@ -62,7 +58,7 @@ class Session:
             found = self._session.run(list(outputs), given, self._run_options)
         except onnx_errors.InvalidArgument as fault:
             raise BadRequest(f"the model does not take these inputs: {fault}") from fault
-        except _FAULTS as fault:
+        except RUN_FAULTS as fault:
             raise NoAnswer(f"the model failed: {fault}") from fault
         return [Tensor(name, _encoded(name, values)) for name, values in zip(outputs, found, strict=True)]
 

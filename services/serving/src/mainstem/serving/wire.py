@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import orjson
 
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.inference import Answer as Given
 from mainstem.inference import Parameters, Request, Signature, Spec, Tensor, Wanted, fields, messages
 from mainstem.inference import open_inference_pb2 as pb
@@ -51,8 +52,6 @@ class _Change(msgspec.Struct):
 
 _read_index = msgspec.json.Decoder(_Index).decode
 _read_change = msgspec.json.Decoder(_Change).decode
-#: What decoding raises for bytes that are not the JSON that is wanted: of another form, no UTF-8, or too deep.
-_NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 #: Parameters of a load that bring a model along.
 _BROUGHT = ("config", "file:")
 
@@ -260,7 +259,7 @@ def read_index(body: bytes) -> bool:
     """Return whether only what is ready is to be listed. Raises BadRequest; nothing at all is a question too."""
     try:
         return _read_index(body or b"{}").ready
-    except _NO_JSON as fault:
+    except NO_DOCUMENT as fault:
         raise BadRequest(f"the body is no question for the index: {fault}") from fault
 
 
@@ -268,7 +267,7 @@ def read_parameters(body: bytes) -> Parameters:
     """Return the parameters of a load or an unload; raise BadRequest for a body that is none. It may be empty."""
     try:
         parameters = _read_change(body or b"{}").parameters
-    except _NO_JSON as fault:
+    except NO_DOCUMENT as fault:
         raise BadRequest(f"the body is no request to load or unload: {fault}") from fault
     return parameters
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from mainstem.events.envelope import Event, follow
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.features import Difference, Evidence, VectorsChecked
 from mainstem.events.instants import render
 from mainstem.events.record import Record
@@ -245,7 +246,7 @@ def _until(entry: Entry) -> str:
 def _values(served: msgspec.Raw) -> list[float | None] | None:
     try:
         return _read_values(served)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NO_DOCUMENT:
         return None
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mainstem.events.data import ProgressReached
 from mainstem.events.envelope import Envelope, named, read_envelope
+from mainstem.events.errors import NO_DOCUMENT
 from mainstem.events.features import OrderJournalled, RowComputed
 from mainstem.events.fence import read_origin
 from mainstem.events.instants import NEVER, parse
@@ -26,8 +27,6 @@ _PROGRESS: Final = ProgressReached.TYPE.encode()
 _ROW: Final = RowComputed.TYPE.encode()
 _ENTRY: Final = OrderJournalled.TYPE.encode()
 _ACCEPTED: Final = "evt.data."
-#: What reading a document may raise that is none, or no text, or too deep.
-_NO_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Accepted(msgspec.Struct, gc=False):
@@ -229,7 +228,7 @@ class Log:
         elif kind == _ROW:
             try:
                 row = _read_row(record.value or b"")
-            except _NO_JSON:
+            except NO_DOCUMENT:
                 return
             if row.definition == self.definition and self._is_new(known, record.partition):
                 self._hold(Row(row.spine_id, record.partition, row.values), marked)
@@ -255,7 +254,7 @@ class Log:
         try:
             found, envelope = _read_entry(record.value or b""), read_envelope(record.headers)
             runs = np.array(found.runs, np.int64).reshape(-1, 4)
-        except (*_NO_JSON, KeyError, OverflowError):
+        except (*NO_DOCUMENT, KeyError, OverflowError):
             return
         known = ((runs[:, 0] >= 0) & (runs[:, 0] < len(found.topics))).all()
         if known and found.definition == self.definition and found.number > self._last_entry:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstem.events.envelope import Headers, Message
+from mainstem.events.errors import NO_DOCUMENT
 
 #: A frame is closed when what it carries reaches this size, and a record counts for so much beside its contents.
 _BYTES, _RECORD_BYTES = 256 << 10, 32
@@ -108,7 +109,7 @@ def read(value: bytes | None) -> Frame | None:
     """Return the frame in a message; None when it holds none."""
     try:
         frame: Frame = _decode(value or b"")
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except NO_DOCUMENT:
         return None
     return frame
 
