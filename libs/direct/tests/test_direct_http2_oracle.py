@@ -85,12 +85,8 @@ def scripts(h2c: SimpleNamespace) -> dict[str, bytes]:
 
 def faults(h2c: SimpleNamespace) -> dict[str, bytes]:
     """Return what clients may not do."""
-    request, body, fields = h2c.block(), h2c.prefixed(b"hello"), list(h2c.REQUEST)
-
-    def asked(*fields: tuple[bytes, bytes]) -> bytes:
-        return h2c.headers(1, hpack.Encoder().encode(fields), WHOLE)
-
-    return {
+    request, body = h2c.block(), h2c.prefixed(b"hello")
+    return faults_of_headers(h2c) | {
         "data of the connection": h2c.data(0, body),
         "data of a stream that has not begun": h2c.data(1, body),
         "headers of the connection": h2c.headers(0, request),
@@ -120,14 +116,6 @@ def faults(h2c: SimpleNamespace) -> dict[str, bytes]:
         "more padding than data": h2c.headers(1, request) + h2c.data(1, bytes((9,)) + b"abc", Flag.PADDED),
         "no HPACK": h2c.headers(1, b"\xff\xff\xff\xff\xff\xff"),
         "a table that is too large": h2c.headers(1, b"\x3f\xe1\xff\x03" + request),
-        "capital letters": asked(*fields, (b"X-Id", b"1")),
-        "no path": asked(*[each for each in fields if each[0] != b":path"]),
-        "an empty path": asked(*[(name, b"" if name == b":path" else value) for name, value in fields]),
-        "two methods": asked(fields[0], *fields),
-        "a status": asked((b":status", b"200"), *fields),
-        "a pseudo-header behind others": asked(*fields[1:], fields[0]),
-        "a header of connections": asked(*fields, (b"connection", b"close")),
-        "te of more than trailers": asked(*[each for each in fields if each[0] != b"te"], (b"te", b"gzip")),
         "a reset of nothing": frame(Kind.RST_STREAM, 0, 1, NUMBER.pack(0)),
         "a reset of 3 bytes": h2c.headers(1, request) + frame(Kind.RST_STREAM, 0, 1, b"abc"),
         "priority of 4 bytes": frame(Kind.PRIORITY, 0, 1, b"abcd"),
@@ -141,6 +129,25 @@ def faults(h2c: SimpleNamespace) -> dict[str, bytes]:
         "more than the window": h2c.headers(1, request)
         + b"".join(h2c.data(1, PREFIX.pack(0, 70_000) + bytes(16_000), 0) for _ in range(5)),
         "a farewell of 7 bytes": frame(Kind.GOAWAY, 0, 0, bytes(7)),
+    }
+
+
+def faults_of_headers(h2c: SimpleNamespace) -> dict[str, bytes]:
+    """Return what no request may say of itself."""
+    fields = list(h2c.REQUEST)
+
+    def asked(*fields: tuple[bytes, bytes]) -> bytes:
+        return h2c.headers(1, hpack.Encoder().encode(fields), WHOLE)
+
+    return {
+        "capital letters": asked(*fields, (b"X-Id", b"1")),
+        "no path": asked(*[each for each in fields if each[0] != b":path"]),
+        "an empty path": asked(*[(name, b"" if name == b":path" else value) for name, value in fields]),
+        "two methods": asked(fields[0], *fields),
+        "a status": asked((b":status", b"200"), *fields),
+        "a pseudo-header behind others": asked(*fields[1:], fields[0]),
+        "a header of connections": asked(*fields, (b"connection", b"close")),
+        "te of more than trailers": asked(*[each for each in fields if each[0] != b"te"], (b"te", b"gzip")),
     }
 
 

@@ -127,7 +127,7 @@ async def unfinished_messages(reader, writer):
         writer.write(begun(number) + frame(Kind.DATA, 0, number, PREFIX.pack(0, MAX_MESSAGE_BYTES) + bytes(10_000)))
         writer.write(frame(Kind.DATA, 0, number, bytes(16_384)) * 3)
         await writer.drain()
-    await asyncio.sleep(5)
+    await asyncio.Event().wait()
 
 
 async def half_closed(reader, writer):
