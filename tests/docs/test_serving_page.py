@@ -15,7 +15,9 @@ from tests.docs.pages import CHECKOUT, programs, rows, sessions, tables
 
 from mainstem.cli.local.ports import anywhere
 from mainstem.direct import Limits, most_unpacked
+from mainstem.runtime import ServiceSettings
 from mainstem.serving import answers, bodies, grpc_fast, hot_api, rpc
+from mainstem.serving.settings import Settings
 
 PAGE = CHECKOUT / "docs" / "serving.md"
 SESSIONS = sessions(PAGE)
@@ -136,4 +138,12 @@ def test_the_table_of_limits_has_those_in_force() -> None:
         f"{grpc_fast.LIMITS.waiting_bytes >> 20} MiB",
         f"{limits.connections}",
         f"{grpc_fast.LIMITS.connections}",
+    ]
+
+
+def test_the_table_of_settings_has_each_of_the_service_and_what_it_is_without_one() -> None:
+    (listed,) = [body for head, *body in tables(PAGE) if head == ["variable", "without it", "what it is"]]
+    own = {name: field for name, field in Settings.model_fields.items() if name not in ServiceSettings.model_fields}
+    assert [(variable.strip("`"), default.strip("`")) for variable, default, _ in listed] == [
+        (f"MAINSTEM_{name.upper()}", "" if field.is_required() else str(field.default)) for name, field in own.items()
     ]
