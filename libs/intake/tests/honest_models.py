@@ -172,6 +172,35 @@ def many_datatypes() -> bytes:
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 
 
+def forest(trees: int, depth: int) -> bytes:
+    """Return a classifier of full trees, as skl2onnx writes one: 2 to the power of `depth` leaves in each."""
+    nodes, leaf = np.tile(np.arange(2 ** (depth + 1) - 1), trees), 2**depth - 1
+    inner, in_tree = nodes < leaf, np.repeat(np.arange(trees), 2 ** (depth + 1) - 1)
+    lists: dict[str, np.ndarray[Any, Any]] = {
+        "nodes_treeids": in_tree,
+        "nodes_nodeids": nodes,
+        "nodes_featureids": RNG.integers(0, WIDTH, len(nodes)) * inner,
+        "nodes_values": RNG.normal(size=len(nodes)).astype(np.float32) * inner,
+        "nodes_hitrates": np.ones(len(nodes), np.float32),
+        "nodes_missing_value_tracks_true": np.zeros(len(nodes), int),
+        "nodes_truenodeids": np.where(inner, 2 * nodes + 1, 0),
+        "nodes_falsenodeids": np.where(inner, 2 * nodes + 2, 0),
+        "class_treeids": in_tree[~inner],
+        "class_nodeids": nodes[~inner],
+        "class_ids": np.zeros(len(nodes) - inner.sum(), int),
+        "class_weights": RNG.random(len(nodes) - inner.sum(), np.float32) / trees,
+    }
+    said = {**{name: each.tolist() for name, each in lists.items()}, "classlabels_int64s": [0, 1]}
+    modes = ["BRANCH_LEQ" if each else "LEAF" for each in inner]
+    outputs = [_value("label", [None], TensorProto.INT64), _value("y", [None, 2], TensorProto.FLOAT)]
+    node = helper.make_node(
+        "TreeEnsembleClassifier", ["x"], ["label", "y"], domain="ai.onnx.ml", nodes_modes=modes, **said
+    )
+    graph = helper.make_graph([node], "g", [_value("x", [None, WIDTH], TensorProto.FLOAT)], outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
 def of_hand() -> Mapping[str, bytes]:
     """Return graphs that somebody wrote."""
     kinds = {"half": (TensorProto.FLOAT16, 13), "single": (TensorProto.FLOAT, 7), "double": (TensorProto.DOUBLE, 11)}

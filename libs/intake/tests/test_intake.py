@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from libs.intake.tests import examining
-from libs.intake.tests.honest_models import of_hand, of_scikit_learn
+from libs.intake.tests.honest_models import forest, of_hand, of_scikit_learn
 from libs.intake.tests.hostile_models import model, node, noted, numbers, of_files, plain, sane, value
 
 from mainstem.events.ids import content_id
@@ -37,6 +37,18 @@ def test_every_bad_file_is_refused_with_the_reason_within_two_seconds_and_512_me
     slow = [(name, said["busy_s"]) for name, said in zip(names, told, strict=True) if said["busy_s"] > MOST_S]
     assert slow == []
     assert max(said["bytes"] for said in told) <= MOST_BYTES
+
+
+def test_the_largest_forest_is_let_in_and_a_larger_one_refused_by_its_size_within_that(tmp_path: Path) -> None:
+    for name, trees in {"largest": 77, "larger": 78}.items():
+        (tmp_path / name).write_bytes(forest(trees, 12))
+    larger, largest = examined(tmp_path)
+    assert largest["reason"] is None
+    assert larger["reason"] == (
+        "its trees have 958386 nodes and values of leaves, 950000 are allowed together; take fewer or shallower trees"
+    )
+    assert max(largest["busy_s"], larger["busy_s"]) <= MOST_S
+    assert largest["bytes"] <= MOST_BYTES
 
 
 def examined(folder: Path) -> Iterator[dict[str, Any]]:

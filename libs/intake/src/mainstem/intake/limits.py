@@ -14,6 +14,8 @@ class Limits:
     nodes: int = 20_000
     #: Messages of all kinds in the file, as the format nests them.
     parts: int = 400_000
+    #: Nodes of all trees and values of their leaves, together: loading takes the runtime up to 370 bytes for each.
+    trees: int = 950_000
     #: Graphs within graphs.
     depth: int = 8
     #: Bytes of one tensor of which the size can be told without a run, and of memory over that of an empty sandbox.

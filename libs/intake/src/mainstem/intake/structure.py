@@ -32,6 +32,8 @@ SIZES: Final = {
 }  # fmt: skip
 #: Fields of a tensor that hold one element each.
 _ELEMENTS: Final = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+#: Attributes that have one number for each node of trees, or for each value that a leaf gives.
+_OF_TREES: Final = frozenset({"nodes_featureids", "class_ids", "target_ids", "leaf_targetids"})
 _DISGUISES: Final = {
     b"PK\x03\x04": "a zip archive",
     b"\x80\x02": "a pickle",
@@ -102,6 +104,7 @@ def check_parts(model: ModelProto, limits: Limits) -> Counter[str]:
     allowed, parts that no model needs, text that does things to a screen, and more of anything than the limits allow.
     """
     operators: Counter[str] = Counter()
+    grown = 0
     for number, part in enumerate(_parts(model, limits.depth)):
         if number >= limits.parts:
             raise Unfit(f"it has more than {limits.parts} parts")
@@ -115,10 +118,15 @@ def check_parts(model: ModelProto, limits: Limits) -> Counter[str]:
                 _check_tensor(part)
             case AttributeProto() if part.ref_attr_name:
                 raise Unfit(f"attribute '{shown(part.name)}' refers to a function's; export with functions inlined")
+            case AttributeProto() if part.name in _OF_TREES:
+                grown += len(part.ints)
             case _ if type(part) in _UNWANTED:
                 raise Unfit(f"it has {_UNWANTED[type(part)]}")
             case _:
                 pass
+    if grown > limits.trees:
+        said = f"its trees have {grown} nodes and values of leaves"
+        raise Unfit(f"{said}, {limits.trees} are allowed together; take fewer or shallower trees")
     return operators
 
 

@@ -1,13 +1,13 @@
 """The whole examination of one file, its last part a run: what is done in the sandbox."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import EncodeError
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
@@ -23,7 +23,7 @@ _ROWS: Final = range(1, 65)
 _CHECKS: Final = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
-    EncodeError,
+    DecodeError,
     ValueError,
     RuntimeError,
 )
@@ -35,17 +35,8 @@ _OTHER_SIZES: Final = (runtime.Fail, runtime.InvalidArgument)
 def examine(content: bytes, limits: Limits) -> Admitted:
     """Return what the file is; raise Unfit with the reason when it may not come in, MemoryError when it is too much."""
     digest = f"sha256:{sha256(content).hexdigest()}"
-    model = parse(content)
-    opsets, operators, said = check_opsets(model), check_parts(model, limits), metadata(model)
-    check_dependence(model.graph)
-    check_repeatable(model.graph)
-    inferred = _inferred(model)
-    check_divisions(inferred.graph)
-    check_sizes(inferred, limits)
-    inputs, outputs = _signature(inferred)
-    if limits.rows:
-        _check_rows(inputs)
-    del model, inferred
+    opsets, operators, said = _looked(content, limits)
+    inputs, outputs = _declared(content, limits)
     session = _loaded(content)
     if limits.rows:
         outputs = _tried(session, inputs, outputs)
@@ -55,11 +46,34 @@ def examine(content: bytes, limits: Limits) -> Admitted:
     return Admitted(digest, inputs, outputs, opsets, dict(sorted(operators.items())), said)
 
 
-def _inferred(model: ModelProto) -> ModelProto:
+# Parsed, a forest takes six times its bytes: each of these holds it for itself, and nothing of it when it is done.
+
+
+def _looked(content: bytes, limits: Limits) -> tuple[dict[str, int], Mapping[str, int], dict[str, str]]:
+    """Return operator sets, operators and what its author says of a model that may be gone on with."""
+    model = parse(content)
+    opsets, operators, said = check_opsets(model), check_parts(model, limits), metadata(model)
+    check_dependence(model.graph)
+    check_repeatable(model.graph)
+    return opsets, operators, said
+
+
+def _declared(content: bytes, limits: Limits) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return inputs and outputs of a model of which the types and shapes are good."""
+    inferred = _inferred(content)
+    check_divisions(inferred.graph)
+    check_sizes(inferred, limits)
+    inputs, outputs = _signature(inferred)
+    if limits.rows:
+        _check_rows(inputs)
+    return inputs, outputs
+
+
+def _inferred(content: bytes) -> ModelProto:
     """Return the model with the shapes of all tensors that the standard's rules give."""
     try:
-        onnx.checker.check_model(model)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(content)
+        return onnx.shape_inference.infer_shapes(content, check_type=True, strict_mode=True, data_prop=True)
     except _CHECKS as fault:
         raise Unfit(f"it is not what the standard asks for: {shown(fault, 300)}") from fault
 
