@@ -53,6 +53,7 @@ def estimators() -> dict[str, Any]:
         "naive Bayes": GaussianNB(),
         "decision tree": tree,
         "random forest": RandomForestClassifier(**_SMALL),
+        "imputed forest": make_pipeline(SimpleImputer(strategy="median"), RandomForestClassifier(**_SMALL)),
         "extra trees": ExtraTreesClassifier(**_SMALL),
         "gradient boosting": GradientBoostingClassifier(**_SMALL),
         "histogram gradient boosting": HistGradientBoostingClassifier(max_iter=5),

@@ -12,6 +12,7 @@ import pytest
 from libs.intake.tests import examining
 from libs.intake.tests.honest_models import forest, of_hand, of_scikit_learn
 from libs.intake.tests.hostile_models import model, node, noted, numbers, of_files, plain, sane, value
+from libs.intake.tests.mixing_models import mixing
 
 from mainstem.events.ids import content_id
 from mainstem.intake import Limits, Refused, Tensor, admit
@@ -21,8 +22,8 @@ MOST_S, MOST_BYTES = 2.0, 512 << 20
 
 
 def test_every_bad_file_is_refused_with_the_reason_within_two_seconds_and_512_megabytes(tmp_path: Path) -> None:
-    cases = {**of_files(tmp_path), **plain()}
-    assert len(cases) >= 70
+    cases = {**of_files(tmp_path), **plain(), **mixing()}
+    assert len(cases) >= 80
     folder, names = tmp_path / "cases", sorted(cases)
     folder.mkdir()
     for at, name in enumerate(names):

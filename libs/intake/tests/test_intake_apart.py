@@ -1,5 +1,8 @@
 """Rows are drawn for every datatype, and one that is answered alone is answered so beside others."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,14 +15,25 @@ from libs.intake.tests.hostile_models import (
     mixing_with_a_table,
     node,
     of_zeros_alone,
+    sane,
 )
-from onnx import TensorProto, numpy_helper
+from libs.intake.tests.mixing_models import (
+    MIXED,
+    filling_with_the_mean,
+    mixing_in_a_choice,
+    mixing_what_is_missing,
+    mixing_what_is_whole,
+    mixing_where,
+)
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from mainstem.intake.apart import check_apart
 from mainstem.intake.structure import SIZES, Unfit
 from mainstem.intake.verdict import Tensor
 
-MIXED = "output 'y' of a row beside others is not what it is alone"
+#: How many rows are in a batch that serving makes of the calls of more than one.
+SIZES_OF_BATCHES = range(2, 65)
 
 
 def judge(content: bytes, *inputs: Tensor, gives: Tensor) -> None:
@@ -87,3 +101,43 @@ def test_a_number_that_is_for_all_rows_is_given_once() -> None:
 
 def test_labels_are_not_compared() -> None:
     judge(names(), Tensor("x", "STRING", (None, 1)), gives=Tensor("y", "INT64", (None, 1)))
+
+
+@pytest.mark.parametrize("mixing", [mixing_in_a_choice, mixing_where, mixing_what_is_whole, mixing_what_is_missing])
+def test_rows_that_know_each_other_in_batches_of_one_size_are_seen(mixing: Callable[[int], ModelProto]) -> None:
+    for size in SIZES_OF_BATCHES:
+        with pytest.raises(Unfit, match=rf"{MIXED} \({size} in a batch\)"):
+            judge(mixing(size).SerializeToString(), four("x"), gives=four("y"))
+
+
+def test_what_is_missing_is_not_filled_with_the_numbers_of_other_rows() -> None:
+    with pytest.raises(Unfit, match=MIXED):
+        judge(filling_with_the_mean().SerializeToString(), four("x"), gives=four("y"))
+
+
+class Watched:
+    """A model that notes what it is run on."""
+
+    def __init__(self, content: bytes) -> None:
+        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        self.batches: list[NDArray[Any]] = []
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Return what the model takes."""
+        return self._session.get_inputs()
+
+    def run(self, outputs: None, given: Mapping[str, NDArray[Any]]) -> Sequence[Any]:
+        """Run the model."""
+        self.batches.append(given["x"])
+        return self._session.run(outputs, given)
+
+
+@pytest.mark.parametrize("size", [*SIZES_OF_BATCHES[:7], SIZES_OF_BATCHES[-1]])
+def test_every_place_of_the_smallest_and_the_largest_batches_has_a_whole_row_and_ones_that_lack(size: int) -> None:
+    watched = Watched(sane().SerializeToString())
+    check_apart(watched, [four("x")], [four("y")])
+    seen = [np.isnan(batch).sum(axis=1) for batch in watched.batches if len(batch) == size]
+    assert any(not missing.any() for missing in seen)
+    for place in range(size):
+        lacking = {missing[place] for missing in seen}
+        assert {0, 4} < lacking  # nothing, all, and something between

@@ -1,7 +1,9 @@
 """Whether a row gives beside others what it gives alone: rows of many kinds are drawn, and run both ways."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import prod
+from dataclasses import dataclass
+from itertools import cycle
+from math import nan, prod
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
+from mainstem.intake.limits import ROWS
 from mainstem.intake.structure import Unfit
 from mainstem.intake.verdict import Tensor, shown
 
@@ -64,10 +67,25 @@ _DRAWS: Final[Sequence[Sequence[_Kind]]] = ((*_SMALL, *_LARGE) * 3, _GENTLE * 8)
 _ENOUGH: Final = 12
 #: Rows are run beside all others, and so many of them by themselves: what large ones hide shows among small ones.
 _FEW: Final = 4
+#: Of so many rows there are others that lack some of their fractions.
+_LACKING: Final = 8
+#: In batches of so many rows, and in the largest, every place has a row of each kind; in others it takes turns.
+_SMALL_BATCH: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A row, and what it is answered alone, output by output of those that are compared."""
+
+    row: _Row
+    answers: Sequence[NDArray[Any]]
 
 
 def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """Raise Unfit when rows give something else beside each other than alone; fractions may differ a little.
+
+    Every number of rows that serving gives at once is tried, with rows that have all of their numbers, and with some
+    among them that lack some (NaN) or all. That is a trial: another mixture of rows may show what these do not.
 
     Rows that are not answered alone are left out: a model need not take every number. One that answers no two rows that
     differ, though zeros and others that are close to them are among those drawn, is refused, as nothing is known of it.
@@ -76,33 +94,98 @@ def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor],
     judged = [at for at, output in enumerate(outputs) if output.datatype in _FRACTIONS and output.shape[:1] == (None,)]
     if not judged or all(given.shape[:1] != (None,) for given in inputs):
         return
-    found = [(row, [answer[at] for at in judged]) for row, answer in _enough(session, inputs)]
-    if not any(_differ(found[0][0], row) for row, _ in found[1:]):
+    random = np.random.default_rng(_SEED)
+    found = list(_enough(session, inputs, judged, random))
+    if not any(_differ(found[0].row, each.row) for each in found[1:]):
         raise Unfit("of the rows that it is tried on it answers no two that differ; give it tables with defaults")
-    for some in (found, *(found[at : at + _FEW] for at in range(0, len(found), _FEW))):
-        try:
-            together = session.run(None, _beside(session, inputs, [row for row, _ in some]))
-        except RUN_FAULTS as fault:
-            raise Unfit(f"rows that it answers alone it does not answer beside others: {shown(fault, 300)}") from fault
-        for place, at in enumerate(judged):
-            if not _close(together[at], np.concatenate([answer[place] for _, answer in some])):
-                raise Unfit(f"output '{outputs[at].name}' of a row beside others is not what it is alone")
+    lacking = [
+        [answered for row in rows if (answered := _alone(session, row, judged))]
+        for rows in _lacking(session, inputs, [each.row for each in found], random)
+    ]
+    for some in _batches(found, *lacking):
+        _compare(session, inputs, some, [(at, outputs[at].name) for at in judged])
 
 
-def _enough(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor]) -> Iterator[tuple[_Row, Sequence[Any]]]:
-    """Yield rows that are answered alone, each with its answer, until there are enough of them."""
-    random, found = np.random.default_rng(_SEED), 0
+def _batches(
+    found: Sequence[_Answered], partly: Sequence[_Answered], wholly: Sequence[_Answered]
+) -> Iterator[Sequence[_Answered]]:
+    """Yield rows to be run together: all, a few that are alike, and as many as serving may give, whole and mixed."""
+    yield found
+    yield from (found[at : at + _FEW] for at in range(0, len(found), _FEW))
+    kinds = [kind for kind in (found, partly, found, wholly) if kind]
+    for mixed in ([found], kinds) if partly or wholly else ([found],):
+        rows = [cycle(kind) for kind in mixed]
+        for size in ROWS[1:]:
+            turns = len(rows) if size <= _SMALL_BATCH or size == ROWS[-1] else 1
+            for turn in range(turns):
+                yield [next(rows[(place + size + turn) % len(rows)]) for place in range(size)]
+
+
+def _compare(
+    session: onnxruntime.InferenceSession,
+    inputs: Sequence[Tensor],
+    some: Sequence[_Answered],
+    judged: Sequence[tuple[int, str]],
+) -> None:
+    """Raise Unfit when rows are answered otherwise together than each alone; outputs are judged by place and name."""
+    try:
+        together = session.run(None, _beside(session, inputs, [each.row for each in some]))
+    except RUN_FAULTS as fault:
+        raise Unfit(f"rows that it answers alone it does not answer beside others: {shown(fault, 300)}") from fault
+    for place, (at, name) in enumerate(judged):
+        if not _close(together[at], np.concatenate([each.answers[place] for each in some])):
+            raise Unfit(f"output '{name}' of a row beside others is not what it is alone ({len(some)} in a batch)")
+
+
+def _enough(
+    session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], judged: Sequence[int], random: np.random.Generator
+) -> Iterator[_Answered]:
+    """Yield rows that are answered alone, until there are enough of them."""
+    found = 0
     for draw in _DRAWS:
         for kind in draw:
-            row = _drawn(session, inputs, kind, random)
-            try:
-                answer = session.run(None, row)
-            except RUN_FAULTS:
-                continue  # it does not take these numbers
-            found += 1
-            yield row, answer
+            answered = _alone(session, _drawn(session, inputs, kind, random), judged)
+            if answered:
+                found += 1
+                yield answered
         if found >= _ENOUGH:
             return
+
+
+def _alone(session: onnxruntime.InferenceSession, row: _Row, judged: Sequence[int]) -> _Answered | None:
+    """Return a row with its answer, or None when the model does not take these numbers."""
+    try:
+        answer = session.run(None, row)
+    except RUN_FAULTS:
+        return None
+    return _Answered(row, [answer[at] for at in judged])
+
+
+def _lacking(
+    session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], rows: Sequence[_Row], random: np.random.Generator
+) -> tuple[Sequence[_Row], Sequence[_Row]]:
+    """Return rows that lack some fractions, each number in one of two of them, and one that lacks all, if any can.
+
+    By turns about half is lacking, or one number, or all but one.
+    """
+    taken = zip((given.name for given in session.get_inputs()), inputs, strict=True)
+    shapes = {name: _shape(each) for name, each in taken if each.datatype in _FRACTIONS and each.shape[:1] == (None,)}
+    if not shapes:
+        return [], []
+    partly = []
+    for turn, row in enumerate(rows[:_LACKING]):
+        chance = {name: random.random(shape) for name, shape in shapes.items()}
+        every = np.concatenate([numbers.ravel() for numbers in chance.values()])
+        least = every.min() if turn % 2 else np.median(every)
+        there = {name: numbers > least for name, numbers in chance.items()}
+        partly.append(_only(row, there))
+        partly.append(_only(row, {name: ~mask for name, mask in there.items()}))
+    return partly, [_only(rows[0], {name: np.zeros(shape, bool) for name, shape in shapes.items()})]
+
+
+def _only(row: _Row, there: Mapping[str, NDArray[np.bool_]]) -> _Row:
+    """Return a row that lacks the numbers which are not there."""
+    return {**row, **{name: np.where(mask, row[name], row[name].dtype.type(nan)) for name, mask in there.items()}}
 
 
 def _drawn(

@@ -27,6 +27,8 @@ class Limits:
     rows: bool = True
 
 
+#: Numbers of rows on which a model is tried, one after the other: every one that serving may give it at once.
+ROWS: Final = range(1, 65)
 #: However busy the machine is, a sandbox has to be done by then.
 PATIENCE_S: Final = 30.0
 #: A verdict has no more bytes.

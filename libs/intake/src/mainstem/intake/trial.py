@@ -14,12 +14,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from mainstem.intake.apart import RUN_FAULTS, check_apart
 from mainstem.intake.dependence import check_dependence, check_divisions, check_repeatable
-from mainstem.intake.limits import Limits
+from mainstem.intake.limits import ROWS, Limits
 from mainstem.intake.structure import SIZES, Unfit, check_opsets, check_parts, check_sizes, metadata, parse
 from mainstem.intake.verdict import Admitted, Tensor, shown
 
-#: A model is tried on so many rows of zeros, one run after the other: every number that serving may give it at once.
-_ROWS: Final = range(1, 65)
 _CHECKS: Final = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -131,7 +129,7 @@ def _tried(
 ) -> tuple[Tensor, ...]:
     """Run the model on zeros; return its outputs with the dimensions that they turned out to have."""
     try:
-        runs = [(rows, session.run(None, _given(session, inputs, rows))) for rows in _ROWS]
+        runs = [(rows, session.run(None, _given(session, inputs, rows))) for rows in ROWS]
     except RUN_FAULTS as fault:
         raise _unrun(fault) from fault
     return tuple(_found(each, [(rows, run[at]) for rows, run in runs]) for at, each in enumerate(outputs))

@@ -64,8 +64,9 @@ class Model:
             raise BadSignature(f"a row of zeros gives {probe.dtype} {probe.tolist()}, not two finite float64")
 
     def probabilities(self, rows: Floats, until: float = inf) -> Floats:
-        """Return float64 [rows, 2] for float64 [rows, width]; a row's result does not depend on the others.
+        """Return float64 [rows, 2] for float64 [rows, width].
 
+        That a row's result does not depend on the others is the model's to keep; the gate has tried it (ADR 20).
         Raises RanOut when it is later than `until` (s, monotonic) and rows are left.
         """
         if 0 < len(rows) <= CHUNK:
