@@ -20,7 +20,7 @@ from tests.conformance.sentences import DEV, FAST, MANAGED
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
 from mainstem.serving import grpc_fast, wire
-from mainstem.serving.api import Api, metrics_of
+from mainstem.serving.api import Api, error, metrics_of
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.domain import Activation, Followed
@@ -62,7 +62,7 @@ async def managed(folder: Path, grpc_server: Literal["grpcio", "fast"] = "grpcio
         async def used() -> list[dict[str, object]]:
             return [wire.used(each) for each in await crew.usage()]
 
-        app = application(Health(), [metrics_of(crew), *Api(Managed(board, used)).routes()])
+        app = application(Health(), [metrics_of(crew), *Api(Managed(board, used)).routes()], error)
         pages = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         serving = asyncio.create_task(pages.serve([rest]))
         async with running(crew.run()):

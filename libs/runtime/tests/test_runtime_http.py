@@ -92,6 +92,31 @@ async def test_an_error_is_a_problem_document(
     assert answer.status_code == status
 
 
+async def test_what_nobody_expected_is_a_problem_document_too_and_is_raised_for_the_log(health: Health) -> None:
+    app = application(health, [Route("/fail/{kind}", fail)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        with pytest.raises(KeyError):
+            await client.get("/fail/nobody")
+    silent = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=silent, base_url="http://service") as client:
+        answer = await client.get("/fail/nobody")
+    assert (answer.status_code, answer.json()["title"]) == (500, "unexpected")
+
+
+@pytest.mark.parametrize(
+    "path", ["/fail/rejected", "/fail/problem", "/fail/unavailable", "/fail/nobody", "/fail/a%00b"]
+)
+async def test_a_service_may_tell_errors_in_a_form_of_its_own(health: Health, path: str) -> None:
+    def tell(status: int, code: str, why: str) -> Response:
+        return JSONResponse([code, why], status)
+
+    app = application(health, [Route("/fail/{kind}", fail)], tell)
+    silent = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=silent, base_url="http://service") as client:
+        answer = await client.get(path)
+    assert (answer.status_code >= 400, len(answer.json())) == (True, 2)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
 async def test_a_body_that_is_no_json_is_the_callers_fault(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/echo", content=body)

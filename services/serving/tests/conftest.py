@@ -29,7 +29,7 @@ from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
 from mainstem.serving import grpc_fast, wire
 from mainstem.serving.answers import Answers
-from mainstem.serving.api import Api
+from mainstem.serving.api import Api, error
 from mainstem.serving.batching import Batcher
 from mainstem.serving.blocks import unpack
 from mainstem.serving.board import Board
@@ -347,7 +347,7 @@ class Entities:
 @pytest.fixture
 async def door(service):
     """Open the HTTP door of the service, and what stands behind it; return `host:port`."""
-    app = application(Health(), Api(Managed(service.board, service.used)).routes())
+    app = application(Health(), Api(Managed(service.board, service.used)).routes(), error)
     rest = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_config=None, lifespan="off"))
     running = asyncio.create_task(rest.serve())
     await until(lambda: rest.started)

@@ -202,6 +202,32 @@ async def test_the_health_service_follows_readiness(channel, live, asked_service
     assert answers == [health_pb2.HealthCheckResponse(status=1), health_pb2.HealthCheckResponse(status=2)]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/models/a%00b/stats", 400),
+        ("GET", "/v2/models/a%00b/ready", 404),
+        ("GET", "/v2/models/storm/stats?of=%00", 400),
+        ("POST", "/v2/repository/index?of=%00", 400),
+        ("POST", "/v2/repository/models/a%00b/load", 400),
+        ("GET", "/v2/models/%ff/stats", 404),
+        ("PROPFIND", "/v2/models/storm/stats", 405),
+        ("PROPFIND", "/v2/nothing", 404),
+    ],
+)
+async def test_whatever_is_wrong_with_an_address_the_body_is_the_protocols_error(client, method, path, status):
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert list(answer.json()) == ["error"]
+
+
+async def test_so_it_is_when_a_page_fails_for_a_reason_that_nobody_expected(client, live, monkeypatch):
+    monkeypatch.setattr(live.answers, "usage", lambda: 1 / 0)
+    answer = await client.get("/v2/models/stats")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json")
+    assert "its log says which" in answer.json()["error"]
+
+
 async def test_the_health_service_knows_no_other_service(channel):
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await unary(

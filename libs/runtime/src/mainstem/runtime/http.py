@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +18,8 @@ from mainstem.runtime.health import Health
 from mainstem.telemetry import metrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+#: Makes an answer of an error: its status, its code, and what is wrong.
+Tell = Callable[[int, str, str], Response]
 
 MAX_BODY_BYTES = 16 << 20
 
@@ -78,8 +80,11 @@ def identify(request: Request, principals: Principals) -> Principal:
     return principal
 
 
-def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the ASGI application of a service: probes and metrics, unless it has those itself, and its own routes."""
+def application(health: Health, routes: Sequence[BaseRoute] = (), tell: Tell = problem) -> Starlette:
+    """Return the ASGI application of a service: probes and metrics, unless it has those itself, and its own routes.
+
+    What a route raises is answered in the form of `tell`, also what nobody expected; that is raised again, for the log.
+    """
 
     async def live(_: Request) -> Response:
         return JSONResponse({"live": True})
@@ -94,37 +99,48 @@ def application(health: Health, routes: Sequence[BaseRoute] = ()) -> Starlette:
 
     own = [Route("/livez", live), Route("/readyz", ready), Route("/metrics", exposition)]
     named = {route.path for route in routes if isinstance(route, Route)}
-    handlers = {Problem: _problem, Unavailable: _unavailable, Rejected: _rejected}
     return Starlette(
         routes=[*(route for route in own if route.path not in named), *routes],
-        exception_handlers=handlers,  # type: ignore[arg-type]
-        middleware=[Middleware(_Addresses)],
+        exception_handlers=_handlers(tell),
+        middleware=[Middleware(_Addresses, tell)],
     )
 
 
 class _Addresses:
     """Refuses addresses with U+0000 in them: a name like that can stand in no table, so asking for it is a mistake."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tell: Tell) -> None:
         self._app = app
+        self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
-            app = problem(400, "malformed_address", "the address holds the character U+0000; leave it out")
+            app = self._tell(400, "malformed_address", "the address holds the character U+0000; leave it out")
         await app(scope, receive, send)
 
 
-async def _problem(_: Request, fault: Problem) -> Response:
-    return problem(fault.status, fault.code, str(fault))
+def _handlers(tell: Tell) -> Mapping[type[Exception], Callable[..., Awaitable[Response]]]:
+    """Return what answers each error that a route may raise."""
 
+    async def of_problem(_: Request, fault: Problem) -> Response:
+        return tell(fault.status, fault.code, str(fault))
 
-async def _unavailable(_: Request, fault: Unavailable) -> Response:
-    return problem(503, "unavailable", f"{fault}; nothing was done, try again")
+    async def of_unavailable(_: Request, fault: Unavailable) -> Response:
+        return tell(503, "unavailable", f"{fault}; nothing was done, try again")
 
+    async def of_rejected(_: Request, fault: Rejected) -> Response:
+        return tell(422, "rejected", str(fault))
 
-async def _rejected(_: Request, fault: Rejected) -> Response:
-    return problem(422, "rejected", str(fault))
+    async def of_unexpected(_: Request, __: Exception) -> Response:
+        return tell(500, "unexpected", "the request failed for a reason that is the server's; its log says which")
+
+    return {
+        Problem: of_problem,
+        Unavailable: of_unavailable,
+        Rejected: of_rejected,
+        Exception: of_unexpected,
+    }
 
 
 async def listen(app: Starlette, host: str, port: int, at: socket.socket | None = None) -> None:

@@ -16,7 +16,7 @@ from mainstem.bus.kafka import KafkaBus
 from mainstem.direct import collect_seldom
 from mainstem.events.topics import fixed
 from mainstem.runtime.health import Health
-from mainstem.runtime.http import application, listen
+from mainstem.runtime.http import Tell, application, listen, problem
 from mainstem.runtime.process import steadily
 from mainstem.runtime.settings import ServiceSettings
 from mainstem.storage import Artifacts, Database, Outbox, open_database
@@ -121,18 +121,23 @@ class Served(Protocol):
 
 
 async def serve(
-    served: Served, tasks: Sequence[Task], routes: Sequence[BaseRoute] = (), *, at: socket.socket | None = None
+    served: Served,
+    tasks: Sequence[Task],
+    routes: Sequence[BaseRoute] = (),
+    *,
+    at: socket.socket | None = None,
+    tell: Tell = problem,
 ) -> None:
     """Run the HTTP server and all tasks until SIGTERM or SIGINT, or until one of them fails; then stop them all.
 
-    It listens on the socket `at`, which is bound, or else where the settings say.
+    It listens on the socket `at`, which is bound, or else where the settings say; errors are answered as `tell` does.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     collect_seldom()
-    app = application(served.health, routes)
+    app = application(served.health, routes, tell)
     settings = served.settings
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(task()) for task in (served.health.tick, *tasks)]

@@ -1,6 +1,6 @@
 """HTTP: what the Open Inference Protocol v2 has beside the models, and the metrics of all workers."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from http import HTTPStatus
 from importlib import resources
@@ -9,12 +9,12 @@ from importlib.metadata import version
 import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, compile_path
+from starlette.routing import BaseRoute, Mount, Route, compile_path, request_response
 
 from mainstem.direct import RETRY_S
 from mainstem.inference import rest
 from mainstem.inference.errors import NotReady, Unknown
-from mainstem.runtime import Problem, body_bytes
+from mainstem.runtime import body_bytes
 from mainstem.serving import wire
 from mainstem.serving.bodies import STATUS, refused
 from mainstem.serving.crew import Crew
@@ -24,7 +24,6 @@ from mainstem.telemetry import metrics
 #: What is served over HTTP, here and by the workers.
 _DOCUMENT = resources.files("mainstem.serving").joinpath("openapi.json").read_bytes()
 _PATHS = {compile_path(path)[0]: said for path, said in orjson.loads(_DOCUMENT)["paths"].items()}
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -56,7 +55,7 @@ class Api:
             pages = (("", self.metadata), ("/ready", self.model_ready), ("/stats", self.statistics))
             served += [(path + page, endpoint, "GET") for page, endpoint in pages]
         routes = [Route(path, _spoken(endpoint), methods=[method]) for path, endpoint, method in served]
-        return [*routes, Route("/{rest:path}", _spoken(self.nothing), methods=_METHODS)]
+        return [*routes, Mount("/", request_response(_spoken(self.nothing)))]
 
     async def server(self, _: Request) -> Response:
         """Tell who this is and which extensions it speaks."""
@@ -120,6 +119,11 @@ class Api:
         raise Unknown(f"{request.method} {request.url.path} is not served; GET /openapi.json says what is")
 
 
+def error(status: int, _: str, why: str) -> Response:
+    """Return an error as the protocol has it."""
+    return JSONResponse({"error": why}, status, _later(status))
+
+
 def metrics_of(crew: Crew) -> BaseRoute:
     """Return the page with the metrics of this process and of those of a crew, added up."""
 
@@ -148,12 +152,14 @@ def _spoken(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except tuple(STATUS) as fault:
             status, content = refused(fault)
-            later = {"retry-after": str(RETRY_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-            return Response(content, status, later, media_type=rest.JSON_TYPE)
-        except Problem as fault:
-            return JSONResponse({"error": str(fault)}, fault.status)
+            return Response(content, status, _later(status), media_type=rest.JSON_TYPE)
 
     return spoken
+
+
+def _later(status: int) -> Mapping[str, str] | None:
+    """Return the header that says when to ask again, where that is of use."""
+    return {"retry-after": str(RETRY_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
 
 
 def _named(request: Request) -> tuple[str, str | None]:

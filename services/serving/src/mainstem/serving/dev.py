@@ -18,7 +18,7 @@ from mainstem.direct import Door, Upstream
 from mainstem.events.errors import Rejected
 from mainstem.runtime.health import Health
 from mainstem.runtime.http import application
-from mainstem.serving.api import Api
+from mainstem.serving.api import Api, error
 from mainstem.serving.crew import LOCAL, vacant
 from mainstem.serving.grpc_api import GrpcApi
 from mainstem.serving.hot_api import HotApi
@@ -83,7 +83,9 @@ async def opened(place: Place, models: Folder) -> AsyncIterator[tuple[int, int]]
     async with AsyncExitStack() as stack:
         rest = stack.enter_context(socket.socket())
         rest.bind((LOCAL, 0))
-        pages = _Pages(uvicorn.Config(application(health, Api(models).routes()), log_config=None, lifespan="off"))
+        pages = _Pages(
+            uvicorn.Config(application(health, Api(models).routes(), error), log_config=None, lifespan="off")
+        )
         serving = asyncio.create_task(pages.serve([rest]))
         stack.push_async_callback(asyncio.wait, [serving])
         stack.callback(pages.stop)

@@ -13,7 +13,7 @@ from mainstem.events.fence import Fence
 from mainstem.events.registry import DeploymentSet, ProjectApplied
 from mainstem.runtime import Resources, Task, consume, open_resources, restart_when, serve, steadily
 from mainstem.serving import wire
-from mainstem.serving.api import Api, metrics_of
+from mainstem.serving.api import Api, error, metrics_of
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew
 from mainstem.serving.desk import Deployments
@@ -45,7 +45,7 @@ async def work(settings: Settings, crew: Crew, board: Board, keep: Keep, rest: s
         resources.health.require("models", board.fault)
         resources.health.require("workers", crew.fault)
         pages = [metrics_of(crew), *Api(Managed(board, partial(used, crew))).routes()]
-        await serve(resources, [*service.tasks(), lambda: keep(service.standing)], pages, at=rest)
+        await serve(resources, [*service.tasks(), lambda: keep(service.standing)], pages, at=rest, tell=error)
 
 
 async def used(crew: Crew) -> list[dict[str, object]]:
