@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from threading import Barrier
 
+import grpc
 import httpx
 import numpy as np
 import onnx
@@ -17,9 +18,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mainstem.inference import Request, Tensor
+from mainstem.inference import open_inference_pb2 as pb
 from mainstem.inference.errors import NoAnswer, NotReady, Unknown
-from mainstem.serving.dev import NotHere, Place
+from mainstem.serving.dev import NotHere, Place, opened
 from mainstem.serving.models import Inference
+from mainstem.serving.rpc import SERVICE
 from mainstem.serving.unmanaged import Folder, pass_gate
 
 #: The gate, which looks at each of these models once.
@@ -171,6 +174,68 @@ async def test_what_the_gate_refuses_is_named_with_its_reason_and_the_others_ans
     assert f"{tmp_path}/pickled.onnx: it is a pickle" in reasons["pickled"]
     with pytest.raises(NotReady, match=r"model 'endless' version 1 does not answer: .* is not allowed"):
         await ask(models, "endless")
+
+
+async def test_a_name_that_is_no_utf_8_is_shown_with_its_bytes_and_harms_nobody(tmp_path):
+    put(tmp_path, os.fsdecode(b"bad\xff.onnx"), adding(1))
+    put(tmp_path, os.fsdecode(b"plus/v\xfe/model.onnx"), adding(2))
+    put(tmp_path, "plus/3/model.onnx", adding(3))
+    (tmp_path / os.fsdecode(b"broken\xff.onnx")).write_bytes(b"no model")
+    models = Folder(tmp_path, admitted)
+    async with opened(Place(tmp_path, http_port=0, grpc_port=0), models) as (http_port, grpc_port):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}") as client:
+            index = (await client.post("/v2/repository/index")).json()
+            counted = (await client.get("/v2/models/stats")).json()["model_stats"]
+            told = (await client.get(r"/v2/models/bad%5Cxff")).json()
+            unready = await client.get("/v2/health/ready")
+            gone = await client.post("/v2/repository/models/gone/load")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+            listed = await channel.unary_unary(f"/{SERVICE}/RepositoryIndex")(b"")
+    assert (await ask(models)).version == "3"
+    models.close()
+    names = [(r"bad\xff", "1"), (r"broken\xff", "1"), ("plus", r"v\xfe"), ("plus", "3")]
+    assert [(one["name"], one["version"]) for one in index] == names
+    assert [one["name"] for one in counted] == [name for name, _ in names]
+    assert told["properties"]["file"] == r"bad\xff.onnx"
+    assert rf"{tmp_path}/broken\xff.onnx: it is no ONNX model" in unready.json()["error"]
+    assert (gone.status_code, list(gone.json())) == (404, ["error"])
+    assert pb.RepositoryIndexResponse.FromString(listed).models[0].name == r"bad\xff"
+
+
+async def test_a_folder_with_such_a_name_is_served_too(tmp_path):
+    folder = tmp_path / os.fsdecode(b"f\xff")
+    put(folder, "plus.onnx", adding(1))
+    (folder / "no.onnx").write_bytes(b"no model")
+    models = Folder(folder, admitted)
+    reasons = models.fault()
+    with pytest.raises(Unknown, match=r"in .*f\\xff$") as raised:
+        await models.load("gone")
+    models.close()
+    assert rf"{tmp_path}/f\xff/no.onnx: it is no ONNX model" in reasons
+    assert (reasons + str(raised.value)).isascii()
+
+
+async def test_an_address_that_is_none_is_told_as_the_protocol_tells_errors(models, tmp_path):
+    async with opened(Place(tmp_path, http_port=0, grpc_port=0), models) as (port, _), httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/v2/models/a%00b/stats")
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+
+async def test_what_is_too_large_for_the_gate_or_no_file_is_named_and_not_read(tmp_path):
+    put(tmp_path, "plus.onnx", adding(1))
+    with (tmp_path / "big.onnx").open("wb") as file:
+        file.truncate(20 << 30)
+    (tmp_path / "endless.onnx").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    read = []
+    models = Folder(tmp_path, lambda content: read.append(len(content)))
+    reasons = {one.name: one.reason for one in models.index()}
+    models.close()
+    assert len(read) == 1
+    assert reasons["plus"] == ""
+    assert f"{tmp_path}/big.onnx: it has {20 << 30} bytes; a model has at most {32 << 20}" == reasons["big"]
+    assert "endless.onnx: it is no file that can be read" in reasons["endless"]
+    assert "pipe.onnx: it is no file that can be read" in reasons["pipe"]
 
 
 async def test_files_are_examined_side_by_side(tmp_path, monkeypatch):

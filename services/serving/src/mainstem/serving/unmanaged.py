@@ -23,6 +23,7 @@ from mainstem.serving.sessions import NotServable, Session
 MARK: Final = "unmanaged"
 _FILE: Final = "model.onnx"
 _UNLOADED: Final = "unloaded"
+_LIMITS: Final = Limits(rows=False)
 
 
 @dataclass(slots=True)
@@ -37,20 +38,22 @@ class _Version:
     def load(self, gate: Gate) -> None:
         """Read the file anew, and load it if it passes the gate."""
         try:
-            content = self.file.read_bytes()
+            content = _content(self.file)
             gate(content)
             self.session, self.reason = Session(content), ""
         except (OSError, Refused, NotServable) as fault:
-            self.session, self.reason = None, f"{self.file}: {fault}"
+            self.session, self.reason = None, f"{_shown(self.file)}: {fault}"
 
 
 def pass_gate(content: bytes) -> Admitted:
     """Let in what approved models are let in by, whatever the shapes: nothing here makes batches of calls."""
-    return admit(content, Limits(rows=False))
+    return admit(content, _LIMITS)
 
 
 class Folder:
-    """The Models of a folder: `NAME.onnx` is version 1 of a model, `NAME/VERSION/model.onnx` any version of one.
+    r"""The Models of a folder: `NAME.onnx` is version 1 of a model, `NAME/VERSION/model.onnx` any version of one.
+
+    Each byte of a name that is no UTF-8 is written as `\xNN`.
 
     Without a version the highest one answers. A run takes place in a thread, so that a slow model keeps nobody else
     from being told how things are; one at a time.
@@ -95,7 +98,7 @@ class Folder:
             "versions": [each for each, found in versions.items() if found.session is not None],
             "platform": wire.PLATFORM,
             **wire.told(session.signature),
-            "properties": {MARK: "true", "file": str(versions[name].file.relative_to(self._folder))},
+            "properties": {MARK: "true", "file": _shown(versions[name].file.relative_to(self._folder))},
         }
 
     def index(self) -> Sequence[Indexed]:
@@ -117,7 +120,7 @@ class Folder:
                 found[version] = _Version(file, usage)
         if not found:
             self._models.pop(model, None)
-            raise Unknown(f"there is no {model}.onnx and no {model}/VERSION/{_FILE} in {self._folder}")
+            raise Unknown(f"there is no {model}.onnx and no {model}/VERSION/{_FILE} in {_shown(self._folder)}")
         loads = [self._loop.run_in_executor(self._loading, self._load, each) for each in found.values()]
         await asyncio.gather(*loads)
         faults = [each.reason for each in found.values() if each.reason]
@@ -202,12 +205,29 @@ def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
     """Yield model, version and file, the versions of a model in their order. Raises NotReady when two are the same."""
     found: dict[tuple[str, str], Path] = {}
     for file in [*folder.glob("*.onnx"), *folder.glob(f"*/*/{_FILE}")]:
-        name = (file.stem, "1") if file.parent == folder else (file.parent.parent.name, file.parent.name)
+        parts = (file.stem, "1") if file.parent == folder else (file.parent.parent.name, file.parent.name)
+        name = _shown(parts[0]), _shown(parts[1])
         if name in found:
-            raise NotReady(f"{found[name]} and {file} are both version {name[1]} of {name[0]}; remove one")
+            both = f"{_shown(found[name])} and {_shown(file)}"
+            raise NotReady(f"{both} are both version {name[1]} of {name[0]}; remove one")
         found[name] = file
     for (model, version), file in sorted(found.items(), key=lambda item: (item[0][0], _order(item[0][1]))):
         yield model, version, file
+
+
+def _shown(path: Path | str) -> str:
+    r"""Return a path as text that everybody can read: a byte that is no UTF-8 is written as `\xNN`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _content(file: Path) -> bytes:
+    """Return what is in a file, which is not read when the gate would not let so much in. Raises OSError or Refused."""
+    if not file.is_file():
+        raise Refused("it is no file that can be read; put one in its place")
+    size = file.stat().st_size
+    if size > _LIMITS.bytes:
+        raise Refused(f"it has {size} bytes; a model has at most {_LIMITS.bytes}")
+    return file.read_bytes()
 
 
 def _order(version: str) -> tuple[bool, int, str]:
