@@ -249,6 +249,15 @@ async def test_who_watches_the_health_is_told_now_and_when_it_changes(whole_chan
     call.cancel()
 
 
+@pytest.mark.parametrize(
+    ("requests", "said"), [([b"\xff\xff\xff"], "the request is no HealthCheckRequest"), ([], "ended without a request")]
+)
+async def test_who_asks_for_no_health_is_told_so_and_watches_nothing(whole_channel, requests, said):
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await anext(aiter(whole_channel.stream_stream(f"/{HEALTH}/Watch")(iter(requests))))
+    assert (raised.value.code(), said in raised.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 async def test_a_client_that_knows_nothing_finds_the_services_and_their_messages(whole_door):
     def discover():
         with grpc.insecure_channel(whole_door) as channel:

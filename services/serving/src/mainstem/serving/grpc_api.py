@@ -12,7 +12,8 @@ from mainstem.direct import MESSAGE_CHARACTERS
 from mainstem.events.errors import MainstemError
 from mainstem.inference import fields, health_pb2
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.serving.rpc import HEALTH, MAX_MESSAGE_BYTES, SERVICE, Caller, Method, Rpc, status
+from mainstem.inference.errors import BadRequest
+from mainstem.serving.rpc import HEALTH, MAX_MESSAGE_BYTES, SERVICE, Caller, Method, Rpc, read, status
 
 #: What a connection may cost. Who pings too often is sent away by what the library sets itself.
 _LIMITS = (
@@ -58,9 +59,13 @@ class GrpcApi:
         await server.start()
         return server, port
 
-    async def watch(self, requests: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    async def watch(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """Tell how a service is now, and whenever that changes; of an unknown one that it is unknown."""
-        asked = health_pb2.HealthCheckRequest.FromString(await anext(requests))
+        try:
+            asked = await _asked(requests)
+        except BadRequest as fault:
+            await _refuse(context, fault)
+            raise
         told = None
         while True:
             state = self._rpc.state(asked.service)
@@ -91,11 +96,23 @@ def _spoken(method: Method) -> Callable[[bytes, grpc.aio.ServicerContext], Await
     async def spoken(content: bytes, context: grpc.aio.ServicerContext) -> bytes:
         found = await _answered(method, content, _caller(context))
         if isinstance(found, MainstemError):
-            await context.abort(_CODES[status(found)], str(found)[:MESSAGE_CHARACTERS])
+            await _refuse(context, found)
             raise found
         return found
 
     return spoken
+
+
+async def _refuse(context: grpc.aio.ServicerContext, fault: MainstemError) -> None:
+    """End a call with the status of an error, by the exception that the server wants for that."""
+    await context.abort(_CODES[status(fault)], str(fault)[:MESSAGE_CHARACTERS])
+
+
+async def _asked(requests: AsyncIterator[bytes]) -> health_pb2.HealthCheckRequest:
+    """Return the one request of who watches. Raises BadRequest."""
+    async for content in requests:
+        return read(health_pb2.HealthCheckRequest, content)
+    raise BadRequest("the call ended without a request; send one HealthCheckRequest")
 
 
 async def _answered(method: Method, content: bytes, caller: Caller) -> bytes | MainstemError:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -66,9 +66,20 @@ class _Message(Protocol):
         """Return the message as bytes."""
 
 
+_Kind = TypeVar("_Kind", bound=_Message)
+
+
 def status(fault: MainstemError) -> Status:
     """Return the status of a call that gets this error."""
     return next((status for kind, status in STATUS.items() if isinstance(fault, kind)), Status.INTERNAL)
+
+
+def read(kind: type[_Kind], content: bytes) -> _Kind:
+    """Return the message that stands in bytes. Raises BadRequest."""
+    try:
+        return kind.FromString(content)
+    except DecodeError as fault:
+        raise BadRequest(f"the request is no {kind.__name__}: {fault}") from fault
 
 
 class Rpc:
@@ -200,7 +211,7 @@ class Rpc:
 
         async def answered(content: bytes, done: Done) -> None:
             try:
-                found = (await tell(_read(kind, content))).SerializeToString()
+                found = (await tell(read(kind, content))).SerializeToString()
             except _ERRORS as fault:
                 return done(fault)
             except Exception:  # nobody expected it: whoever waits is told, and it is passed on
@@ -235,16 +246,9 @@ def _telling(kind: type[_Message], tell: Callable[[_Message], _Message]) -> Meth
 
     def method(content: bytes, _: Caller, done: Done) -> None:
         try:
-            found = tell(_read(kind, content)).SerializeToString()
+            found = tell(read(kind, content)).SerializeToString()
         except _ERRORS as fault:
             return done(fault)
         return done(found)
 
     return method
-
-
-def _read(kind: type[_Message], content: bytes) -> _Message:
-    try:
-        return kind.FromString(content)
-    except DecodeError as fault:
-        raise BadRequest(f"the request is no {kind.__name__}: {fault}") from fault
