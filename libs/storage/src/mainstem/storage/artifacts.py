@@ -59,7 +59,8 @@ class Artifacts:
             raise ArtifactCorrupt(f"artifact {address} cannot be read ({fault}); put it back from a copy") from fault
         found = _PREFIX + sha256(content).hexdigest()
         if found != address:
-            raise ArtifactCorrupt(f"artifact {address} holds bytes of {found}; it was changed after it was stored")
+            changed = "it was changed after it was stored; put it back from a copy"
+            raise ArtifactCorrupt(f"artifact {address} holds bytes of {found}; {changed}")
         return content
 
     def _path(self, address: str) -> Path:

@@ -17,7 +17,7 @@ class NotLoaded(NotReady):
     """A version that is in effect is not loaded; `activation` is the one."""
 
     def __init__(self, activation: Activation, fault: str | None) -> None:
-        why = f": {fault}; put the file back" if fault else " yet; try again"
+        why = f": {fault}" if fault else " yet; try again"
         super().__init__(f"model {activation.model} version {activation.version} is not loaded{why}")
         self.activation = activation
 

@@ -63,7 +63,9 @@ class Replay:
             try:
                 self._models[onnx, width] = Model(self._artifacts.get(onnx), width)
             except (ArtifactMissing, ArtifactCorrupt) as fault:
-                raise Rejected(f"the model that answered cannot be run: {fault}; name a folder that has it") from fault
+                raise Rejected(
+                    f"the model that answered cannot be run: {fault}, or name a folder that has it"
+                ) from fault
         return self._models[onnx, width]
 
 
