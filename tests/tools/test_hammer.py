@@ -105,7 +105,24 @@ async def test_nobody_listening_is_an_error_each_time(server: Server) -> None:
     assert found["statuses"]["ConnectionRefusedError"]["count"] == 10
 
 
-async def test_what_is_no_budget_is_told_with_those_there_are(server: Server) -> None:
-    code, _, complaint = await hammer(server, "/plain", "-s", 0.1, "--budget", "speed=1")
-    assert code == 2
+async def test_where_no_request_was_made_no_budget_is_kept(server: Server) -> None:
+    budgets = ("--budget", "errors=0", "--budget", "requests=0")
+    code, found, complaint = await hammer(server, "/plain", "-r", 1, "-s", 0.5, *budgets)
+    assert (code, found["requests"], server.answered) == (1, 0, 0)
+    assert complaint.count("is not known, since no request was made; the budget is 0") == 2
+
+
+@pytest.mark.parametrize("budget", ["speed=1", "p99", "p99=", "p99=1xs", "errors=nan", "errors=1ms"])
+async def test_what_is_no_budget_is_told_with_those_there_are_before_anybody_is_asked(
+    server: Server, budget: str
+) -> None:
+    code, _, complaint = await hammer(server, "/plain", "-s", 0.1, "--budget", budget)
+    assert (code, server.answered) == (2, 0)
     assert "there are requests, errors, rate, p50" in complaint
+
+
+@pytest.mark.parametrize("said", ["-c 0", "-c -1", "-c 1.5", "-r 0", "-r -1", "-r nan", "-s 0", "-s inf"])
+async def test_no_connection_no_rate_and_no_time_are_no_way_to_ask(server: Server, said: str) -> None:
+    code, _, complaint = await hammer(server, "/plain", "-s", 0.1, *said.split())
+    assert (code, server.answered) == (2, 0)
+    assert f"{said.split()[1]!r} is no " in complaint
