@@ -193,6 +193,38 @@ def test_null_is_no_number_both_ways() -> None:
     assert json.loads(body)["outputs"][0]["data"] == [None, None, 1.0]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("datatype", "data", "values"),
+    [
+        (BYTES, ["Oslo", None, ""], [b"Oslo", b"", b""]),
+        ("INT64", [2**60 + 1, None, 0], [2**60 + 1, 0, 0]),
+        ("UINT8", [255, None, 1], [255, 0, 1]),
+        ("BOOL", [True, None, False], [True, False, False]),
+    ],
+)
+def test_null_where_the_datatype_has_no_value_for_it_is_told_beside_the_values_and_is_no_models_input(
+    datatype: str, data: list[object], values: list[object], nested: bool
+) -> None:
+    sent = [[each] for each in data] if nested else data
+    (found,) = asked(one(name="x", datatype=datatype, shape=[3, 1], data=sent)).inputs
+    assert (found.datatype, found.values.ravel().tolist()) == (datatype, values)
+    assert found.unknown is not None
+    assert found.unknown.tolist() == [[False], [True], [False]]
+    with pytest.raises(BadRequest, match=f"input 'x' holds null, for which {datatype} has no value; send one"):
+        Spec("x", datatype, (-1, 1)).accept(found)
+
+
+def test_columns_with_null_are_read_at_once() -> None:
+    inputs = [
+        {"name": "city", "datatype": "BYTES", "shape": [2], "data": ["Oslo", None]},
+        {"name": "n", "datatype": "INT64", "shape": [2], "data": [None, 2]},
+    ]
+    plain = read_plain("features", json.dumps({"inputs": inputs}).encode())
+    assert plain is not None
+    assert plain.columns == {"city": ["Oslo", None], "n": [None, 2]}
+
+
 def test_json_and_raw_tensors_may_be_mixed_both_ways() -> None:
     document = {
         "inputs": [
@@ -253,7 +285,8 @@ REFUSED = {
     "a number beyond INT8": (one(datatype="INT8", data=[128, 0, 0]), "is no list of INT8"),
     "a negative UINT64": (one(datatype="UINT64", data=[-1, 0, 0]), "is no list of UINT64"),
     "a fraction for an integer": (one(datatype="INT32", data=[0.5, 0, 0]), "is no list of INT32"),
-    "null for an integer": (one(datatype="INT32", data=[None, 0, 0]), "is no list of INT32"),
+    "text beside null": (one(datatype="INT32", data=[None, "0", 0]), "is no list of INT32"),
+    "null for a whole list": (one(datatype="INT32", data=[None, [0, 0]]), "is no list of INT32"),
     "a number for a boolean": (one(datatype="BOOL", data=[1, 0, 0]), "is no list of BOOL"),
     "half a surrogate": (
         b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}',

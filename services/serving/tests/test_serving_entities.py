@@ -74,6 +74,13 @@ async def test_what_was_said_of_each_entity_and_as_of_when_is_recorded(client, l
     assert second.lookup.columns == {"station": "EWR", "wind": None}
 
 
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+async def test_null_in_a_column_of_texts_is_unknown_and_recorded_as_that(client, live, shape):
+    unnamed = {"name": "station", "datatype": "BYTES", "shape": shape, "data": ["LGA", None]}
+    assert (await infer(client, [unnamed, STATIONS[1]])).status_code == 200
+    assert [fact.lookup.columns["station"] for fact in recorded(live)] == ["LGA", None]
+
+
 async def test_both_forms_of_an_answer_say_the_same(client):
     plain = (await infer(client, STATIONS, id="now")).json()
     general = (await infer(client, STATIONS, id="now", outputs=[{"name": "probabilities"}])).json()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from services.features.tests.features_history import SECOND, Process, history
 from mainstem.events.features import OrderJournalled
 from mainstem.feature_engine.spec import feature_set
 from mainstem.fold.gap import Gap
-from mainstem.inference import Tensor
+from mainstem.inference import Signature, Tensor
 from mainstem.inference.errors import BadRequest, NotReady, Unsupported
+from mainstem.inference.rest import Reader, read_plain
 from mainstem.project import FeatureSetDefinition, boolean, category, source, time
 from mainstem.project import fixed as number
 from mainstem.project.definition import parse
@@ -252,3 +254,19 @@ def test_what_is_told_of_a_column_is_the_datatype_of_a_tensor_that_is_taken_for_
     tensors = [Tensor(name, np.array([values[datatype]], KINDS[datatype])) for name, datatype in told.columns.items()]
     assert {one.name: one.datatype for one in tensors} == told.columns
     assert Lookup(parse(told.project), told.feature_set).entities(described(tensors)).number == 1
+
+
+NULLS = {"sensor": "BYTES", "wind": "FP64", "gusts": "INT64", "seen": "BYTES", "calm": "BOOL"}
+
+
+@pytest.mark.parametrize("name", sorted(NULLS))
+def test_null_is_unknown_in_a_column_of_every_kind_and_in_each_form_of_a_call(name):
+    told = {"sensor": "a", "wind": 4.5, "gusts": 7, "seen": "2013-05-01T00:00:00Z", "calm": True}
+    inputs = [{"name": name, "datatype": NULLS[name], "shape": [3], "data": [None, told[name], None]}]
+    body = orjson.dumps({"inputs": inputs})
+    columns, plain = described(Reader(Signature((), ())).read(body).inputs), read_plain("features", body)
+    assert columns == {name: [None, told[name], None]}
+    assert plain is None if NULLS[name] == "BOOL" else plain.columns == columns
+    lookup = Lookup(every_kind(), "kinds")
+    said = dict(zip(lookup._columns, lookup.entities(columns).columns, strict=True))
+    assert [value is None for value in said[name]] == [True, False, True]

@@ -1,7 +1,8 @@
 """The protocol on HTTP: JSON, and JSON with raw tensors behind it (the extension `binary_tensor_data`).
 
 A header of the request says how many bytes of the body are JSON; the raw tensors follow in the order of the inputs.
-JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out.
+JSON has no NaN: null stands for it in tensors of floating point, both ways, and for an infinity on the way out. In
+other tensors null is read as what is unknown; what describes an entity may be, and no input of a model.
 """
 
 from array import array
@@ -53,11 +54,11 @@ class _Plainly(msgspec.Struct, tag_field="datatype", forbid_unknown_fields=True)
 
 
 class _Texts(_Plainly, tag=BYTES):
-    data: list[str]
+    data: list[str | None]
 
 
 class _Whole(_Plainly, tag="INT64"):
-    data: list[int]
+    data: list[int | None]
 
 
 class _Real(_Plainly, tag="FP64"):
@@ -95,13 +96,22 @@ class _Request(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Request).decode
 _decode_plain = msgspec.json.Decoder(_PlainRequest).decode
-#: By datatype what reads a flat list of its cells.
-_FLAT: Final[Mapping[str, Any]] = {
-    **{name: msgspec.json.Decoder(list[int]).decode for name, dtype in NUMBERS.items() if dtype.kind in "iu"},
-    **{name: msgspec.json.Decoder(list[float | None]).decode for name in _FLOATS},
-    "BOOL": msgspec.json.Decoder(list[bool]).decode,
-    BYTES: msgspec.json.Decoder(list[str]).decode,
+#: By datatype what a cell is in JSON; null has a value in those of floating point alone.
+_CELLS: Final[Mapping[str, Any]] = {
+    **{name: int for name, dtype in NUMBERS.items() if dtype.kind in "iu"},
+    "BOOL": bool,
+    BYTES: str,
+    **dict.fromkeys(_FLOATS, float | None),
 }
+
+
+def _flat(cell: Any) -> Any:
+    """Return what reads a flat list of such cells."""
+    return msgspec.json.Decoder(list.__class_getitem__(cell)).decode
+
+
+#: By datatype what reads a flat list of its cells, and the same where null may be among them.
+_FLAT: Final = {datatype: (_flat(cell), _flat(cell | None)) for datatype, cell in _CELLS.items()}
 
 
 class Reader:
@@ -228,7 +238,7 @@ def _inputs(tensors: Sequence[_Input], tail: memoryview) -> Iterator[Tensor]:
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             refuse_foreign(tensor.name, tensor.parameters)
-            yield Tensor(tensor.name, _from_json(tensor))
+            yield _from_json(tensor)
             continue
         if tensor.data:
             raise BadRequest(f"input {tensor.name!r} has both `data` and `binary_data_size`; send one of them")
@@ -240,31 +250,40 @@ def _inputs(tensors: Sequence[_Input], tail: memoryview) -> Iterator[Tensor]:
         raise BadRequest(f"{len(tail)} bytes follow the JSON that no input's `binary_data_size` counts")
 
 
-def _from_json(tensor: _Input) -> Values:
+def _from_json(tensor: _Input) -> Tensor:
     """Return JSON data, nested or flat."""
     count = cells(tensor.name, tensor.datatype, tensor.shape)
     if not tensor.data:
         raise BadRequest(f"input {tensor.name!r} has neither `data` nor `binary_data_size`")
-    if tensor.datatype not in _FLAT:
+    if tensor.datatype not in _CELLS:
         raise Unsupported(f"input {tensor.name!r} is {tensor.datatype}, which JSON cannot carry; send it as raw bytes")
     try:
-        nested = bytes(memoryview(tensor.data)[1:65]).lstrip().startswith(b"[") and len(tensor.shape) > 1
-        listed = _flattened(tensor) if nested else _FLAT[tensor.datatype](tensor.data)
+        listed, unknown = _listed(tensor)
         values = _array(tensor.datatype, listed)
     except (*NO_DOCUMENT, TypeError, ArithmeticError) as fault:
         what = f"the data of input {tensor.name!r} is no list of {tensor.datatype}"
         raise BadRequest(f"{what}: {str(fault)[:200]}") from fault
     if len(values) != count:
         raise BadRequest(f"input {tensor.name!r} has {len(values)} values, its shape {tensor.shape} has {count}")
-    return values.reshape(tensor.shape)
+    return Tensor(tensor.name, values.reshape(tensor.shape), None if unknown is None else unknown.reshape(tensor.shape))
 
 
-def _flattened(tensor: _Input) -> list[Any]:
+def _listed(tensor: _Input) -> tuple[list[Any], Values | None]:
+    """Return the cells in a row, and which of them were null if the datatype has no value for that."""
+    cell, (flat, flat_or_null) = _CELLS[tensor.datatype], _FLAT[tensor.datatype]
+    nested = bytes(memoryview(tensor.data)[1:65]).lstrip().startswith(b"[") and len(tensor.shape) > 1
+    try:
+        return _flattened(tensor, cell) if nested else flat(tensor.data), None
+    except msgspec.ValidationError:
+        found = _flattened(tensor, cell | None) if nested else flat_or_null(tensor.data)
+    return [cell() if each is None else each for each in found], np.array([each is None for each in found])
+
+
+def _flattened(tensor: _Input, cell: Any) -> list[Any]:
     """Return the cells of nested lists; raise ValueError when they are not nested as the shape says."""
-    kinds: Any = {"BOOL": bool, BYTES: str, **dict.fromkeys(_FLOATS, float | None)}.get(tensor.datatype, int)
     for _ in tensor.shape:
-        kinds = list[kinds]
-    found: list[Any] = [msgspec.json.decode(tensor.data, type=kinds)]
+        cell = list[cell]
+    found: list[Any] = [msgspec.json.decode(tensor.data, type=cell)]
     for size in tensor.shape:
         if any(len(part) != size for part in found):
             raise ValueError(f"it is not nested as the shape {tensor.shape} says")

@@ -53,6 +53,8 @@ class Spec:
         shape = tensor.values.shape
         if len(shape) != len(self.shape) or any(map(_differ, shape, self.shape)):
             raise BadRequest(f"input {self.name!r} has shape {list(shape)}, the model takes {list(self.shape)}")
+        if tensor.unknown is not None:
+            raise BadRequest(f"input {self.name!r} holds null, for which {self.datatype} has no value; send one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     values: Values
+    #: Which cells were said to be null where the datatype has no value for that; what stands there says nothing.
+    unknown: Values | None = None
 
     @property
     def datatype(self) -> str:

@@ -120,14 +120,17 @@ def described(tensors: Sequence[Tensor]) -> Columns:
 
 
 def _column(tensor: Tensor) -> list[object]:
-    """Return the values of a tensor; NaN is unknown."""
+    """Return the values of a tensor; null and NaN are unknown."""
+    values, unknown = tensor.values, tensor.unknown
     if tensor.datatype == BYTES:
         try:
-            return [cell.decode() for cell in tensor.values.ravel()]
+            found: list[object] = [cell.decode() for cell in values.ravel()]
         except UnicodeDecodeError as fault:
             raise BadRequest(f"input {tensor.name!r} is no UTF-8: {fault}") from fault
-    found: list[object] = tensor.values.ravel().tolist()
-    for place in np.flatnonzero(np.isnan(tensor.values)).tolist() if tensor.values.dtype.kind == "f" else ():
+    else:
+        found = values.ravel().tolist()
+        unknown = np.isnan(values) if values.dtype.kind == "f" else unknown
+    for place in () if unknown is None else np.flatnonzero(unknown).tolist():
         found[place] = None
     return found
 
