@@ -101,6 +101,15 @@ def test_a_broken_payload_is_refused_for_its_reason(value: bytes, reason: Reason
     assert (fault.reason, fault.column) == (reason, column)
 
 
+@pytest.mark.parametrize(
+    ("steps", "says"), [(1.0, "1.0 is written as a fraction; write 1"), (1.5, "1.5 is not a whole number")]
+)
+def test_a_whole_number_that_is_refused_for_its_form_is_not_called_a_fraction(steps: float, says: str) -> None:
+    fault = judge(encode(steps=steps))
+    assert fault is not None
+    assert fault.detail == f"steps: {says}"
+
+
 @pytest.mark.parametrize("value", [encode(), without("wind"), encode(wet=None, note=None), encode(wind=200, steps=-5)])
 def test_a_good_payload_is_accepted(value: bytes) -> None:
     assert judge(value) is None

@@ -270,3 +270,12 @@ def test_null_is_unknown_in_a_column_of_every_kind_and_in_each_form_of_a_call(na
     lookup = Lookup(every_kind(), "kinds")
     said = dict(zip(lookup._columns, lookup.entities(columns).columns, strict=True))
     assert [value is None for value in said[name]] == [True, False, True]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_whole_number_that_came_as_a_fraction_is_told_which_datatype_to_send(dtype):
+    lookup = Lookup(every_kind(), "kinds")
+    with pytest.raises(BadRequest, match=r"input 'gusts', entity 1: 7\.0 is a floating-point number; send .* INT64$"):
+        lookup.entities(described([Tensor("gusts", np.array([np.nan, 7.0], dtype))]))
+    with pytest.raises(BadRequest, match=r"input 'gusts', entity 0: 7\.5 is not a whole number$"):
+        lookup.entities(described([Tensor("gusts", np.array([7.5], dtype))]))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Self, TypedDict, Unpack
+from typing import Annotated, Any, Final, Literal, Self, TypedDict, TypeGuard, Unpack
 
 import msgspec
 import numpy as np
@@ -114,11 +114,17 @@ class FixedColumn(_Column):
 
     def complaint(self, value: object) -> Complaint | None:
         """Return what is wrong with a value that is not null."""
+        if self.as_fraction(value):
+            return Reason.WRONG_TYPE, f"{_show(value)} is written as a fraction; write {_show(int(value))}"
         if isinstance(value, bool) or not isinstance(value, int if self.integer else int | float):
             return _wrong("a whole number" if self.integer else "a number", value)
         if self.lo <= (value if self.integer else _as_float(value)) <= self.hi:
             return None
         return Reason.OUT_OF_RANGE, f"{_show(value)} {self.unit} is not within {self.lo:g} and {self.hi:g}"
+
+    def as_fraction(self, value: object) -> TypeGuard[float]:
+        """Tell whether a value is a whole number that is refused for its form alone: 5.0 in an integer column."""
+        return self.integer and isinstance(value, float) and value.is_integer()
 
     def gather(self, values: Sequence[float | None]) -> npt.NDArray[np.float64]:
         """Return the decoded values as a column."""

@@ -15,7 +15,7 @@ from mainstem.events.record import Record
 from mainstem.feature_engine.batch import Values
 from mainstem.fold.fold import Fold, Stretch
 from mainstem.inference.errors import BadRequest, NotReady
-from mainstem.project.columns import Column
+from mainstem.project.columns import Column, FixedColumn
 from mainstem.project.definition import ProjectDefinition
 from mainstem.project.serving import Lookup as Settings
 from mainstem.serving.domain import Partition
@@ -140,9 +140,9 @@ class Lookup:
                 read = ", ".join(self._columns)
                 return f"{self._fold.compiled.label} reads no column {name!r} of an entity; it reads: {read}"
             for place, value in enumerate(values):
-                complaint = None if value is None else column.complaint(value)
+                complaint = _complaint(column, value)
                 if complaint is not None:
-                    return f"input {name!r}, entity {place}: {complaint[1]}"
+                    return f"input {name!r}, entity {place}: {complaint}"
         return None
 
     def as_of(self) -> AsOf:
@@ -184,6 +184,14 @@ class Lookup:
         total = sum(entities.number for entities in asked)
         columns = {name: _gathered(column, at, asked) for at, (name, column) in enumerate(self._columns.items())}
         return self._fold.read(columns, np.full(total, self.as_of().at_us, np.int64))
+
+
+def _complaint(column: Column, value: object) -> str | None:
+    """Return what is wrong with a value of a tensor."""
+    complaint = None if value is None else column.complaint(value)
+    if complaint is not None and isinstance(column, FixedColumn) and column.as_fraction(value):
+        return f"{value!r} is a floating-point number; send the column as INT64"
+    return None if complaint is None else complaint[1]
 
 
 def _form(columns: Mapping[str, Column]) -> type[msgspec.Struct]:
