@@ -10,13 +10,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.docs.pages import CHECKOUT, programs, rows, sessions, tables
+from tests.docs.pages import CHECKOUT, blocks, programs, rows, sessions, tables
 
 from mainstem.cli.local.ports import anywhere
 from mainstem.direct import Limits, most_unpacked
+from mainstem.project import load_folder
 from mainstem.runtime import ServiceSettings
-from mainstem.serving import answers, bodies, grpc_fast, hot_api, rpc
+from mainstem.serving import answers, bodies, grpc_fast, hot_api, rpc, wire
+from mainstem.serving.entities import AsOf
+from mainstem.serving.lookup import Lookup
+from mainstem.serving.ports import Answer
 from mainstem.serving.settings import Settings
 
 PAGE = CHECKOUT / "docs" / "serving.md"
@@ -101,10 +106,21 @@ def printed(reader: Reader) -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(SESSIONS)), ids=lambda number: SESSIONS[number][0][0].text[:70])
 def test_commands_print_what_the_page_shows(reader: Reader, printed: list[str], number: int) -> None:
-    shown = reader.here(SESSIONS[number][1])
-    assert re.fullmatch(".*".join(map(re.escape, shown.rstrip("\n").split("…"))) + "\n*", printed[number]), printed[
-        number
-    ]
+    assert is_shown(printed[number], reader.here(SESSIONS[number][1])), printed[number]
+
+
+def is_shown(printed: str, shown: str) -> bool:
+    """Tell whether a page shows what was printed; … stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, shown.rstrip("\n").split("…"))) + "\n*", printed) is not None
+
+
+def test_the_answer_by_entity_has_the_form_that_the_page_shows() -> None:
+    (shown,) = [block.text for block in blocks(PAGE) if block.language == "text" and '"features_applied"' in block.text]
+    lookup = Lookup(load_folder(CHECKOUT / "projects" / "flights"), "flight_delay")
+    ages, definition = dict.fromkeys(lookup.ages(), 1.5), "sha256:" + "d" * 64
+    as_of = AsOf("flight_delay", definition, "2013-01-02T00:00:00.000000Z", 0, 41, ages, [])
+    given = Answer("arrival_delay", 1, "call 9", np.array([[0.75, 0.25]]), "a/0/1", as_of.at, "f" * 32, as_of)
+    assert is_shown(wire.plain(given, "f" * 32).decode(), shown)
 
 
 def test_the_page_shows_what_every_command_prints() -> None:

@@ -83,7 +83,7 @@ _DATASET: Final = ("DATASET", "mainstem dataset list", r"\b[0-9a-f]{12}\b")
 
 _BY_ENTITY: Final = (
     "curl -s $MAINSTEM_SERVING_URL/v2/models/arrival_delay/infer -d "
-    """'{"inputs":[{"name":"origin","datatype":"BYTES","shape":[1],"data":["EWR"]},"""
+    """'{"id":"call 9","inputs":[{"name":"origin","datatype":"BYTES","shape":[1],"data":["EWR"]},"""
     """{"name":"dep_delay","datatype":"INT64","shape":[1],"data":[12]}]}'"""
 )
 
