@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 from libs.intake.tests.hostile_models import model, node, numbers, value
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 #: What the gate says of each.
 MIXED: Final = "output 'y' of a row beside others is not what it is alone"
@@ -29,7 +29,7 @@ def _sized(size: int, *nodes: NodeProto) -> ModelProto:
 def mixing_in_a_choice(size: int) -> ModelProto:
     """Return one that gives every row the mean of a batch of so many rows, and else what it took."""
 
-    def branch(name: str, *nodes: NodeProto) -> NodeProto:
+    def branch(name: str, *nodes: NodeProto) -> GraphProto:
         return helper.make_graph(nodes, name, [], [value(name)])
 
     mixed = branch("mixed", node("Expand", ["mean", "shape"], ["mixed"]))
@@ -49,10 +49,7 @@ def mixing_what_is_whole(size: int) -> ModelProto:
 
 
 def mixing_what_is_missing(size: int) -> ModelProto:
-    """Return one that fills what is missing with the mean of what is not, in batches of so many rows, and else with 0.
-
-    It does that in which a number is there at all.
-    """
+    """Return one that fills what is missing with the mean of what is not, in batches of so many rows, else with 0."""
     filled = [node("And", ["many", "nan"], ["mixed"]), *_filling("mixed")]
     return _sized(size, *_SEEN, *filled)
 

@@ -69,8 +69,8 @@ _ENOUGH: Final = 12
 _FEW: Final = 4
 #: Of so many rows there are others that lack some of their fractions.
 _LACKING: Final = 8
-#: In batches of so many rows, and in the largest, every place has a row of each kind; in others it takes turns.
-_SMALL_BATCH: Final = 8
+#: In batches of so many rows every place has a row of each kind; in others it takes turns from size to size.
+_THOROUGH: Final = (*ROWS[1:8], ROWS[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +95,30 @@ def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor],
     if not judged or all(given.shape[:1] != (None,) for given in inputs):
         return
     random = np.random.default_rng(_SEED)
-    found = list(_enough(session, inputs, judged, random))
+    found = _enough(session, inputs, judged, random)
     if not any(_differ(found[0].row, each.row) for each in found[1:]):
         raise Unfit("of the rows that it is tried on it answers no two that differ; give it tables with defaults")
-    lacking = [
-        [answered for row in rows if (answered := _alone(session, row, judged))]
-        for rows in _lacking(session, inputs, [each.row for each in found], random)
-    ]
-    for some in _batches(found, *lacking):
+    lacking = _lacking(session, inputs, [each.row for each in found], random)
+    for some in _batches(found, [kind for rows in lacking if (kind := _answered(session, rows, judged))]):
         _compare(session, inputs, some, [(at, outputs[at].name) for at in judged])
 
 
-def _batches(
-    found: Sequence[_Answered], partly: Sequence[_Answered], wholly: Sequence[_Answered]
-) -> Iterator[Sequence[_Answered]]:
+def _batches(found: Sequence[_Answered], lacking: Sequence[Sequence[_Answered]]) -> Iterator[Sequence[_Answered]]:
     """Yield rows to be run together: all, a few that are alike, and as many as serving may give, whole and mixed."""
     yield found
     yield from (found[at : at + _FEW] for at in range(0, len(found), _FEW))
-    kinds = [kind for kind in (found, partly, found, wholly) if kind]
-    for mixed in ([found], kinds) if partly or wholly else ([found],):
-        rows = [cycle(kind) for kind in mixed]
-        for size in ROWS[1:]:
-            turns = len(rows) if size <= _SMALL_BATCH or size == ROWS[-1] else 1
-            for turn in range(turns):
-                yield [next(rows[(place + size + turn) % len(rows)]) for place in range(size)]
+    whole = cycle(found)
+    mixed = (whole, whole, *map(cycle, lacking))
+    for size in ROWS[1:]:
+        yield _below_each_other([whole] * _FEW, size, 0)
+        for turn in range(len(mixed) if size in _THOROUGH else 1) if lacking else ():
+            yield _below_each_other(mixed, size, size + turn)
+
+
+def _below_each_other(kinds: Sequence[Iterator[_Answered]], size: int, turn: int) -> Sequence[_Answered]:
+    """Return so many rows, the next one of each kind several times: a large forest is slow where every row differs."""
+    rows = [next(kind) for kind in kinds]
+    return [rows[(place * len(rows) // size + turn) % len(rows)] for place in range(size)]
 
 
 def _compare(
@@ -139,26 +139,28 @@ def _compare(
 
 def _enough(
     session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], judged: Sequence[int], random: np.random.Generator
-) -> Iterator[_Answered]:
-    """Yield rows that are answered alone, until there are enough of them."""
-    found = 0
+) -> Sequence[_Answered]:
+    """Return rows that are answered alone, as soon as there are enough of them."""
+    found: list[_Answered] = []
     for draw in _DRAWS:
-        for kind in draw:
-            answered = _alone(session, _drawn(session, inputs, kind, random), judged)
-            if answered:
-                found += 1
-                yield answered
-        if found >= _ENOUGH:
-            return
+        found += _answered(session, [_drawn(session, inputs, kind, random) for kind in draw], judged)
+        if len(found) >= _ENOUGH:
+            break
+    return found
 
 
-def _alone(session: onnxruntime.InferenceSession, row: _Row, judged: Sequence[int]) -> _Answered | None:
-    """Return a row with its answer, or None when the model does not take these numbers."""
-    try:
-        answer = session.run(None, row)
-    except RUN_FAULTS:
-        return None
-    return _Answered(row, [answer[at] for at in judged])
+def _answered(
+    session: onnxruntime.InferenceSession, rows: Sequence[_Row], judged: Sequence[int]
+) -> Sequence[_Answered]:
+    """Return those of some rows that are answered alone."""
+    found = []
+    for row in rows:
+        try:
+            answer = session.run(None, row)
+        except RUN_FAULTS:
+            continue  # it does not take these numbers
+        found.append(_Answered(row, [answer[at] for at in judged]))
+    return found
 
 
 def _lacking(
