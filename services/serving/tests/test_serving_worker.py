@@ -9,8 +9,9 @@ from services.serving.tests.serving_settings import alone
 
 from mainstem.bus.spool import Spool
 from mainstem.direct.frames import PREFACE, Flag, Kind, frame
-from mainstem.serving import worker
+from mainstem.serving import app, worker
 from mainstem.serving.crew import posts
+from mainstem.serving.files import TooFewFiles
 from mainstem.telemetry import Tracer
 
 HOST = "127.0.0.1"
@@ -21,7 +22,7 @@ GREETING = PREFACE + frame(Kind.SETTINGS, 0, 0)
 @pytest.fixture
 async def settings(tmp_path, monkeypatch):
     """Have a worker listen that may have nine connections."""
-    files = worker._FILES + 9
+    files = 512 + 9
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, files))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: None)
     settings = alone(tmp_path, grpc_server="fast")
@@ -48,3 +49,12 @@ async def kept(port, greeting, sign):
 async def test_connections_over_http_and_grpc_share_the_files_that_a_worker_may_open(settings):
     assert await kept(settings.http_port, PING, b" 200 OK") == 5
     assert await kept(settings.grpc_port, GREETING, frame(Kind.SETTINGS, Flag.ACK, 0)) == 3
+
+
+async def test_serving_refuses_to_start_where_no_connection_could_be_open_and_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 519))
+    monkeypatch.setattr(app, "Settings", lambda: alone(tmp_path))
+    monkeypatch.setattr(app, "configure", lambda _: None)
+    monkeypatch.setattr(app, "take_over", lambda *_: pytest.fail("it began"))
+    with pytest.raises(TooFewFiles, match=r"519 files open here \(`ulimit -Hn`\).* raise the limit"):
+        await app.main()

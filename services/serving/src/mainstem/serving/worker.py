@@ -5,7 +5,6 @@ It has no broker and no database. When the service is gone it answers what it ha
 
 import asyncio
 import os
-import resource
 import signal
 import socket
 import sys
@@ -28,6 +27,7 @@ from mainstem.serving.batching import Batcher
 from mainstem.serving.board import Board
 from mainstem.serving.domain import LogTime, spool_name
 from mainstem.serving.engine import BadSignature, Model
+from mainstem.serving.files import room, take_all
 from mainstem.serving.hot_api import HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
@@ -38,8 +38,6 @@ from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifac
 from mainstem.telemetry import Tracer, configure, logger, metrics
 
 _GRACE_S: Final = 1.0
-#: Open files that are no connections of callers.
-_FILES: Final = 512
 _STATISTICS: Final = "/v2/models/stats"
 
 _log = logger(__name__)
@@ -149,11 +147,11 @@ class Worker:
 def _connections(*most: int) -> list[int]:
     """Allow this process as many open files as it may have; return how many connections each door may have.
 
-    That is what is given as its most; where there are too few files for all, each has the same share of that.
+    That is what is given as its most; where there are too few files for all, each has the same share of that. Raises
+    TooFewFiles where there are none.
     """
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    share = 1.0 if files == resource.RLIM_INFINITY else min(1.0, (files - _FILES) / sum(most))
+    share = min(1.0, room() / sum(most))
+    take_all()
     return [int(share * each) for each in most]
 
 
