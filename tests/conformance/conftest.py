@@ -62,7 +62,7 @@ async def managed(folder: Path, grpc_server: Literal["grpcio", "fast"] = "grpcio
         async def used() -> list[dict[str, object]]:
             return [wire.used(each) for each in await crew.usage()]
 
-        app = application(Health(), [metrics_of(crew), *Api(Managed(board, used)).routes()], error)
+        app = application(Health(), [metrics_of(crew), *Api(Managed(board, used, crew.faults)).routes()], error)
         pages = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         serving = asyncio.create_task(pages.serve([rest]))
         async with running(crew.run()):

@@ -115,7 +115,7 @@ async def test_a_version_in_the_path_reaches_any_arm_and_no_other(service, make)
     assert {answer.version for answer in ask(service, *(question(number) for number in range(200)))} == {1}
     with pytest.raises(Unknown, match="answers in version 1, 2, 3, not '4'"):
         service.answers.answer(question(version="4"))
-    assert [(each.version, each.state) for each in service.board.index()] == [(v, "READY") for v in "123"]
+    assert [(each.version, each.state) for each in service.board.index({})] == [(v, "READY") for v in "123"]
 
 
 @pytest.mark.usefixtures("live")

@@ -22,7 +22,8 @@ from mainstem.serving import routes
 from mainstem.serving.blocks import unpack
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts, vacant
-from mainstem.serving.domain import Arm, Reached
+from mainstem.serving.domain import Arm, Indexed, Reached
+from mainstem.serving.managed import Managed
 from mainstem.serving.orders import Broken, Sends
 from mainstem.serving.routes import Standing
 from mainstem.serving.spools import take_over
@@ -318,9 +319,26 @@ async def test_a_model_that_a_worker_cannot_load_is_named_and_loaded_when_it_is_
         answer = await client.post("/v2/models/storm/infer", json=BODY)
         assert answer.status_code == 503
         assert digest in answer.json()["error"]
+        told = Managed(service.board, None, crew.faults).index()
+        assert [(each.state, digest in each.reason) for each in told] == [("UNAVAILABLE", True)]
+        assert told == await index_over_grpc(settings)
         file.write_bytes(content)
         await until(lambda: crew.fault() is None)
         await ask(client)
+        told = Managed(service.board, None, crew.faults).index()
+        assert [each.state for each in told] == ["READY"]
+
+
+async def index_over_grpc(settings):
+    """Return what a worker says of each version."""
+    async with grpc.aio.insecure_channel(f"{HOST}:{settings.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/RepositoryIndex",
+            pb.RepositoryIndexRequest.SerializeToString,
+            pb.RepositoryIndexResponse.FromString,
+        )
+        models = (await call(pb.RepositoryIndexRequest())).models
+    return [Indexed(each.name, each.version, each.state, each.reason) for each in models]
 
 
 @pytest.mark.parametrize("server", ["grpcio", "fast"])

@@ -140,17 +140,20 @@ class Board:
             return self._answering() if model is None else list(self.route(model).versions)
         return [self.about(model, version)]
 
-    def index(self) -> list[Indexed]:
-        """Return every version that answers direct calls, or is to."""
-        return [self._indexed(each) for each in self._answering()]
+    def index(self, elsewhere: Mapping[str, str]) -> list[Indexed]:
+        """Return every version that answers direct calls, or is to; not as ready what `elsewhere` cannot be loaded.
+
+        That is said by digest, with the reason.
+        """
+        return [self._indexed(each, elsewhere.get(each.onnx)) for each in self._answering()]
 
     def _answering(self) -> list[Activation]:
         """Return every version that may be asked for; what answered before is warm and may not."""
         return [each for _, route in sorted(self._routes.items()) for each in route.versions]
 
-    def _indexed(self, live: Activation) -> Indexed:
-        name, fault = (live.model, str(live.version)), self.faults.get(live.onnx)
-        if live.onnx in self._models:
+    def _indexed(self, live: Activation, elsewhere: str | None) -> Indexed:
+        name, fault = (live.model, str(live.version)), elsewhere or self.faults.get(live.onnx)
+        if live.onnx in self._models and elsewhere is None:
             return Indexed(*name, "READY")
         return Indexed(*name, "UNAVAILABLE", fault) if fault else Indexed(*name, "LOADING")
 

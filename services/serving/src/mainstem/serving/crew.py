@@ -156,15 +156,19 @@ class Crew:
 
     def fault(self) -> str | None:
         """Tell why no worker answers, or which model one of them could not load; None when all is well."""
-        faults = [f"{worker.name}: {fault}" for worker in self._workers for fault in set(self._lacking(worker))]
+        faults = [f"{worker.name}: {why}" for worker in self._workers for why in set(self._lacking(worker).values())]
         if not any(worker.serial for worker in self._workers):
             faults.append("no worker answers yet; see serving's log if it stays so")
         return "; ".join(faults) or None
 
-    def _lacking(self, worker: "_Worker") -> list[str]:
+    def faults(self) -> Mapping[str, str]:
+        """Tell by digest which model that is to answer a worker could not load, and why."""
+        return {onnx: why for worker in self._workers for onnx, why in self._lacking(worker).items()}
+
+    def _lacking(self, worker: "_Worker") -> Mapping[str, str]:
         """Return why a worker could not load what is to answer; what answered before does not count."""
         wanted = {each.onnx for activation in self._activations for each in activation.versions()}
-        return [fault for onnx, fault in worker.faults.items() if onnx in wanted]
+        return {onnx: why for onnx, why in worker.faults.items() if onnx in wanted}
 
     async def figures(self) -> list[Figures]:
         """Return what each process did, and what those did that were in its place before.

@@ -20,9 +20,11 @@ Counted = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
 class Managed:
     """A Repository of what a board has in effect: nobody loads or unloads it by hand."""
 
-    def __init__(self, board: Board, counted: Counted) -> None:
+    def __init__(self, board: Board, counted: Counted, elsewhere: Callable[[], Mapping[str, str]] = dict) -> None:
+        """Tell of a board; `elsewhere` says by digest what cannot be loaded where calls are answered, and why."""
         self._board = board
         self._counted = counted
+        self._elsewhere = elsewhere
 
     def fault(self) -> str | None:
         """Tell why not every version in effect can answer, or None."""
@@ -39,7 +41,7 @@ class Managed:
 
     def index(self) -> Sequence[Indexed]:
         """Return the versions that answer, or are to."""
-        return self._board.index()
+        return self._board.index(self._elsewhere())
 
     async def load(self, model: str) -> None:
         """Return at once: every version in effect is loaded without being asked for. Raises Unknown or NotReady."""

@@ -44,7 +44,7 @@ async def work(settings: Settings, crew: Crew, board: Board, keep: Keep, rest: s
         await steadily(service.deployments.restore)
         resources.health.require("models", board.fault)
         resources.health.require("workers", crew.fault)
-        pages = [metrics_of(crew), *Api(Managed(board, partial(used, crew))).routes()]
+        pages = [metrics_of(crew), *Api(Managed(board, partial(used, crew), crew.faults)).routes()]
         await serve(resources, [*service.tasks(), lambda: keep(service.standing)], pages, at=rest, tell=error)
 
 
