@@ -14,6 +14,8 @@ from mainstem.serving.orders import Channel, Figures
 from mainstem.serving.sending import each
 from mainstem.testkit.waiting import running, until
 
+_PAIR = socket.socketpair
+
 
 async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplog):
     sent, broken = [], []
@@ -43,6 +45,24 @@ async def test_of_a_process_that_does_not_say_its_figures_soon_those_count_that_
         one.take(Figures(1, f"of {one.name}"))
     assert [figures.metrics for figures in await several.figures()] == ["of worker 0", "of worker 1"]
     assert not silent.cancelled()  # it may still say more
+
+
+async def test_a_process_that_cannot_be_started_leaves_no_socket_open(tmp_path, monkeypatch):
+    made = []
+
+    def pair():
+        made.extend(both := _PAIR())
+        return both
+
+    async def begin(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(socket, "socketpair", pair)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begin)
+    (worker,) = Crew(posts(alone(tmp_path), 9))._workers
+    with pytest.raises(BlockingIOError):
+        await worker.live(list)
+    assert [end.fileno() for end in made] == [-1, -1]
 
 
 async def test_a_onethat_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):

@@ -282,6 +282,28 @@ def calls(figures):
     )
 
 
+async def test_a_process_that_cannot_be_started_is_started_later_and_the_others_go_on(
+    service, settings, monkeypatch, caplog
+):
+    await service.deploy(1)
+    begin, faults = asyncio.create_subprocess_exec, [BlockingIOError(11, "Resource temporarily unavailable")]
+
+    async def begin_later(*command, **how):
+        if faults:
+            raise faults.pop()
+        return await begin(*command, **how)
+
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        killed, beside = processes(crew)
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", begin_later)
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: processes(crew)[0] != killed and all(worker.serial for worker in crew._workers))
+        assert processes(crew)[1] == beside
+    assert "worker 0 could not be started: [Errno 11] Resource temporarily unavailable" in caplog.text
+
+
 async def test_workers_leave_when_the_service_is_gone_and_the_next_takes_their_spools(service, settings, client):
     await service.deploy(1)
     async with working(settings) as crew:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from mainstem.serving.orders import Ask, Channel, Figures, Message, Post, Reply, Routes, Sends
 
@@ -28,15 +29,12 @@ class Child:
         self.before: Figures | None = None
 
     async def live(self, first: Callable[[], Sequence[Message]]) -> int:
-        """Start it, tell it what is to be told first, and return its exit code when it has ended; a cancel ends it."""
+        """Start it, tell it what is to be told first, and return its exit code when it has ended; a cancel ends it.
+
+        Raises OSError when it cannot be started.
+        """
         self._dismissed = False
-        ours, theirs = socket.socketpair()
-        with theirs:
-            handle = theirs.fileno()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, str(handle), pass_fds=[handle]
-            )
-        channel = await Channel.over(ours)
+        self._process, channel = await self._start()
         try:
             for message in (self.hello, *first()):
                 channel.send(message)
@@ -50,6 +48,19 @@ class Child:
             self.lose()
             code = await _ended(self._process)
         return code
+
+    async def _start(self) -> tuple[asyncio.subprocess.Process, Channel]:
+        with ExitStack() as unless_started:
+            ours, theirs = socket.socketpair()
+            unless_started.enter_context(ours)
+            with theirs:
+                handle = theirs.fileno()
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", self._module, str(handle), pass_fds=[handle]
+                )
+            channel = await Channel.over(ours)
+            unless_started.pop_all()
+        return process, channel
 
     def tell(self, message: Message) -> None:
         """Send it a message, if it is there."""

@@ -202,9 +202,7 @@ class Crew:
         loop, pause_s = asyncio.get_running_loop(), _SHORTEST_S
         while True:
             began = loop.time()
-            code = await child.live(self._news)
-            about = {"action": "process_ended", "child": child.name, "code": code}
-            _log.error("%s ended with code %d; it is started again", child.name, code, extra=about)
+            code = await self._live(child)
             await asyncio.sleep(pause_s)
             if isinstance(child, _Worker) and (child.broken or code == os.EX_DATAERR):
                 await self._renew(child)
@@ -216,6 +214,18 @@ class Crew:
             if worker.spool == said.folder and not worker.broken:
                 worker.broken = said.why
                 worker.dismiss()
+
+    async def _live(self, child: Child) -> int | None:
+        """Start a process; return its exit code when it has ended, None when it could not be started."""
+        try:
+            code = await child.live(self._news)
+        except OSError as fault:
+            about: dict[str, object] = {"action": "process_not_started", "child": child.name}
+            _log.error("%s could not be started: %s; that is tried again", child.name, fault, extra=about)
+            return None
+        about = {"action": "process_ended", "child": child.name, "code": code}
+        _log.error("%s ended with code %d; it is started again", child.name, code, extra=about)
+        return code
 
     async def _renew(self, worker: "_Worker") -> None:
         """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""
