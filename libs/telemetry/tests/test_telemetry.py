@@ -158,16 +158,25 @@ def test_processes_are_added_up_and_the_newest_exemplar_stays() -> None:
 def test_of_a_process_that_is_gone_stays_what_it_counted_and_not_how_it_was() -> None:
     metrics.CALLS.labels("left", "1", "http").inc(3)
     metrics.QUEUE_SECONDS.labels("left", "1").observe(0.0002)
+    metrics.SHADOWED.labels("left", "1").inc(5)
     metrics.FEATURE_AGE.labels("left", "radar").set(7.0)
     left = metrics.left_behind([metrics.told(), metrics.told()])
-    found = {
-        (sample.name, sample.labels.get("le")): sample.value
-        for family in open_metrics(left)
-        for sample in family.samples
-        if sample.labels.get("model") == "left"
-    }
-    assert found["mainstem_calls_total", None] == 6
-    assert found["mainstem_queue_seconds_count", None] == found["mainstem_queue_seconds_bucket", "+Inf"] == 2
-    assert not any(name.startswith("mainstem_feature_age") for name, _ in found)
+    assert left.counts["mainstem_calls"]["left", "1", "http"] == 6
+    assert sum(left.timings["mainstem_queue_seconds"]["left", "1"].counts) == 2
+    labels = (("model", "left"), ("version", "1"))
+    assert left.sampled["mainstem_shadow_rows"]["mainstem_shadow_rows_total", labels] == 10
+    made = "mainstem_shadow_rows_created", labels
+    assert left.sampled["mainstem_shadow_rows"][made] == metrics.told().sampled["mainstem_shadow_rows"][made]
+    assert left.gauges == {}
     assert metrics.left_behind([left]) == left  # so it can be added up again and again
     metrics.FEATURE_AGE.clear()
+
+
+def test_what_another_process_told_reads_as_if_it_were_of_this_one() -> None:
+    """Names, kinds, labels and values; those of the process itself are what it has beside them."""
+    metrics.SHADOWED.labels("read", "1").inc(5)
+    metrics.CALLS.labels("read", "1", "http").inc(3)
+    metrics.QUEUE_SECONDS.labels("read", "1").observe(0.0002, PARENT % FIRST)
+    alone = metrics.exposition(accept="application/openmetrics-text").content.decode()
+    nothing = metrics.Told({}, {}, {}, {})
+    assert metrics.exposition([nothing], "application/openmetrics-text").content.decode() == alone

@@ -2,16 +2,24 @@
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 from services.serving.tests.serving_settings import alone
+from starlette.applications import Starlette
 
 from mainstem.bus.spool import SpoolCorrupt
 from mainstem.serving import crew, worker
+from mainstem.serving.api import metrics_of
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.orders import Channel, Figures
+from mainstem.serving.paced import Paced
 from mainstem.serving.sending import each
+from mainstem.telemetry import metrics
+from mainstem.telemetry.told import Told
 from mainstem.testkit.waiting import running, until
 
 _PAIR = socket.socketpair
@@ -42,9 +50,71 @@ async def test_of_a_process_that_does_not_say_its_figures_soon_those_count_that_
     said.set_result(None)
     for one, reply in zip(several._workers, (said, silent), strict=True):
         monkeypatch.setattr(one, "ask", lambda _, reply=reply: reply)
-        one.take(Figures(1, f"of {one.name}"))
-    assert [figures.metrics for figures in await several.figures()] == ["of worker 0", "of worker 1"]
+        one.take(Figures(1, Told({}, {}, {}, {}), {one.name: 1}))
+    assert [figures.recorded for figures in await several.figures()] == [{"worker 0": 1}, {"worker 1": 1}]
     assert not silent.cancelled()  # it may still say more
+
+
+async def test_processes_say_their_figures_once_to_all_who_ask_at_once(tmp_path, monkeypatch):
+    (worker,) = (several := Crew(posts(alone(tmp_path), 9)))._workers
+    asked = []
+
+    def ask(message):
+        asked.append(message)
+        reply = asyncio.Future()
+        reply.set_result(None)
+        return reply
+
+    monkeypatch.setattr(worker, "ask", ask)
+    await asyncio.gather(*(several.figures() for _ in range(8)), *(several.usage() for _ in range(8)))
+    assert len(asked) == 1
+
+
+async def test_metrics_become_text_once_for_all_who_ask_and_elsewhere_than_on_the_loop(monkeypatch):
+    made, figures = [], [Figures(1, Told({}, {}, {}, {}))]
+
+    def exposition(others, accept):
+        made.append((others, accept, threading.current_thread() is threading.main_thread()))
+        return metrics.Exposition(b"", accept)
+
+    async def known():
+        return figures
+
+    monkeypatch.setattr(metrics, "exposition", exposition)
+    page = Starlette(routes=[metrics_of(SimpleNamespace(figures=known))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://here") as client:
+        accepted = ["text/plain", "application/openmetrics-text"] * 8
+        await asyncio.gather(*(client.get("/metrics", headers={"accept": each}) for each in accepted))
+        assert sorted(made) == [([figures[0].metrics], accept, False) for accept in sorted(set(accepted))]
+        figures = [Figures(2, Told({}, {}, {}, {}))]
+        await client.get("/metrics", headers={"accept": "text/plain"})
+        assert len(made) == 3
+
+
+async def test_nobody_is_given_what_was_made_before_the_question_and_it_is_not_made_more_often_than_it_may_be():
+    begun = []
+
+    async def make():
+        begun.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)
+        return len(begun)
+
+    paced = Paced(make, each_s=0.05)
+    assert await asyncio.gather(*(paced.get() for _ in range(5))) == [1] * 5
+    assert await asyncio.gather(*(paced.get() for _ in range(5))) == [2] * 5
+    assert begun[1] - begun[0] >= 0.05
+
+
+async def test_who_leaves_while_something_is_made_takes_it_from_nobody():
+    async def make():
+        await asyncio.sleep(0.01)
+        return "made"
+
+    paced = Paced(make, each_s=0.01)
+    leaving, staying = (asyncio.create_task(paced.get()) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == "made"
 
 
 async def test_a_process_that_cannot_be_started_leaves_no_socket_open(tmp_path, monkeypatch):

@@ -139,7 +139,8 @@ async def test_answers_follow_the_log_through_the_kill_of_a_worker(service, sett
         await readings.say(60.0)
         later = await ask(settings, applied=8)
         (worker,) = await crew.figures()
-        assert f'mainstem_feature_age_seconds{{model="storm",source="{readings.name}"}} 0.0' in worker.metrics
+        age = "mainstem_feature_age_seconds", (("model", "storm"), ("source", readings.name))
+        assert worker.metrics.gauges["mainstem_feature_age_seconds"] == {age: 0.0}
         crew._workers[0].kill()
         again = await ask(settings, applied=8)
     assert first["outputs"][0]["data"][1] == pytest.approx(make.expected([[4.0, 15.0, 2.0]])[0])

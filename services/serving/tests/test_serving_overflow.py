@@ -20,7 +20,7 @@ CAP = 1 << 17
 def books():
     """Return how many rows were answered, recorded and dropped since the process began."""
     answered, recorded = metrics.PREDICTIONS.labels("storm", "1", "http"), metrics.ANSWERS_RECORDED.labels("storm")
-    return np.array([answered.value, recorded.value, int(metrics.ANSWERS_DROPPED.labels("storm")._value.get())])
+    return np.array([answered.value, recorded.value, metrics.ANSWERS_DROPPED.labels("storm").value])
 
 
 @pytest.fixture

@@ -1,18 +1,18 @@
 """Every instrument of the platform: its name, kind, unit, and what to do when it moves the wrong way."""
 
-from collections.abc import Iterator, Sequence
-from operator import add
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from typing_extensions import override
 
 from mainstem.telemetry.counts import Counts
 from mainstem.telemetry.timings import Timings
+from mainstem.telemetry.told import Named, Told, added
 
 REGISTRY: Final = CollectorRegistry()
 #: Media type of the text format.
@@ -73,7 +73,7 @@ SPOOLS_BROKEN: Final = Gauge("mainstem_spools_broken", "Spools that cannot be re
 #: Rows of direct answers that were recorded since the process began. Its books: answered = recorded + dropped.
 ANSWERS_RECORDED: Final = Counts("mainstem_answers_recorded", "Answers recorded", ["model"], REGISTRY)
 #: Rows that were answered and not recorded, as the project allows. Any: the broker is away, or the disk is full.
-ANSWERS_DROPPED: Final = Counter("mainstem_answers_dropped", "Answers not recorded", ["model"], registry=REGISTRY)
+ANSWERS_DROPPED: Final = Counts("mainstem_answers_dropped", "Answers not recorded", ["model"], REGISTRY)
 #: Rows that a shadow scored behind the answers.
 SHADOWED: Final = Counter("mainstem_shadow_rows", "Rows scored by shadows", ["model", "version"], registry=REGISTRY)
 #: Rows that a shadow did not score: late or too_many (it is too slow), not_loaded, failed, no_room (the spool is full).
@@ -86,8 +86,8 @@ PREDICT_SECONDS: Final = Timings("mainstem_predict_seconds", "Time to answer", [
 #: Direct calls that were answered.
 CALLS: Final = Counts("mainstem_calls", "Calls answered", ["model", "version", "channel"], REGISTRY)
 #: Direct calls that were not, by the kind of error; without a model: it is unknown, or the request cannot be read.
-CALL_ERRORS: Final = Counter(
-    "mainstem_call_errors", "Calls refused or failed", ["model", "version", "channel", "error"], registry=REGISTRY
+CALL_ERRORS: Final = Counts(
+    "mainstem_call_errors", "Calls refused or failed", ["model", "version", "channel", "error"], REGISTRY
 )
 #: Rows of one run. All at 1 under load: calls do not come together; look at the clients' connections.
 BATCH_ROWS: Final = Timings("mainstem_batch_rows", "Rows of a run", ["model", "version"], _ROWS, REGISTRY)
@@ -104,6 +104,12 @@ FEATURE_AGE: Final = Gauge("mainstem_feature_age_seconds", "Age of features", ["
 LOOKUPS_AWAY: Final = Gauge("mainstem_lookups_away", "Workers without look-ups", ["model"], registry=REGISTRY)
 
 
+#: All of these, in their order.
+_INSTRUMENTS: Final = tuple(
+    each for each in list(globals().values()) if isinstance(each, Counts | Timings | MetricWrapperBase)
+)
+
+
 class Exposition(NamedTuple):
     """All metrics as text, and its media type."""
 
@@ -111,7 +117,7 @@ class Exposition(NamedTuple):
     media_type: str
 
 
-def exposition(others: Sequence[str] = (), accept: str = "") -> Exposition:
+def exposition(others: Sequence[Told] = (), accept: str = "") -> Exposition:
     """Return all metrics, added up with what other processes `told`.
 
     They come with exemplars, as OpenMetrics, when that is accepted (`accept` as the header of HTTP has it), else in the
@@ -120,69 +126,58 @@ def exposition(others: Sequence[str] = (), accept: str = "") -> Exposition:
     registry = REGISTRY
     if others:
         registry = CollectorRegistry()
-        registry.register(_Sum([told(), *others]))
+        registry.register(_Sum(added([told(), *others])))
     if _OPEN_METRICS in accept:
         encode, media_type = choose_encoder(accept)
         return Exposition(encode(registry), media_type)
     return Exposition(generate_latest(registry), TEXT)
 
 
-def told() -> str:
+def told() -> Told:
     """Return all metrics of this process for another, which adds them to its own."""
-    encode, _ = choose_encoder(_OPEN_METRICS)
-    return encode(REGISTRY).decode()
+    plain = [each for each in _INSTRUMENTS if isinstance(each, MetricWrapperBase)]
+    return Told(
+        {each.name: each.told() for each in _INSTRUMENTS if isinstance(each, Counts)},
+        {each.name: each.told() for each in _INSTRUMENTS if isinstance(each, Timings)},
+        _samples(each for each in plain if not isinstance(each, Gauge)),
+        _samples(each for each in plain if isinstance(each, Gauge)),
+    )
 
 
-def left_behind(texts: Sequence[str]) -> str:
+def left_behind(several: Sequence[Told]) -> Told:
     """Return what counts for ever of what processes `told` that are gone: what they counted, and not how they were.
 
     Without it the sums of a process that takes the place of another begin anew, which no counter of Prometheus may.
     """
-    registry = CollectorRegistry()
-    registry.register(_Sum(texts, without=("gauge",)))
-    encode, _ = choose_encoder(_OPEN_METRICS)
-    return encode(registry).decode()
+    return added(several).lasting()
+
+
+def _samples(instruments: Iterable[MetricWrapperBase]) -> dict[str, dict[Named, float]]:
+    families = (family for each in instruments for family in each.collect())
+    return {
+        family.name: {(one.name, tuple(one.labels.items())): one.value for one in family.samples}
+        for family in families
+        if family.samples
+    }
 
 
 class _Sum(Collector):
-    """Metrics of several processes as one: what has the same name and labels is added up.
+    """What was told as the client library has it, by the instruments that are here."""
 
-    Of what was made or seen at an instant, the oldest was made first, and the newest is the example. Of ages the
-    highest counts.
-    """
-
-    def __init__(self, texts: Sequence[str], without: Sequence[str] = ()) -> None:
-        """Add up what stands in texts, `without` metrics of some types."""
-        self._texts = texts
-        self._without = without
+    def __init__(self, total: Told) -> None:
+        self._total = total
 
     @override
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
-        for family in (family for text in self._texts for family in _families(text)):
-            if family.type in self._without:
-                continue
-            families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            known = samples.setdefault(family.name, {})
-            for sample in family.samples:
-                key = sample.name, tuple(sorted(sample.labels.items()))
-                known[key] = _added(known[key], sample) if key in known else sample
-        for name, family in families.items():
-            family.samples = list(samples[name].values())
-            yield family
+        for instrument in _INSTRUMENTS:
+            if isinstance(instrument, Counts):
+                yield instrument.family(self._total.counts.get(instrument.name, {}))
+            elif isinstance(instrument, Timings):
+                yield instrument.family(self._total.timings.get(instrument.name, {}))
+            else:
+                yield from map(self._sampled, instrument.describe())
 
-
-def _families(text: str) -> Iterator[Metric]:
-    yield from text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
-
-
-#: How samples become one whose names end so, if not by addition.
-_COMBINED: Final = (("_created", min), ("_age_seconds", max))
-
-
-def _added(one: Sample, other: Sample) -> Sample:
-    combine = next((way for end, way in _COMBINED if one.name.endswith(end)), add)
-    value = combine(one.value, other.value)
-    examples = [each.exemplar for each in (one, other) if each.exemplar is not None]
-    return one._replace(value=value, exemplar=max(examples, key=lambda each: each.timestamp or 0, default=None))
+    def _sampled(self, family: Metric) -> Metric:
+        found = {**self._total.sampled.get(family.name, {}), **self._total.gauges.get(family.name, {})}
+        family.samples = [Sample(name, dict(labels), value) for (name, labels), value in found.items()]
+        return family

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from time import perf_counter
@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Exemplar, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
+
+from mainstem.telemetry.told import Example, Labels, Timed
 
 _SAMPLED = b"-01"
 
@@ -21,10 +23,11 @@ class Timings(Collector):
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
     ) -> None:
+        self.name = name
         self._about = name, documentation
         self._labels = labels
         self._bounds = bounds
-        self._series: dict[tuple[str, ...], Series] = {}
+        self._series: dict[Labels, Series] = {}
         registry.register(self)
 
     def labels(self, *values: str) -> "Series":
@@ -34,16 +37,30 @@ class Timings(Collector):
             known = self._series[values] = Series(self._bounds)
         return known
 
+    def told(self) -> dict[Labels, Timed]:
+        """Return all that was observed."""
+        return {values: series.told() for values, series in list(self._series.items())}
+
+    def family(self, told: Mapping[Labels, Timed]) -> HistogramMetricFamily:
+        """Return what was told, here or elsewhere, as the client library has it."""
+        family = HistogramMetricFamily(*self._about, labels=self._labels)
+        names = [*(str(bound) for bound in self._bounds), "+Inf"]
+        for values, timed in told.items():
+            examples = {bucket: _exemplar(example) for bucket, example in timed.examples.items()}
+            buckets = enumerate(zip(names, accumulate(timed.counts), strict=True))
+            family.add_metric(
+                values, [(*counted, examples[at]) if at in examples else counted for at, counted in buckets], timed.sum
+            )
+        return family
+
     @override
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield all that was observed."""
-        family = HistogramMetricFamily(*self._about, labels=self._labels)
-        names = [*(str(bound) for bound in self._bounds), "+Inf"]
-        for values, series in list(self._series.items()):
-            buckets = zip(names, accumulate(series.counts), series.exemplars, strict=True)
-            told = [(name, count) if of is None else (name, count, of) for name, count, of in buckets]
-            family.add_metric(values, told, series.sum)
-        yield family
+        yield self.family(self.told())
+
+
+def _exemplar(example: Example) -> Exemplar:
+    return Exemplar({"trace_id": example.trace}, example.value, example.at)
 
 
 class Series:
@@ -52,7 +69,7 @@ class Series:
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        self.exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
+        self.examples: dict[int, Example] = {}
         self.sum = 0.0
 
     def observe(self, value: float, traceparent: bytes | None = None) -> None:
@@ -61,8 +78,11 @@ class Series:
         self.counts[bucket] += 1
         self.sum += value
         if traceparent is not None and traceparent.endswith(_SAMPLED):
-            trace = {"trace_id": traceparent[3:35].decode()}
-            self.exemplars[bucket] = Exemplar(trace, value, time.time())
+            self.examples[bucket] = Example(traceparent[3:35].decode(), value, time.time())
+
+    def told(self) -> Timed:
+        """Return what was observed until now."""
+        return Timed(self.counts.copy(), self.sum, self.examples.copy())
 
     @contextmanager
     def time(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """HTTP: what the Open Inference Protocol v2 has beside the models, and the metrics of all workers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from mainstem.serving import wire
 from mainstem.serving.bodies import STATUS, refused
 from mainstem.serving.crew import Crew
 from mainstem.serving.models import Repository
+from mainstem.serving.orders import Figures
 from mainstem.telemetry import metrics
 
 #: What is served over HTTP, here and by the workers.
@@ -126,13 +128,32 @@ def error(status: int, _: str, why: str) -> Response:
 
 def metrics_of(crew: Crew) -> BaseRoute:
     """Return the page with the metrics of this process and of those of a crew, added up."""
+    pages = _Pages()
 
     async def exposition(request: Request) -> Response:
-        others = [figures.metrics for figures in await crew.figures()]
-        content, media_type = metrics.exposition(others, request.headers.get("accept", ""))
+        content, media_type = await pages.of(await crew.figures(), request.headers.get("accept", ""))
         return Response(content, media_type=media_type)
 
     return Route("/metrics", exposition)
+
+
+class _Pages:
+    """The metrics as text, in each form made once of the same figures, and not on the loop."""
+
+    def __init__(self) -> None:
+        self._making = asyncio.Lock()
+        self._figures: Sequence[Figures] = ()
+        self._pages: dict[str, metrics.Exposition] = {}
+
+    async def of(self, figures: Sequence[Figures], accept: str) -> metrics.Exposition:
+        """Return the metrics of this process and of others, in a form that is accepted."""
+        async with self._making:
+            if figures is not self._figures:
+                self._figures, self._pages = figures, {}
+            if accept not in self._pages:
+                others = [each.metrics for each in figures]
+                self._pages[accept] = await asyncio.to_thread(metrics.exposition, others, accept)
+            return self._pages[accept]
 
 
 def _allowed(path: str) -> str:

@@ -14,6 +14,7 @@ from mainstem.serving.board import Board
 from mainstem.serving.child import Child
 from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage, summed
 from mainstem.serving.orders import Ask, Broken, Figures, Message, Post, Reply, Routed, Routes, Seen, Sends
+from mainstem.serving.paced import Paced
 from mainstem.serving.settings import Settings
 from mainstem.serving.spools import renew
 from mainstem.telemetry import logger, metrics
@@ -23,8 +24,8 @@ LOCAL: Final = "127.0.0.1"
 WORKER: Final = "mainstem.serving.worker"
 SENDER: Final = "mainstem.serving.sender"
 
-#: Who asks for figures waits so long for a process.
-_SOON_S = 2.0
+#: Who asks for figures waits so long for a process, and processes say them no more often than this.
+_SOON_S, _EACH_S = 2.0, 1.0
 #: A process that does not say what it was asked gets this long.
 _SILENT_S = 60.0
 #: Workers have so long to answer before anything else is loaded.
@@ -92,6 +93,7 @@ class Crew:
         self._senders = [_Sender(sends, self._on_broken)] if sends else []
         self._all: Sequence[Child] = (*self._workers, *self._senders)
         self._serials = count(1)
+        self._figures = Paced(self._ask_figures, _EACH_S)
         self._activations: Sequence[Activation] = ()
         self._lookups: Mapping[str, Followed] = {}
         #: What is loaded besides, by digest its width: what answered before, and what is to answer soon.
@@ -173,8 +175,12 @@ class Crew:
     async def figures(self) -> list[Figures]:
         """Return what each process did, and what those did that were in its place before.
 
-        Of one that does not answer soon it is what it said last.
+        Of one that does not answer soon it is what it said last. They are asked once a second at most: who comes sooner
+        waits, and what they say then is given to all who waited, as the same list.
         """
+        return await self._figures.get()
+
+    async def _ask_figures(self) -> list[Figures]:
         asked = [child.ask(Ask(next(self._serials))) for child in self._all]
         await asyncio.wait(asked, timeout=_SOON_S)
         found = [each for child in self._all for each in (child.figures, child.before) if each is not None]
@@ -208,13 +214,6 @@ class Crew:
                 await self._renew(child)
             pause_s = _SHORTEST_S if loop.time() - began > _LIVED_S else min(2 * pause_s, _LONGEST_S)
 
-    def _on_broken(self, said: Broken) -> None:
-        """Have a worker end whose spool is broken: what it records there would never be sent."""
-        for worker in self._workers:
-            if worker.spool == said.folder and not worker.broken:
-                worker.broken = said.why
-                worker.dismiss()
-
     async def _live(self, child: Child) -> int | None:
         """Start a process; return its exit code when it has ended, None when it could not be started."""
         try:
@@ -226,6 +225,13 @@ class Crew:
         about = {"action": "process_ended", "child": child.name, "code": code}
         _log.error("%s ended with code %d; it is started again", child.name, code, extra=about)
         return code
+
+    def _on_broken(self, said: Broken) -> None:
+        """Have a worker end whose spool is broken: what it records there would never be sent."""
+        for worker in self._workers:
+            if worker.spool == said.folder and not worker.broken:
+                worker.broken = said.why
+                worker.dismiss()
 
     async def _renew(self, worker: "_Worker") -> None:
         """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""

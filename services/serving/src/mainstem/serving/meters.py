@@ -2,11 +2,8 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from functools import cache
 from math import inf
 from typing import Final
-
-from prometheus_client import Counter
 
 from mainstem.events.errors import MainstemError
 from mainstem.serving.domain import Activation, Usage
@@ -136,14 +133,9 @@ def count_errors(model: str, version: str, ended: Iterable[tuple[Question, objec
     """Count those calls that ended in an error; "" for a model or version that there is not."""
     for question, fault in ended:
         if isinstance(fault, MainstemError):
-            _errors(model, version, question.channel, type(fault).__name__).inc()
+            metrics.CALL_ERRORS.labels(model, version, question.channel, type(fault).__name__).inc(1)
 
 
 def count_refused(channel: str, fault: MainstemError) -> None:
     """Count a call that reached no version: it cannot be read, or comes too late."""
-    _errors("", "", channel, type(fault).__name__).inc()
-
-
-@cache
-def _errors(model: str, version: str, channel: str, error: str) -> Counter:
-    return metrics.CALL_ERRORS.labels(model, version, channel, error)
+    metrics.CALL_ERRORS.labels("", "", channel, type(fault).__name__).inc(1)

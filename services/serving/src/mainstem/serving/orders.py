@@ -10,6 +10,7 @@ import msgspec
 
 from mainstem.serving.domain import Activation, Followed, Reached, Usage, summed
 from mainstem.telemetry import metrics
+from mainstem.telemetry.told import Told
 
 _LENGTH = Struct("<I")
 
@@ -76,23 +77,22 @@ class Routed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Figures(msgspec.Struct, frozen=True, tag=True):
-    """What a process did since it began, or processes that ended: metrics as OpenMetrics, and answers by version.
+    """What a process did since it began, or processes that ended: metrics, and answers by version.
 
-    `recorded` is how many answers a spool ever took, by its name.
+    A reply to what was asked, or said unasked: then the serial is 0. `recorded` is how many answers a spool ever took,
+    by its name.
     """
 
     serial: int
-    metrics: str
+    metrics: Told
     recorded: Mapping[str, int] = msgspec.field(default_factory=dict)
     usage: Sequence[Usage] = ()
 
     def left_behind(self, before: "Figures | None") -> "Figures":
         """Return what counts for ever, now that the process is gone; with what is left of those before it."""
-        earlier = (before,) if before else ()
-        texts = [each.metrics for each in (*earlier, self)]
-        return Figures(
-            0, metrics.left_behind(texts), usage=summed(used for each in (*earlier, self) for used in each.usage)
-        )
+        several = (before, self) if before else (self,)
+        usage = summed(used for each in several for used in each.usage)
+        return Figures(0, metrics.left_behind([each.metrics for each in several]), usage=usage)
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):
