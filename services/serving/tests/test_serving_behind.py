@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +12,14 @@ import pytest
 from services.serving.tests.serving_settings import alone
 from starlette.applications import Starlette
 
-from mainstem.bus.spool import SpoolCorrupt
+from mainstem.bus.spool import Spool, SpoolCorrupt
 from mainstem.serving import crew, worker
 from mainstem.serving.api import metrics_of
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.orders import Channel, Figures
 from mainstem.serving.paced import Paced
 from mainstem.serving.sending import each
-from mainstem.telemetry import metrics
+from mainstem.telemetry import Tracer, metrics
 from mainstem.telemetry.told import Told
 from mainstem.testkit.waiting import running, until
 
@@ -133,6 +134,22 @@ async def test_a_process_that_cannot_be_started_leaves_no_socket_open(tmp_path, 
     with pytest.raises(BlockingIOError):
         await worker.live(list)
     assert [end.fileno() for end in made] == [-1, -1]
+
+
+async def test_a_worker_says_what_it_counted_unasked_and_nothing_while_it_counts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_SAY_S", 0.01)
+    heard = []
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool, closing(Tracer("serving", None)) as tracer:
+        one = worker.Worker(posts(alone(tmp_path), 9)[0], spool, tracer)
+        looked, figures_of = [], one._figures
+        monkeypatch.setattr(one, "_figures", lambda serial: (looked.append(serial), figures_of(serial))[1])
+        async with running(one.say(SimpleNamespace(send=heard.append))):
+            await until(lambda: len(looked) > 3)
+            assert heard == []
+            metrics.CALLS.labels("said", "1", "http").inc(3)
+            await until(lambda: heard)
+    (figures,) = heard
+    assert (figures.serial, figures.metrics.counts["mainstem_calls"]["said", "1", "http"]) == (0, 3)
 
 
 async def test_a_onethat_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):

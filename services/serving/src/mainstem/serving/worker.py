@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import orjson
@@ -38,6 +39,8 @@ from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifac
 from mainstem.telemetry import Tracer, configure, logger, metrics
 
 _GRACE_S: Final = 1.0
+#: A worker that is killed has said what it counted until so long before.
+_SAY_S: Final = 1.0
 _STATISTICS: Final = "/v2/models/stats"
 
 _log = logger(__name__)
@@ -54,6 +57,8 @@ class Worker:
         self._answers = Answers(self._board, self._log, spool, tracer, self._lookups)
         self._upstream = Upstream(post.upstream_host, post.upstream_port)
         self._spool = spool
+        #: What it said last that it counted, and when.
+        self._said, self._said_s = metrics.told().lasting(), monotonic()
         metrics.SPOOL_BYTES.labels(spool_name(spool.incarnation)).set_function(lambda: spool.size)
 
     async def listen(self, stack: AsyncExitStack) -> None:
@@ -79,6 +84,16 @@ class Worker:
     async def shadow(self) -> None:
         """Score behind the answers for ever."""
         await self._answers.shadows.run()
+
+    async def say(self, channel: Channel) -> None:
+        """Say for ever what was counted, within a second: it stays counted if this process is killed."""
+        while True:
+            await asyncio.sleep(self._said_s + _SAY_S - monotonic())
+            if monotonic() < self._said_s + _SAY_S:
+                continue  # it was asked meanwhile
+            before, figures = self._said, self._figures(0)
+            if self._said != before:
+                channel.send(figures)
 
     async def follow(self, channel: Channel, stack: AsyncExitStack) -> None:
         """Do what the service says until it is gone; listen from the first routes on."""
@@ -130,6 +145,7 @@ class Worker:
         tell_ages(self._lookups.ages(live))
         tell_away(self._lookups.away(live))
         told, name = metrics.told(), spool_name(self._spool.incarnation)
+        self._said, self._said_s = told.lasting(), monotonic()
         return Figures(serial, told, {name: self._spool.next_number}, self._answers.usage())
 
     async def _statistics(self) -> Sequence[Mapping[str, object]]:
@@ -186,7 +202,11 @@ async def main(handle: int) -> None:
         worker = Worker(post, spool, tracer)
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
-            behind = [group.create_task(keep_synced(Tail(Path(post.spool)))), group.create_task(worker.shadow())]
+            behind = [
+                group.create_task(keep_synced(Tail(Path(post.spool)))),
+                group.create_task(worker.shadow()),
+                group.create_task(worker.say(channel)),
+            ]
             async with AsyncExitStack() as stack:
                 await worker.follow(channel, stack)
             for task in behind:
