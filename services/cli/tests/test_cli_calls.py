@@ -47,7 +47,7 @@ def test_after_a_minute_it_is_said_that_it_is_not_proved(given, monkeypatch):
     answers, seen = given
     answers.append(LATE)
     monkeypatch.setattr(calls, "_EVIDENCE_S", 0)
-    with pytest.raises(CallRefused, match="not evidenced: the decision stands"):
+    with pytest.raises(CallRefused, match="has not signed it within a minute; do not give it again"):
         approve()
     assert seen
 

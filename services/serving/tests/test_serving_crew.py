@@ -243,6 +243,24 @@ async def test_a_worker_whose_spool_breaks_begins_another_and_answers_again(serv
     assert all(any(file.stat().st_size for file in spool.glob("*.blocks")) for spool in spools)
 
 
+async def test_a_spool_that_cannot_be_set_aside_ends_nobody_and_is_tried_again(settings, monkeypatch):
+    spool = settings.spool_folder / "0"
+    Spool(spool, MIB).close()
+    crew = Crew(posts(settings, 9), sends=Sends([str(spool)]))
+    crew._workers[0].broken = "no name"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        await crew._renew(crew._workers[0])
+    assert (crew._workers[0].broken, crew._senders[0].hello) == ("no name", Sends([str(spool)]))
+    await crew._renew(crew._workers[0])
+    assert crew._workers[0].broken is None
+    assert spool.with_name("0.broken-1").is_dir()
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
 async def test_the_sender_is_told_of_a_spool_that_was_set_aside(settings):
     spool = settings.spool_folder / "0"
     Spool(spool, MIB).close()

@@ -80,6 +80,15 @@ async def test_a_spool_that_was_set_aside_is_named_at_each_start_until_its_bytes
     assert metrics.SPOOLS_BROKEN._value.get() == 0
 
 
+async def test_of_a_spool_that_was_set_aside_nothing_is_cut_off_though_only_its_end_is_broken(tmp_path, caplog):
+    (segment,) = segments(filled(tmp_path / "0.broken-1"))
+    flip(segment, -1)
+    before = segment.read_bytes()
+    for starts in (1, 2):
+        assert await take_over(tmp_path, 1) == [tmp_path / "0", tmp_path / "0.broken-1"]
+        assert (segment.read_bytes(), len(caplog.records), metrics.SPOOLS_BROKEN._value.get()) == (before, starts, 1)
+
+
 async def test_spools_of_one_worker_that_break_one_after_the_other_lie_side_by_side(tmp_path):
     for _ in range(2):
         flip(segments(filled(tmp_path / "0"))[0], 30)

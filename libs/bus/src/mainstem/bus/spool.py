@@ -169,6 +169,14 @@ class Spool:
         self._last, self._out = segment, out
 
 
+def check(folder: Path) -> None:
+    """Raise SpoolCorrupt unless all bytes of a folder that nobody appends to are of whole frames; change nothing."""
+    _incarnation(folder)
+    for segment in _segments(folder):
+        if blocks_of(segment.path.read_bytes())[1] != segment.size:
+            raise SpoolCorrupt(f"{segment.path} holds a broken frame; bring its bytes back, or move it away")
+
+
 class Tail:
     """The end of a folder that is read, for one process: what was there, and durable, at the last `sync`."""
 

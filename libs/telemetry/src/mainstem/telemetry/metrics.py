@@ -68,7 +68,7 @@ SPOOL_BYTES: Final = Gauge("mainstem_spool_bytes", "Bytes in the spool", ["spool
 RECORDED: Final = Gauge("mainstem_predictions_recorded", "Direct answers recorded", ["spool"], registry=REGISTRY)
 #: Of these what the log has acknowledged. Falls behind: the broker is away.
 SENT: Final = Gauge("mainstem_predictions_sent", "Direct answers in the log", ["spool"], registry=REGISTRY)
-#: Spools that could not be read when serving began. Any: serving's log names each; do as the runbook `spool` says.
+#: Spools that cannot be read since serving began, or broke later. Any: the log names each; see the runbook `spool`.
 SPOOLS_BROKEN: Final = Gauge("mainstem_spools_broken", "Spools that cannot be read", registry=REGISTRY)
 #: Rows of direct answers that were recorded since the process began. Its books: answered = recorded + dropped.
 ANSWERS_RECORDED: Final = Counts("mainstem_answers_recorded", "Answers recorded", ["model"], REGISTRY)
@@ -131,6 +131,11 @@ def exposition(others: Sequence[Told] = (), accept: str = "") -> Exposition:
         encode, media_type = choose_encoder(accept)
         return Exposition(encode(registry), media_type)
     return Exposition(generate_latest(registry), TEXT)
+
+
+def form(accept: str) -> str:
+    """Return the media type of what is given to who accepts that."""
+    return choose_encoder(accept)[1] if _OPEN_METRICS in accept else TEXT
 
 
 def told() -> Told:

@@ -43,8 +43,11 @@ def post(service: str, path: str, body: Mapping[str, object], *, by: str) -> dic
         try:
             return _call(service, "POST", path, json=body, headers=headers)
         except CallRefused as refused:
-            if refused.problem.get("type") != _NOT_EVIDENCED or time.monotonic() > until:
+            if refused.problem.get("type") != _NOT_EVIDENCED:
                 raise
+            if time.monotonic() > until:
+                late = "the decision stands, and the ledger has not signed it within a minute; do not give it again: "
+                raise CallRefused(f"{late}`mainstem status` says whether ledger and witness run") from refused
             print("the decision stands and is not signed yet; waiting for the ledger", file=sys.stderr)
 
 

@@ -147,13 +147,14 @@ class _Pages:
 
     async def of(self, figures: Sequence[Figures], accept: str) -> metrics.Exposition:
         """Return the metrics of this process and of others, in a form that is accepted."""
+        form = metrics.form(accept)
         async with self._making:
             if figures is not self._figures:
                 self._figures, self._pages = figures, {}
-            if accept not in self._pages:
+            if form not in self._pages:
                 others = [each.metrics for each in figures]
-                self._pages[accept] = await asyncio.to_thread(metrics.exposition, others, accept)
-            return self._pages[accept]
+                self._pages[form] = await asyncio.to_thread(metrics.exposition, others, accept)
+            return self._pages[form]
 
 
 def _allowed(path: str) -> str:

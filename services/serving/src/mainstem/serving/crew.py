@@ -10,6 +10,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from mainstem.bus.spool import SpoolBusy
 from mainstem.serving.board import Board
 from mainstem.serving.child import Child
 from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage, summed
@@ -25,7 +26,7 @@ WORKER: Final = "mainstem.serving.worker"
 SENDER: Final = "mainstem.serving.sender"
 
 #: Who asks for figures waits so long for a process, and processes say them no more often than this.
-_SOON_S, _EACH_S = 2.0, 1.0
+_SOON_S, _EACH_S = 2.0, 0.2
 #: A process that does not say what it was asked gets this long.
 _SILENT_S = 60.0
 #: Workers have so long to answer before anything else is loaded.
@@ -175,8 +176,8 @@ class Crew:
     async def figures(self) -> list[Figures]:
         """Return what each process did, and what those did that were in its place before.
 
-        Of one that does not answer soon it is what it said last. They are asked once a second at most: who comes sooner
-        waits, and what they say then is given to all who waited, as the same list.
+        Of one that does not answer soon it is what it said last. They are asked five times a second at most: who comes
+        sooner waits, and what they say then is given to all who waited, as the same list.
         """
         return await self._figures.get()
 
@@ -235,7 +236,15 @@ class Crew:
 
     async def _renew(self, worker: "_Worker") -> None:
         """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""
-        aside, worker.broken = await renew(Path(worker.spool), worker.broken), None
+        try:
+            aside = await renew(Path(worker.spool), worker.broken)
+        except (OSError, SpoolBusy) as fault:  # the others go on; this one finds it broken again, and so does this
+            about = {"action": "spool_kept", "spool": worker.spool}
+            _log.critical(
+                "the broken spool %s could not be set aside: %s; that is tried again", worker.spool, fault, extra=about
+            )
+            return
+        worker.broken = None
         if aside is not None:
             for sender in self._senders:
                 sender.sends(aside)

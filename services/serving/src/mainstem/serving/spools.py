@@ -1,11 +1,11 @@
 """The spools of the workers, and those that earlier workers left: found, taken over, or set aside when broken."""
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt
+from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, check
 from mainstem.serving.domain import spool_name
 from mainstem.telemetry import logger, metrics
 
@@ -29,6 +29,8 @@ async def take_over(folder: Path, workers: int) -> list[Path]:
     left, broken = [], []
     for spool in own + [each for each in _folders(folder) if each not in own]:
         try:
+            if _BROKEN in spool.name:
+                check(spool)  # nothing of it is cut off while a byte of it is not what it was
             await _recover(spool)
         except SpoolCorrupt as fault:
             broken.append(_set_aside(spool, fault, apart=spool != folder))
@@ -43,7 +45,7 @@ async def take_over(folder: Path, workers: int) -> list[Path]:
 async def renew(spool: Path, why: str | None) -> Path | None:
     """Set aside the spool of a worker that has ended if it is broken, as it is if somebody says why, and make another.
 
-    Return where it lies then; None when it is as it was.
+    Return where it lies then; None when it is as it was. Raises OSError, or SpoolBusy; then it is as it was, too.
     """
     try:
         if why is not None:
@@ -52,7 +54,8 @@ async def renew(spool: Path, why: str | None) -> Path | None:
     except SpoolCorrupt as fault:
         aside = _set_aside(spool, fault, apart=True)
         metrics.SPOOLS_BROKEN.inc()
-        await _recover(spool)
+        with suppress(OSError):  # the worker makes it, as soon as there is room
+            await _recover(spool)
         return aside
     return None
 

@@ -34,6 +34,7 @@ from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
 from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
+from mainstem.serving.paced import Paced
 from mainstem.serving.rpc import Rpc
 from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
 from mainstem.telemetry import Tracer, configure, logger, metrics
@@ -56,6 +57,8 @@ class Worker:
         self._artifacts = Artifacts(Path(post.artifacts))
         self._answers = Answers(self._board, self._log, spool, tracer, self._lookups)
         self._upstream = Upstream(post.upstream_host, post.upstream_port)
+        #: One question at a time, however many wait for the answer.
+        self._counted = Paced(self._ask_statistics, 0.0)
         self._spool = spool
         #: What it said last that it counted, and when.
         self._said, self._said_s = metrics.told().lasting(), monotonic()
@@ -150,6 +153,9 @@ class Worker:
 
     async def _statistics(self) -> Sequence[Mapping[str, object]]:
         """Return what all workers did: the service has asked them."""
+        return await self._counted.get()
+
+    async def _ask_statistics(self) -> Sequence[Mapping[str, object]]:
         try:
             status, content = await self._upstream.get(_STATISTICS)
         except (OSError, TimeoutError) as fault:
