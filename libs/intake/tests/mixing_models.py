@@ -59,6 +59,21 @@ def filling_with_the_mean() -> ModelProto:
     return model([node("IsNaN", ["x"], ["nan"]), *_filling("nan")], [numbers("first", 0)])
 
 
+def demeaned(scale: float, base: float) -> ModelProto:
+    """Return one that says by how much of `scale` a row is above the mean of its batch, beside a `base`."""
+    constants = {name: numpy_helper.from_array(np.array(at)) for name, at in (("scale", scale), ("base", base))}
+    return model(
+        [
+            *(node("Constant", [], [name], value=tensor) for name, tensor in constants.items()),
+            node("ReduceMean", ["x", "first"], ["mean"]),
+            node("Sub", ["x", "mean"], ["above"]),
+            node("Mul", ["above", "scale"], ["scaled"]),
+            node("Add", ["scaled", "base"]),
+        ],
+        [numbers("first", 0)],
+    )
+
+
 def _filling(where: str) -> list[NodeProto]:
     """Return nodes that put the mean of a column where something is true, and 0 for what else is missing."""
     zero, one = (numpy_helper.from_array(np.array(number)) for number in (0.0, 1.0))
@@ -85,5 +100,7 @@ def mixing() -> dict[str, tuple[bytes, str]]:
         "rows that know each other in batches of 5 that are whole": mixing_what_is_whole(5),
         "rows that know each other in batches of 12 by what is missing": mixing_what_is_missing(12),
         "missing numbers that know those of other rows": filling_with_the_mean(),
+        "small numbers that know those of other rows": demeaned(1e-6, 0.0),
+        "what rows know of each other beside a large number": demeaned(20.0, 500_000.0),
     }
     return {name: (content.SerializeToString(), MIXED) for name, content in made.items()}
