@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import httpx
@@ -128,6 +129,29 @@ async def test_the_fast_paths_are_answered_when_the_others_are_away(served: Serv
     served.door.upstream = Upstream(HOST, 9)
     assert (await spoken(served, b"GET /cold HTTP/1.1\r\nhost: h\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
     assert (await spoken(served, post(b"here", b"connection: close"))).endswith(b"here")
+
+
+async def test_who_asks_for_a_page_with_ways_of_its_own_gets_it_however_many_wait_for_others(served: Served) -> None:
+    held: list[asyncio.StreamWriter] = []
+
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readline()
+        if b"/slow" in asked:
+            held.append(writer)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nready")
+            writer.close()
+
+    async with await asyncio.start_server(page, HOST, 0) as rest, AsyncExitStack() as stack:
+        served.door.upstream = Upstream(HOST, rest.sockets[0].getsockname()[1], [b"/readyz"])
+        for number in range(256):
+            _, writer = await stack.enter_async_context(raw(served))
+            writer.write(b"GET /slow HTTP/1.1\r\nhost: here\r\n\r\n")
+            await until(lambda many=number: len(held) > many)
+        for path, status in ((b"/page", b"503"), (b"/readyz", b"200"), (b"/readyz?verbose", b"200")):
+            assert (await spoken(served, b"GET %b HTTP/1.1\r\nhost: h\r\n\r\n" % path)).split()[1] == status
+        for writer in held:
+            writer.close()
 
 
 async def test_who_leaves_before_the_answer_leaves_nothing_behind(served: Served) -> None:

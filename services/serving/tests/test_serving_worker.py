@@ -22,7 +22,7 @@ GREETING = PREFACE + frame(Kind.SETTINGS, 0, 0)
 @pytest.fixture
 async def settings(tmp_path, monkeypatch):
     """Have a worker listen that may have nine connections."""
-    files = 512 + 9
+    files = 640 + 9
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, files))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: None)
     settings = alone(tmp_path, grpc_server="fast")
@@ -52,9 +52,9 @@ async def test_connections_over_http_and_grpc_share_the_files_that_a_worker_may_
 
 
 async def test_serving_refuses_to_start_where_no_connection_could_be_open_and_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 519))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 647))
     monkeypatch.setattr(app, "Settings", lambda: alone(tmp_path))
     monkeypatch.setattr(app, "configure", lambda _: None)
     monkeypatch.setattr(app, "take_over", lambda *_: pytest.fail("it began"))
-    with pytest.raises(TooFewFiles, match=r"519 files open here \(`ulimit -Hn`\).* raise the limit"):
+    with pytest.raises(TooFewFiles, match=r"647 files open here \(`ulimit -Hn`\).* raise the limit"):
         await app.main()

@@ -1,6 +1,8 @@
 """The rest of a server: requests that are not answered here are carried to it, and what it says is carried back."""
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from typing_extensions import override
@@ -12,20 +14,48 @@ _LONGEST_S: Final = 60.0
 _CHUNK: Final = 64 << 10
 #: Who does not fetch the rest of an answer within this time is left.
 _LINGER_S: Final = 10.0
-#: So many requests are on their way at once, of so many bytes together.
+#: So many requests are on their way at once, of so many bytes together; and so many to each page that has its own ways.
 _MOST, _MOST_BYTES = 256, 64 << 20
+_OWN, _OWN_BYTES = 16, 1 << 20
 _AWAY: Final = b'{"error":"only models answer here at the moment, this page does not; try again later"}'
 _BUSY: Final = b'{"error":"too many ask for this page, and others that are no model\'s, at once; try again later"}'
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
-class Upstream:
-    """An HTTP server at an address of this machine."""
+@dataclass(slots=True)
+class _Ways:
+    """How many requests may be on their way at once, of how many bytes, and how many are."""
 
-    def __init__(self, host: str, port: int) -> None:
+    most: int = _MOST
+    most_bytes: int = _MOST_BYTES
+    taken: int = 0
+    bytes: int = 0
+
+    def take(self, size: int) -> bool:
+        """Take a way for a request of so many bytes, if there is one left."""
+        if self.taken >= self.most or self.bytes + size > self.most_bytes:
+            return False
+        self.taken += 1
+        self.bytes += size
+        return True
+
+    def leave(self, size: int) -> None:
+        """Give it free."""
+        self.taken -= 1
+        self.bytes -= size
+
+
+class Upstream:
+    """An HTTP server at an address of this machine.
+
+    Paths that `own` names have ways of their own: however many ask for other pages, who asks for these gets through.
+    """
+
+    def __init__(self, host: str, port: int, own: Collection[bytes] = ()) -> None:
         self._address = host, port
         self._carrying: set[asyncio.Task[None]] = set()
-        self._bytes = 0
+        self._own = {path: _Ways(_OWN, _OWN_BYTES) for path in own}
+        self._ways = _Ways()
 
     @property
     def busy(self) -> bool:
@@ -34,7 +64,8 @@ class Upstream:
 
     def answer(self, client: asyncio.Transport, request: bytes) -> None:
         """Have a whole request answered, one that asks for the connection to be closed; then close the client's."""
-        if len(self._carrying) >= _MOST or self._bytes + len(request) > _MOST_BYTES:
+        ways = self._own.get(_path(request), self._ways)
+        if not ways.take(len(request)):
             client.write(rendered(503, _JSON, _BUSY, keep_alive=False))
             return client.close()
         side = _Client()
@@ -42,11 +73,10 @@ class Upstream:
         task = asyncio.get_running_loop().create_task(self._carry(client, side, request))
         side.task = task
         self._carrying.add(task)
-        self._bytes += len(request)
 
         def carried(task: asyncio.Task[None]) -> None:
             self._carrying.discard(task)
-            self._bytes -= len(request)
+            ways.leave(len(request))
 
         return task.add_done_callback(carried)
 
@@ -86,6 +116,12 @@ class Upstream:
                 await side.lost.wait()
         except TimeoutError:
             client.abort()
+
+
+def _path(request: bytes) -> bytes:
+    """Return the path that a request names in its first line, without what is asked of it."""
+    _, target, _ = request.split(b" ", 2)
+    return target.partition(b"?")[0]
 
 
 class _Client(asyncio.Protocol):

@@ -11,7 +11,7 @@ from mainstem.runtime import run
 from mainstem.serving import routes
 from mainstem.serving.board import Board
 from mainstem.serving.crew import LOCAL, WORKER, Crew, posts, vacant
-from mainstem.serving.files import room
+from mainstem.serving.files import room, take_all
 from mainstem.serving.orders import Sends
 from mainstem.serving.settings import Settings
 from mainstem.serving.spools import take_over
@@ -26,6 +26,7 @@ async def main(worker: str = WORKER) -> None:
     settings = Settings()
     configure(settings.log_level)
     room()  # where there is none, no worker could begin
+    take_all()  # each worker asks the service on many connections at once
     spools = await take_over(settings.spool_folder, settings.serving_workers)
     await vacant(settings.http_host, settings.http_port, settings.grpc_port)
     with socket.socket() as rest:

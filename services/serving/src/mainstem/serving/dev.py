@@ -21,7 +21,7 @@ from mainstem.runtime.http import application
 from mainstem.serving.api import Api, error
 from mainstem.serving.crew import LOCAL, vacant
 from mainstem.serving.grpc_api import GrpcApi
-from mainstem.serving.hot_api import HotApi
+from mainstem.serving.hot_api import OPERATED, HotApi
 from mainstem.serving.rpc import Rpc
 from mainstem.serving.unmanaged import Folder
 
@@ -91,7 +91,7 @@ async def opened(place: Place, models: Folder) -> AsyncIterator[tuple[int, int]]
         stack.callback(pages.stop)
         server, grpc_port = await GrpcApi(Rpc(models, deadline_s=_DEADLINE_S)).start(f"{place.host}:{place.grpc_port}")
         stack.push_async_callback(server.stop, _GRACE_S)
-        door = Door(HotApi(models, deadline_s=_DEADLINE_S).route, Upstream(*rest.getsockname()))
+        door = Door(HotApi(models, deadline_s=_DEADLINE_S).route, Upstream(*rest.getsockname(), OPERATED))
         yield await stack.enter_async_context(door.listening(place.host, place.http_port)), grpc_port
 
 

@@ -4,8 +4,8 @@ import resource
 from math import inf
 from typing import Final
 
-#: Open files that are no connections of callers.
-_RESERVED: Final = 512
+#: Open files that are no connections of callers; each request on its way to the service is two.
+_RESERVED: Final = 640
 #: With fewer connections nobody is served.
 _LEAST: Final = 8
 

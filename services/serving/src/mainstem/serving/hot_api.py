@@ -31,6 +31,8 @@ _STATISTICS: Final = b"/v2/models/stats"
 _READY: Final = b"/v2/health/ready"
 #: Paths of probes. That the process answers is all that `live` means.
 _HEALTH: Final = {b"/livez", b"/v2/health/live", _READY}
+#: Pages of the service by which it is operated: whoever else asks for pages leaves these a way.
+OPERATED: Final = (b"/readyz", b"/metrics")
 #: Methods of probes; what HEAD leaves out is left out by the door.
 _LOOKED: Final = {b"GET", b"HEAD"}
 #: Reads what says of itself what it is. A body that is one tensor and nothing else does not.

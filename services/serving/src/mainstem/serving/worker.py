@@ -29,7 +29,7 @@ from mainstem.serving.board import Board
 from mainstem.serving.domain import LogTime, spool_name
 from mainstem.serving.engine import BadSignature, Model
 from mainstem.serving.files import room, take_all
-from mainstem.serving.hot_api import HotApi
+from mainstem.serving.hot_api import OPERATED, HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
@@ -56,7 +56,7 @@ class Worker:
         self._lookups = Lookups(post.kafka, Path(post.lookups))
         self._artifacts = Artifacts(Path(post.artifacts))
         self._answers = Answers(self._board, self._log, spool, tracer, self._lookups)
-        self._upstream = Upstream(post.upstream_host, post.upstream_port)
+        self._upstream = Upstream(post.upstream_host, post.upstream_port, OPERATED)
         #: One question at a time, however many wait for the answer.
         self._counted = Paced(self._ask_statistics, 0.0)
         self._spool = spool
