@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.bus.frames import Block
+from mainstem.bus.frames import Block, frame_of
 from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced, send
+from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced
+from mainstem.bus.spool_sender import send
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
 
@@ -269,6 +270,21 @@ def test_a_byte_changed_while_it_runs_is_refused_when_it_is_read(spool, tmp_path
     _flip(segments(tmp_path)[0], -1)
     with pytest.raises(SpoolCorrupt):
         everything(tmp_path)
+
+
+def test_a_length_changed_while_it_runs_is_refused_as_soon_as_a_whole_block_stands_behind_it(spool, tmp_path):
+    tail = Tail(tmp_path)
+    spool.append(b"a", 1)
+    spool.append(b"b" * 20, 1)
+    (segment,) = segments(tmp_path)
+    _flip(segment, segment.stat().st_size - len(frame_of(Block(1, 1, b"b" * 20))) + 1)
+    tail.sync()
+    assert [block.payload for block in tail.read(0)] == [b"a"]
+    assert tail.read(1) == tail.read(1) == []
+    spool.append(b"c", 1)
+    tail.sync()
+    with pytest.raises(SpoolCorrupt, match="broken frame"):
+        tail.read(1)
 
 
 def test_the_cap_refuses_a_block_and_keeps_what_was_there(tmp_path):

@@ -12,7 +12,7 @@ import asyncio
 import fcntl
 import os
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -22,8 +22,6 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, frame_of, goes_on, size_of
-from mainstem.bus.port import Publisher
-from mainstem.events.envelope import Message
 from mainstem.events.errors import MainstemError
 
 SEGMENT_BYTES = 8 << 20
@@ -36,8 +34,6 @@ _NAME = re.compile("[0-9a-f]{32}")
 _NAMELESS = "write there what stands between @ and / in `ce_origin` of its answers in the log, or move the folder away"
 #: One read is about so much.
 _READ_BYTES = 256 << 10
-#: One `publish` takes so many messages; a producer writes that much to a partition as one batch.
-_SEND_MESSAGES = 200
 #: The reader looks this often for what another process appended.
 _POLL_S = 0.01
 
@@ -187,6 +183,8 @@ class Tail:
         self.incarnation = _incarnation(folder)
         self._segments: list[_Segment] = []
         self._cursor = _Cursor(0, 0, 0)
+        #: Where a frame was not whole, and how many bytes there were of it and behind it.
+        self._torn: tuple[_Cursor, int] | None = None
 
     def sync(self) -> None:
         """Make durable what is there, and take notice of it."""
@@ -247,46 +245,25 @@ class Tail:
             torn = left < size_of(head)
             content = b"" if torn else head + file.read(min(left, max(_READ_BYTES, size_of(head))) - HEAD_BYTES)
         blocks, size = blocks_of(content)
-        if left and not blocks and not (torn and segment is self._segments[-1]):
+        if left and not blocks and not (torn and segment is self._segments[-1] and self._unfinished(segment, left)):
             raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
         if blocks:
             number = blocks[-1].first + blocks[-1].count
             self._cursor = _Cursor(max(number, self._cursor.number), segment.first, self._cursor.at + size)
         return blocks
 
+    def _unfinished(self, segment: _Segment, left: int) -> bool:
+        """Tell whether the frame at the cursor is still being written: nothing whole stands behind it then.
 
-async def send(
-    tail: Tail,
-    messages: Callable[[Block], Sequence[Message]],
-    publisher: Publisher,
-    start: int,
-    stream: str,
-    sent: Callable[[Sequence[Message], int], Awaitable[None]],
-) -> None:
-    """Publish for ever what the blocks stand for, from the number `start` on, in its order.
-
-    The origin of a message is `<stream>@<incarnation>/<number>`. When some are acknowledged, `sent` is called with
-    them and the number that follows, and only then are they forgotten: it keeps that number in a transaction.
-    After a crash the messages from the number kept last are published again under the same origins. Raises
-    SpoolCorrupt, also when the spool ends before `start`: its next numbers were given before.
-    """
-    await asyncio.to_thread(tail.sync)
-    if tail.end() < start:
-        raise SpoolCorrupt(f"{tail.folder} ends before number {start}, up to which it was sent; move it away to go on")
-    while True:
-        await asyncio.to_thread(tail.sync)
-        blocks = tail.read(start)
-        if not blocks:
-            await tail.wait()
-            continue
-        numbered = [each for block in blocks for each in enumerate(messages(block), block.first) if each[0] >= start]
-        for begin in range(0, len(numbered), _SEND_MESSAGES):
-            some = numbered[begin : begin + _SEND_MESSAGES]
-            batch = [_with_origin(message, f"{stream}@{tail.incarnation}/{number}") for number, message in some]
-            await publisher.publish(batch)
-            start = some[-1][0] + 1
-            await sent(batch, start)
-        tail.release(start)
+        That is looked for only when there are more bytes than before, as who writes adds them.
+        """
+        torn = self._cursor, left
+        if torn == self._torn:
+            return True
+        self._torn = torn
+        with segment.path.open("rb") as file:
+            file.seek(self._cursor.at)
+            return not goes_on(file.read(left), 1, self._cursor.number)
 
 
 async def keep_synced(tail: Tail) -> None:
@@ -294,11 +271,6 @@ async def keep_synced(tail: Tail) -> None:
     while True:
         await asyncio.sleep(SYNC_S)
         await asyncio.to_thread(tail.sync)
-
-
-def _with_origin(message: Message, origin: str) -> Message:
-    headers = (*message.headers, ("ce_origin", origin.encode()))
-    return Message(message.topic, message.key, message.value, headers, message.partition)
 
 
 def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
