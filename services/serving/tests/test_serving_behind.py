@@ -13,11 +13,12 @@ from services.serving.tests.serving_settings import alone
 from starlette.applications import Starlette
 
 from mainstem.bus.spool import Spool, SpoolCorrupt
-from mainstem.serving import crew, worker
+from mainstem.serving import crew, reports, worker
 from mainstem.serving.api import metrics_of
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.orders import Channel, Figures
 from mainstem.serving.paced import Paced
+from mainstem.serving.reports import Reports
 from mainstem.serving.sending import each
 from mainstem.telemetry import Tracer, metrics
 from mainstem.telemetry.told import Told
@@ -137,13 +138,15 @@ async def test_a_process_that_cannot_be_started_leaves_no_socket_open(tmp_path, 
 
 
 async def test_a_worker_says_what_it_counted_unasked_and_nothing_while_it_counts_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, "_SAY_S", 0.01)
+    monkeypatch.setattr(reports, "_SAY_S", 0.01)
     heard = []
     with closing(Spool(tmp_path / "spool", 1 << 20)) as spool, closing(Tracer("serving", None)) as tracer:
         one = worker.Worker(posts(alone(tmp_path), 9)[0], spool, tracer)
-        looked, figures_of = [], one._figures
-        monkeypatch.setattr(one, "_figures", lambda serial: (looked.append(serial), figures_of(serial))[1])
-        async with running(one.say(SimpleNamespace(send=heard.append))):
+        looked = []
+        says = Reports(
+            SimpleNamespace(send=heard.append), lambda serial: (looked.append(serial), one.figures(serial))[1]
+        )
+        async with running(says.run()):
             await until(lambda: len(looked) > 3)
             assert heard == []
             metrics.CALLS.labels("said", "1", "http").inc(3)

@@ -21,7 +21,7 @@ from mainstem.serving import routes
 from mainstem.serving.blocks import unpack
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts, vacant
-from mainstem.serving.domain import Arm, Indexed, Reached
+from mainstem.serving.domain import Arm, Indexed, Reached, spool_name
 from mainstem.serving.managed import Managed
 from mainstem.serving.orders import Broken, Sends
 from mainstem.serving.routes import Standing
@@ -289,6 +289,24 @@ async def test_what_a_worker_counted_a_second_before_it_was_killed_stays_counted
             await until(lambda killed=killed: not set(killed) & set(processes(crew)))
             counted.append((calls(await crew.figures()), sum(used.answered for used in await crew.usage())))
     assert counted == [(1, 1), (2, 2), (3, 3)]
+
+
+async def test_what_workers_counted_until_they_were_dismissed_for_their_spools_stays_counted(service, settings, client):
+    await service.deploy(1)
+    spools = [settings.spool_folder / str(number) for number in range(2)]
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        names = [spool_name((spool / "incarnation").read_text()) for spool in spools]
+        dismissed = processes(crew)
+        for _ in range(7):
+            await ask(client)
+        for spool in spools:
+            crew._on_broken(Broken(str(spool), "no name"))
+        await until(lambda: not set(dismissed) & set(processes(crew)))
+        assert calls(await crew.figures()) == 7
+        assert sum(used.answered for used in await crew.usage()) == 7
+        assert sum(metrics.RECORDED.labels(name)._value.get() for name in names) == 7
 
 
 def said(crew):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from mainstem.serving.orders import Ask, Channel, Figures, Message, Post, Reply, Routes, Sends
+from mainstem.telemetry import metrics
 
 #: A process whose channel is closed gets this long to end by itself.
 _STOP_S = 3.0
@@ -40,7 +41,7 @@ class Child:
                 channel.send(message)
             self._channel = channel
             if self._dismissed:
-                channel.close()
+                self.dismiss()
             while (said := await channel.receive()) is not None:
                 self.take(said)
         finally:
@@ -78,10 +79,12 @@ class Child:
         return reply
 
     def dismiss(self) -> None:
-        """Have it end what it does, and then itself; one that is being started does so when it is there."""
+        """Have it end what it does, say what it did, and end; one that is being started does so when it is there."""
         self._dismissed = True
-        if self._channel is not None:
-            self._channel.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.finish()
+            asyncio.get_running_loop().call_later(_STOP_S, channel.close)
 
     def kill(self) -> None:
         """End it at once."""
@@ -92,6 +95,8 @@ class Child:
         """Take what it says."""
         if isinstance(said, Figures):
             self.figures = said
+            for spool, recorded in said.recorded.items():
+                metrics.RECORDED.labels(spool).set(recorded)
         if isinstance(said, Reply):
             reply = self._asked.pop(said.serial, None)
             if reply is not None and not reply.done():

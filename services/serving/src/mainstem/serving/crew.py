@@ -18,7 +18,7 @@ from mainstem.serving.orders import Ask, Broken, Figures, Message, Post, Reply, 
 from mainstem.serving.paced import Paced
 from mainstem.serving.settings import Settings
 from mainstem.serving.spools import renew
-from mainstem.telemetry import logger, metrics
+from mainstem.telemetry import logger
 
 #: Where the service answers what is no model's.
 LOCAL: Final = "127.0.0.1"
@@ -184,10 +184,7 @@ class Crew:
     async def _ask_figures(self) -> list[Figures]:
         asked = [child.ask(Ask(next(self._serials))) for child in self._all]
         await asyncio.wait(asked, timeout=_SOON_S)
-        found = [each for child in self._all for each in (child.figures, child.before) if each is not None]
-        for spool, recorded in (item for each in found for item in each.recorded.items()):
-            metrics.RECORDED.labels(spool).set(recorded)
-        return found
+        return [each for child in self._all for each in (child.figures, child.before) if each is not None]
 
     async def usage(self) -> list[Usage]:
         """Return what all workers did together, by version."""

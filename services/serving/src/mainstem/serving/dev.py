@@ -91,7 +91,7 @@ async def opened(place: Place, models: Folder) -> AsyncIterator[tuple[int, int]]
         stack.callback(pages.stop)
         server, grpc_port = await GrpcApi(Rpc(models, deadline_s=_DEADLINE_S)).start(f"{place.host}:{place.grpc_port}")
         stack.push_async_callback(server.stop, _GRACE_S)
-        door = Door(HotApi(models, deadline_s=_DEADLINE_S).route, Upstream(*rest.getsockname(), OPERATED))
+        door = Door(HotApi(models, deadline_s=_DEADLINE_S).route, Upstream(LOCAL, rest.getsockname()[1], OPERATED))
         yield await stack.enter_async_context(door.listening(place.host, place.http_port)), grpc_port
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Literal, Self
 
@@ -134,6 +135,19 @@ class Channel:
             return _decode(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+
+    def finish(self) -> None:
+        """Let the other side know that nothing more is sent; what it says is still received."""
+        if not self._writer.is_closing():
+            self._writer.write_eof()
+
+    async def leave(self, last: Message) -> None:
+        """Send a last message, and close; return when all that was sent has left, or the other side is gone."""
+        if not self._writer.is_closing():
+            self.send(last)
+            self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     def close(self) -> None:
         """Let the other side know that this one is gone."""

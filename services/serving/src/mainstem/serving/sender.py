@@ -15,6 +15,7 @@ from typing import Final
 
 from mainstem.runtime import run
 from mainstem.serving.orders import Ask, Broken, Channel, Figures, Sends
+from mainstem.serving.reports import Reports
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import configure, metrics
 
@@ -37,10 +38,14 @@ async def main(handle: int) -> None:
     configure(settings.log_level)
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(_send(settings, [Path(folder) for folder in sends.folders], channel))
+        reports = Reports(channel, lambda serial: Figures(serial, metrics.told()))
+        saying = group.create_task(reports.run())
         while (message := await channel.receive()) is not None:
             if isinstance(message, Ask):
-                channel.send(Figures(message.serial, metrics.told()))
+                reports.reply(message.serial)
         sending.cancel()
+        saying.cancel()
+    await reports.end()
 
 
 async def _send(settings: Settings, folders: list[Path], channel: Channel) -> None:

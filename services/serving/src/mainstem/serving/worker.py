@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 import orjson
@@ -35,13 +34,12 @@ from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
 from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
 from mainstem.serving.paced import Paced
+from mainstem.serving.reports import Reports
 from mainstem.serving.rpc import Rpc
 from mainstem.storage.artifacts import ArtifactCorrupt, ArtifactMissing, Artifacts
 from mainstem.telemetry import Tracer, configure, logger, metrics
 
 _GRACE_S: Final = 1.0
-#: A worker that is killed has said what it counted until so long before.
-_SAY_S: Final = 1.0
 _STATISTICS: Final = "/v2/models/stats"
 
 _log = logger(__name__)
@@ -60,8 +58,6 @@ class Worker:
         #: One question at a time, however many wait for the answer.
         self._counted = Paced(self._ask_statistics, 0.0)
         self._spool = spool
-        #: What it said last that it counted, and when.
-        self._said, self._said_s = metrics.told().lasting(), monotonic()
         metrics.SPOOL_BYTES.labels(spool_name(spool.incarnation)).set_function(lambda: spool.size)
 
     async def listen(self, stack: AsyncExitStack) -> None:
@@ -88,17 +84,7 @@ class Worker:
         """Score behind the answers for ever."""
         await self._answers.shadows.run()
 
-    async def say(self, channel: Channel) -> None:
-        """Say for ever what was counted, within a second: it stays counted if this process is killed."""
-        while True:
-            await asyncio.sleep(self._said_s + _SAY_S - monotonic())
-            if monotonic() < self._said_s + _SAY_S:
-                continue  # it was asked meanwhile
-            before, figures = self._said, self._figures(0)
-            if self._said != before:
-                channel.send(figures)
-
-    async def follow(self, channel: Channel, stack: AsyncExitStack) -> None:
+    async def follow(self, channel: Channel, reports: Reports, stack: AsyncExitStack) -> None:
         """Do what the service says until it is gone; listen from the first routes on."""
         listening = False
         stack.push_async_callback(self._lookups.stop)
@@ -114,7 +100,7 @@ class Worker:
                 case Seen():
                     self._log.see({(topic, number): reached for topic, number, reached in message.partitions})
                 case Ask():
-                    channel.send(self._figures(message.serial))
+                    reports.reply(message.serial)
                 case _:
                     raise ValueError(f"the service sent {message}")
 
@@ -143,13 +129,13 @@ class Worker:
         else:
             self._board.load(onnx, model)
 
-    def _figures(self, serial: int) -> Figures:
+    def figures(self, serial: int) -> Figures:
+        """Return what this process did, as the reply to a question."""
         live = self._board.last()
         tell_ages(self._lookups.ages(live))
         tell_away(self._lookups.away(live))
-        told, name = metrics.told(), spool_name(self._spool.incarnation)
-        self._said, self._said_s = told.lasting(), monotonic()
-        return Figures(serial, told, {name: self._spool.next_number}, self._answers.usage())
+        recorded = {spool_name(self._spool.incarnation): self._spool.next_number}
+        return Figures(serial, metrics.told(), recorded, self._answers.usage())
 
     async def _statistics(self) -> Sequence[Mapping[str, object]]:
         """Return what all workers did: the service has asked them."""
@@ -206,17 +192,19 @@ async def main(handle: int) -> None:
     )
     with closing(channel), closing(tracer), closing(_spool(post)) as spool:
         worker = Worker(post, spool, tracer)
+        reports = Reports(channel, worker.figures)
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [
                 group.create_task(keep_synced(Tail(Path(post.spool)))),
                 group.create_task(worker.shadow()),
-                group.create_task(worker.say(channel)),
+                group.create_task(reports.run()),
             ]
             async with AsyncExitStack() as stack:
-                await worker.follow(channel, stack)
+                await worker.follow(channel, reports, stack)
             for task in behind:
                 task.cancel()
+        await reports.end()
 
 
 if __name__ == "__main__":
