@@ -125,6 +125,10 @@ async def test_without_room_in_the_spool_there_is_no_answer(service, tmp_path):
     with pytest.raises(NotReady, match="cannot be recorded"):
         for _ in range(10):
             ask(service)
+    (told,) = (used(one)["inference_stats"] for one in service.answers.usage())
+    service.answers.answer_into([None], [Question("storm", None, "q", "http", ROWS)], monotonic() - 5)
+    (after,) = (used(one)["inference_stats"] for one in service.answers.usage())
+    assert after == told | {"fail": {"count": told["fail"]["count"] + 1, "ns": 0}}
     small.close()
 
 

@@ -111,6 +111,14 @@ async def test_every_answer_says_that_nobody_manages_the_model(models):
     assert models.metadata("one", None)["properties"] == {"unmanaged": "true", "file": "one.onnx"}
 
 
+async def test_statistics_say_how_long_a_call_waited_for_those_before_it(models):
+    await asyncio.gather(*(ask(models) for _ in range(50)))
+    (told,) = (one["inference_stats"] for one in await models.statistics("plus", "10"))
+    assert told["queue"]["count"] == told["compute_infer"]["count"] == 50
+    assert 0 < told["compute_infer"]["ns"] < told["queue"]["ns"]  # on average, 24 others run while a call waits
+    assert told["success"]["ns"] == told["queue"]["ns"] + told["compute_infer"]["ns"]
+
+
 async def test_a_load_takes_the_files_as_they_are_now(models, tmp_path):
     put(tmp_path, "plus/11/model.onnx", adding(11))
     (tmp_path / "plus/2/model.onnx").unlink()

@@ -156,7 +156,7 @@ class Answers:
         """Answer calls on one version, count those that have no answer, and put the others before its shadows."""
         meter, began = self.meters.of(live), monotonic()
         answered, usage = meter.answered, meter.usage
-        ran, before = usage.rows, (usage.answered, usage.refused)
+        ran = usage.rows
         try:
             taken, rows = self._run(live, meter, calls, found, since_s)
             for shadow in shadows:
@@ -169,7 +169,7 @@ class Answers:
             if usage.rows > ran:
                 self.meters.took(meter, usage.rows - ran, monotonic() - began)
             given = meter.answered - answered
-            usage.answered, usage.refused = before[0] + given, before[1] + len(calls) - given
+            meter.ended(given, len(calls) - given)
             if given < len(calls):
                 count_errors(live.model, str(live.version), ((asked, found[at]) for at, asked in calls))
 
@@ -195,7 +195,7 @@ class Answers:
             return (), _NO_ROWS
         except RUN_FAULTS:
             probabilities, why = model.probabilities_apart([question.rows for _, question in taken])
-        meter.ran(len(rows), len(taken), began / 1e9 - since_s, monotonic_ns() - began)
+        meter.ran(len(rows), began / 1e9 - since_s, monotonic_ns() - began)
         if not isfinite(np.add.reduce(probabilities, axis=None)):  # probabilities are small: none overflows the sum
             taken, rows, probabilities = _with_number(live, taken, probabilities, why, found)
         run = Run(

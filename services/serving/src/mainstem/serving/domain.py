@@ -303,7 +303,7 @@ class Usage:
     runs: int = 0
     answered: int = 0
     refused: int = 0
-    #: For each call how long the first of its turn waited until its run began, and how long the run took.
+    #: For each call that was answered how long the first of its turn waited for the run, and how long that took.
     queue_ns: int = 0
     compute_ns: int = 0
     #: Milliseconds since 1970, of the last answer.
@@ -311,17 +311,19 @@ class Usage:
     #: By rows of a run: how many, and their time.
     by_rows: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    def note(self, rows: int, calls: int, waited_ns: int, spent_ns: int, now_ms: int) -> None:
-        """Note a run that answered calls, of which the first had waited; without rows the model was not run."""
+    def ran(self, rows: int, spent_ns: int) -> None:
+        """Note a run of so many rows."""
+        self.rows += rows
+        self.runs += 1
+        runs, spent = self.by_rows.get(rows, (0, 0))
+        self.by_rows[rows] = runs + 1, spent + spent_ns
+
+    def gave(self, calls: int, waited_ns: int, spent_ns: int, now_ms: int) -> None:
+        """Note answers to calls, of which the first had waited so long for a run of so long."""
         self.answered += calls
+        self.queue_ns += calls * waited_ns
+        self.compute_ns += calls * spent_ns
         self.last_ms = now_ms
-        if rows:
-            self.rows += rows
-            self.runs += 1
-            self.queue_ns += calls * waited_ns
-            self.compute_ns += calls * spent_ns
-            runs, spent = self.by_rows.get(rows, (0, 0))
-            self.by_rows[rows] = runs + 1, spent + spent_ns
 
     def add(self, other: "Usage") -> None:
         """Add what another process did for the same version."""

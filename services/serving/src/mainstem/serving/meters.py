@@ -35,6 +35,8 @@ class Meter:
         self._recorded = metrics.ANSWERS_RECORDED.labels(model)
         self._dropped = metrics.ANSWERS_DROPPED.labels(model)
         self._channels: dict[str, tuple[Count, Count]] = {}
+        #: How long the first call of the last run waited, and how long that took (ns).
+        self._last = 0, 0
 
     def expected_s(self, rows: int) -> float:
         """Return how long a call of so many rows takes (s)."""
@@ -50,13 +52,21 @@ class Meter:
         else:
             self.long_row_s += (1.0 if row_s > self.long_row_s else _NEW) * (row_s - self.long_row_s)
 
-    def ran(self, rows: int, calls: int, waited_s: float, spent_ns: int) -> None:
-        """Count a run, for whose calls the first waited so long; without rows the model was not run."""
-        self.usage.note(rows, calls, int(waited_s * 1e9), spent_ns, time.time_ns() // 1_000_000)
+    def ran(self, rows: int, waited_s: float, spent_ns: int) -> None:
+        """Count a run, for which the first of its calls waited so long; without rows the model was not run."""
+        self._last = 0, 0
         if rows:
+            self._last = int(waited_s * 1e9), spent_ns
+            self.usage.ran(rows, spent_ns)
             self._rows.observe(rows)
             self._queue.observe(waited_s)
             self._compute.observe(spent_ns / 1e9)
+
+    def ended(self, given: int, refused: int) -> None:
+        """Count for the statistics calls that the last run answered, and the others that were asked with them."""
+        self.usage.refused += refused
+        if given:
+            self.usage.gave(given, *self._last, time.time_ns() // 1_000_000)
 
     def recorded(self, rows: int) -> None:
         """Count rows that were recorded."""

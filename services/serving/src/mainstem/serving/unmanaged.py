@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from mainstem.events.errors import MainstemError
 from mainstem.inference import Answer, Request, Signature, Tensor
@@ -163,16 +163,18 @@ class Folder:
             usage.refused += 1
             return done(fault)
         names = [output.name for output in wanted]
-        began = time.perf_counter_ns()
+        asked_ns = time.monotonic_ns()
         running = self._loop.run_in_executor(self._thread, _run, session, asked.inputs, names, inference.until)
 
-        def end(ran: asyncio.Future[list[Tensor]]) -> None:
-            fault = _fault(ran)
+        def end(run: asyncio.Future[_Ran]) -> None:
+            fault = _fault(run)
             if fault is not None:
                 usage.refused += 1
                 return done(fault)
-            _use(usage, session.signature, asked, time.perf_counter_ns() - began)
-            outputs = [(tensor, output.raw) for tensor, output in zip(ran.result(), wanted, strict=True)]
+            ran = run.result()
+            usage.ran(_rows(session.signature, asked), ran.ended_ns - ran.began_ns)
+            usage.gave(1, ran.began_ns - asked_ns, ran.ended_ns - ran.began_ns, time.time_ns() // 1_000_000)
+            outputs = [(tensor, output.raw) for tensor, output in zip(ran.outputs, wanted, strict=True)]
             return done(Answer(inference.model, version, inference.id, outputs, {MARK: True}))
 
         return running.add_done_callback(end)
@@ -236,26 +238,34 @@ def _order(version: str) -> tuple[bool, int, str]:
     return number, int(version) if number else 0, version
 
 
-def _run(session: Session, inputs: Sequence[Tensor], outputs: Sequence[str], until: float) -> list[Tensor]:
+class _Ran(NamedTuple):
+    """What a run gave, and its time."""
+
+    outputs: Sequence[Tensor]
+    began_ns: int
+    ended_ns: int
+
+
+def _run(session: Session, inputs: Sequence[Tensor], outputs: Sequence[str], until: float) -> _Ran:
     """Run a model unless the answer would come too late. Raises DeadlineExceeded, BadRequest or NoAnswer."""
-    if time.monotonic() > until:
+    began = time.monotonic_ns()
+    if began > until * 1e9:
         raise DeadlineExceeded("other calls took too long; wait longer, or ask one after another")
-    return session.run(inputs, outputs)
+    return _Ran(session.run(inputs, outputs), began, time.monotonic_ns())
 
 
-def _fault(ran: "asyncio.Future[list[Tensor]]") -> MainstemError | None:
+def _fault(run: asyncio.Future[_Ran]) -> MainstemError | None:
     """Return why a run gave nothing."""
-    if ran.cancelled():
+    if run.cancelled():
         return NotReady("the server ends")
-    fault = ran.exception()
+    fault = run.exception()
     if fault is None or isinstance(fault, MainstemError):
         return fault
     return NoAnswer(f"the model failed: {type(fault).__name__}: {fault}")
 
 
-def _use(usage: Usage, form: Signature, asked: Request, spent_ns: int) -> None:
-    """Note a run; rows are those of the first input, if it has any number of them."""
+def _rows(form: Signature, asked: Request) -> int:
+    """Return of how many rows a request is: those of the first input, if it has any number of them."""
     batched = bool(form.inputs) and form.inputs[0].shape[:1] == (-1,)
     name = form.inputs[0].name if batched else None
-    rows = next((len(tensor.values) for tensor in asked.inputs if tensor.name == name), 1)
-    usage.note(rows, 1, 0, spent_ns, time.time_ns() // 1_000_000)
+    return next((len(tensor.values) for tensor in asked.inputs if tensor.name == name), 1)
