@@ -9,6 +9,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 #: What the gate says of each.
 MIXED: Final = "output 'y' of a row beside others is not what it is alone"
 
+#: What is often written for a number that is missing.
+CODES: Final = (-1, 999, -999)
+
 _MEAN: Final = [node("ReduceMean", ["x", "first"], ["mean"]), node("Shape", ["x"], ["shape"])]
 #: `mean` is what all rows have in common, `many` is true in a batch of `size`, `missing` where any number is NaN.
 _SIZED: Final = [*_MEAN, node("Gather", ["shape", "zero"], ["rows"]), node("Equal", ["rows", "size"], ["many"])]
@@ -59,6 +62,20 @@ def filling_with_the_mean() -> ModelProto:
     return model([node("IsNaN", ["x"], ["nan"]), *_filling("nan")], [numbers("first", 0)])
 
 
+def filling_codes(code: int) -> ModelProto:
+    """Return one that does so where a number is written that stands for a missing one."""
+    coded = [node("Constant", [], ["code"], value=numpy_helper.from_array(np.array(float(code))))]
+    return model([*coded, node("Equal", ["x", "code"], ["nan"]), *_filling("nan")], [numbers("first", 0)])
+
+
+def filling_whole_codes(code: int) -> ModelProto:
+    """Return one that does so, and takes whole numbers."""
+    cast = node("Cast", ["whole"], ["x"], to=TensorProto.DOUBLE)
+    filling = filling_codes(code).graph
+    whole = value("whole", kind=TensorProto.INT64)
+    return model([cast, *filling.node], [*filling.initializer], inputs=[whole])
+
+
 def demeaned(scale: float, base: float) -> ModelProto:
     """Return one that says by how much of `scale` a row is above the mean of its batch, beside a `base`."""
     constants = {name: numpy_helper.from_array(np.array(at)) for name, at in (("scale", scale), ("base", base))}
@@ -100,6 +117,8 @@ def mixing() -> dict[str, tuple[bytes, str]]:
         "rows that know each other in batches of 5 that are whole": mixing_what_is_whole(5),
         "rows that know each other in batches of 12 by what is missing": mixing_what_is_missing(12),
         "missing numbers that know those of other rows": filling_with_the_mean(),
+        **{f"what is written as {code} knows the numbers of other rows": filling_codes(code) for code in CODES},
+        **{f"what is whole and {code} knows the numbers of other rows": filling_whole_codes(code) for code in CODES},
         "small numbers that know those of other rows": demeaned(1e-6, 0.0),
         "what rows know of each other beside a large number": demeaned(20.0, 500_000.0),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from math import nan, prod
 from typing import Any, Final
 
@@ -33,9 +33,12 @@ RUN_FAULTS: Final = (
 _SEED: Final = 20
 #: How close fractions must be: their last digits differ with the number of rows.
 _CLOSE: Final = 1e-3
+#: Of how far the numbers of all rows spread, as far as 1, how far those of any batch are taken to spread.
+_OF_ALL: Final = 0.01
 #: Of the largest of them, what may be lost where all are alike.
 _LAST: Final = 1e-6
 _FRACTIONS: Final = {"FLOAT", "DOUBLE", "FLOAT16"}
+_NUMBERS: Final = _FRACTIONS | {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
 
 _Row = Mapping[str, NDArray[Any]]
 _Kind = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -71,6 +74,10 @@ _ENOUGH: Final = 12
 _FEW: Final = 4
 #: Of so many rows there are others that lack some of their fractions.
 _LACKING: Final = 8
+#: What authors write for a number that is missing where it is not NaN; so many rows have one of these in them.
+_CODES: Final = (-1, 999, -999)
+_CODED: Final = 24
+_SMALL_NUMBER: Final = 4
 #: In batches of so many rows every place has a row of each kind; in others it takes turns from size to size.
 _THOROUGH: Final = (*ROWS[1:8], ROWS[-1])
 
@@ -100,9 +107,10 @@ def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor],
     found = _enough(session, inputs, judged, random)
     if not any(_differ(found[0].row, each.row) for each in found[1:]):
         raise Unfit("of the rows that it is tried on it answers no two that differ; give it tables with defaults")
-    lacking = _lacking(session, inputs, [each.row for each in found], random)
+    rows = [each.row for each in found]
+    lacking = [*_lacking(session, inputs, rows, random), _coded(session, inputs, rows)]
     for some in _batches(found, [kind for rows in lacking if (kind := _answered(session, rows, judged))]):
-        _compare(session, inputs, some, [(at, outputs[at].name) for at in judged])
+        _compare(session, inputs, some, [(at, outputs[at].name) for at in judged], found)
 
 
 def _batches(found: Sequence[_Answered], lacking: Sequence[Sequence[_Answered]]) -> Iterator[Sequence[_Answered]]:
@@ -128,14 +136,20 @@ def _compare(
     inputs: Sequence[Tensor],
     some: Sequence[_Answered],
     judged: Sequence[tuple[int, str]],
+    every: Sequence[_Answered],
 ) -> None:
-    """Raise Unfit when rows are answered otherwise together than each alone; outputs are judged by place and name."""
+    """Raise Unfit when rows are answered otherwise together than each alone; outputs are judged by place and name.
+
+    By how little they may differ goes by how far they spread, and not only they, of which there may be two: 1 - p has
+    the last digits of 1, however small it is.
+    """
     try:
         together = session.run(None, _beside(session, inputs, [each.row for each in some]))
     except RUN_FAULTS as fault:
         raise Unfit(f"rows that it answers alone it does not answer beside others: {shown(fault, 300)}") from fault
     for place, (at, name) in enumerate(judged):
-        if not _close(together[at], np.concatenate([each.answers[place] for each in some])):
+        alone, all_alone = (np.concatenate([each.answers[place] for each in rows]) for rows in (some, every))
+        if not _close(together[at], alone, np.minimum(_range(all_alone)[0], 1) * _OF_ALL):
             raise Unfit(f"output '{name}' of a row beside others is not what it is alone ({len(some)} in a batch)")
 
 
@@ -187,6 +201,28 @@ def _lacking(
     return partly, [_only(rows[0], {name: np.zeros(shape, bool) for name, shape in shapes.items()})]
 
 
+def _coded(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], rows: Sequence[_Row]) -> Sequence[_Row]:
+    """Return rows with a code for a missing number in one place of each: place by place, by turns each code.
+
+    The others of its numbers are small: where large ones cancel each other, last digits are not the last any more.
+    """
+    taken = zip((given.name for given in session.get_inputs()), inputs, strict=True)
+    numbers = [(name, _shape(each)) for name, each in taken if each.shape[:1] == (None,) and each.datatype in _NUMBERS]
+    places = [(name, index) for name, shape in numbers for index in np.ndindex(*shape)]
+    chosen = (
+        (place, _CODES[(at + turn) % len(_CODES)]) for turn in range(len(_CODES)) for at, place in enumerate(places)
+    )
+    small = [row for row in rows if all(np.abs(row[name]).max() <= _SMALL_NUMBER for name, _ in numbers)]
+    return [_with(row, *place, code) for row, (place, code) in zip(cycle(small), islice(chosen, _CODED), strict=False)]
+
+
+def _with(row: _Row, name: str, index: tuple[int, ...], code: int) -> _Row:
+    """Return a row with another number in one place; a code that is too large for it is cut off as integers are."""
+    numbers = row[name].copy()
+    numbers[index] = np.array(code).astype(numbers.dtype)
+    return {**row, name: numbers}
+
+
 def _only(row: _Row, there: Mapping[str, NDArray[np.bool_]]) -> _Row:
     """Return a row that lacks the numbers which are not there."""
     return {**row, **{name: np.where(mask, row[name], row[name].dtype.type(nan)) for name, mask in there.items()}}
@@ -223,20 +259,27 @@ def _shape(tensor: Tensor) -> list[int]:
     return [dim or 1 for dim in tensor.shape]
 
 
-def _close(together: NDArray[Any], alone: NDArray[Any]) -> bool:
-    """Tell whether fractions differ by no more than last digits do, as those of one place spread, and as they are."""
+def _close(together: NDArray[Any], alone: NDArray[Any], least: NDArray[np.float64]) -> bool:
+    """Tell whether fractions differ by no more than last digits do, as those of one place spread, and as they are.
+
+    For each place there is a spread that it has at least.
+    """
     if together.shape != alone.shape:
         return False
-    numbers, there = alone.astype(np.float64), np.isfinite(alone)
-    most = np.max(numbers, axis=0, initial=-np.inf, where=there)
-    least = np.min(numbers, axis=0, initial=np.inf, where=there)
-    any_there = there.any(axis=0)
-    spread = np.where(any_there, most - least, 0)
-    largest = np.where(any_there, np.maximum(np.abs(most), np.abs(least)), 0)
+    spread, largest = _range(alone)
     part = _CLOSE if alone.dtype == np.float16 else _CLOSE / 10
-    return bool(
-        np.isclose(together, alone, part, _CLOSE * np.minimum(spread, 1) + _LAST * largest, equal_nan=True).all()
-    )
+    may = _CLOSE * np.minimum(np.maximum(spread, least), 1) + _LAST * largest
+    return bool(np.isclose(together, alone, part, may, equal_nan=True).all())
+
+
+def _range(numbers: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return for each place of rows how far its numbers spread, and the largest without its sign; 0 without numbers."""
+    found, there = numbers.astype(np.float64), np.isfinite(numbers)
+    most = np.max(found, axis=0, initial=-np.inf, where=there)
+    least = np.min(found, axis=0, initial=np.inf, where=there)
+    any_there = there.any(axis=0)
+    largest = np.maximum(np.abs(most), np.abs(least))
+    return np.where(any_there, most - least, 0), np.where(any_there, largest, 0)
 
 
 def _differ(one: _Row, other: _Row) -> bool:

@@ -41,7 +41,8 @@ def admit(content: bytes, limits: Limits | None = None) -> Admitted:
     if code in _TIME_UP:
         raise Refused(f"examining it takes more than {limits.seconds:g} s of processor time")
     if code < 0:
-        raise Refused(f"examining it ended its sandbox with {signal.Signals(-code).name}, as too much memory does")
+        name = signal.Signals(-code).name
+        raise Refused(f"examining it ended its sandbox with {name}, as too much memory does, or trees of 10,000 levels")
     if code > 0:
         raise Refused(f"its sandbox ended with exit code {code}; run `python -I -m mainstem.intake.child` to see why")
     return _verdict(said, f"sha256:{sha256(content).hexdigest()}")
