@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import orjson
 import pytest
 from services.serving.tests.serving_settings import alone
 from starlette.applications import Starlette
@@ -70,6 +71,23 @@ async def test_processes_say_their_figures_once_to_all_who_ask_at_once(tmp_path,
     monkeypatch.setattr(worker, "ask", ask)
     await asyncio.gather(*(several.figures() for _ in range(8)), *(several.usage() for _ in range(8)))
     assert len(asked) == 1
+
+
+async def test_a_worker_asks_once_for_all_who_want_statistics_and_again_for_who_comes_later(tmp_path, monkeypatch):
+    with closing(Spool(tmp_path / "spool", 1 << 20)) as spool, closing(Tracer("serving", None)) as tracer:
+        one, asked = worker.Worker(posts(alone(tmp_path), 9)[0], spool, tracer), []
+
+        async def get(path):
+            asked.append(path)
+            await asyncio.sleep(0)
+            return 200, orjson.dumps({"model_stats": [{"name": str(len(asked))}]})
+
+        monkeypatch.setattr(one._upstream, "get", get)
+        first = asyncio.create_task(one._statistics())
+        await until(lambda: asked)
+        told = await asyncio.gather(first, *(one._statistics() for _ in range(50)))
+    assert [said[0]["name"] for said in told] == ["1", *50 * ["2"]]
+    assert asked == 2 * ["/v2/models/stats"]
 
 
 async def test_metrics_become_text_once_for_all_who_ask_and_elsewhere_than_on_the_loop(monkeypatch):

@@ -68,6 +68,15 @@ async def test_a_broken_spool_is_set_aside_as_it_is_and_named_and_each_worker_ha
     assert metrics.SPOOLS_BROKEN._value.get() == 1
 
 
+async def test_a_kill_between_setting_a_spool_aside_and_making_another_loses_nothing(tmp_path):
+    flip(segments(filled(tmp_path / "0"))[0], 30)
+    aside = (tmp_path / "0").rename(tmp_path / "0.broken-1")
+    before = contents(aside)
+    assert await take_over(tmp_path, 1) == [tmp_path / "0", aside]
+    assert contents(aside) == before
+    Spool(tmp_path / "0", CAP).close()
+
+
 async def test_a_spool_that_was_set_aside_is_named_at_each_start_until_its_bytes_are_back(tmp_path, caplog):
     (segment,) = segments(filled(tmp_path / "0"))
     flip(segment, 30)

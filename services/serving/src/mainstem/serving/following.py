@@ -99,7 +99,7 @@ class Following:
         """Go on from the file, if it is of these topics."""
         self._topics = topics
         try:
-            content = _opened(await asyncio.to_thread(self._file.read_bytes))
+            content = await asyncio.to_thread(lambda: _opened(self._file.read_bytes()))
             stored = msgspec.msgpack.decode(content, type=_Stored)
             if stored.topics == topics:
                 self.lookup.restore(stored.state)
@@ -112,7 +112,7 @@ class Following:
         self._stored_at = time.monotonic()
         content = msgspec.msgpack.encode(_Stored(topics, self.lookup.snapshot()))
         try:
-            await asyncio.to_thread(_replace, self._file, _sealed(content))
+            await asyncio.to_thread(lambda: _replace(self._file, _sealed(content)))
         except OSError as fault:
             _log.warning("the fold of %s was not stored: %s", self._label, fault, extra={"action": "not_stored"})
 
