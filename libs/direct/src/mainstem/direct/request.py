@@ -9,13 +9,16 @@ _STEPWISE: Final = {b"transfer-encoding", b"expect", b"upgrade"}
 _HOP: Final = {b"content-length", b"transfer-encoding", b"connection", b"expect"}
 #: Where the path, or the query, of an address begins that has a host before it.
 _HOST_ENDS: Final = re.compile(rb"[/?]")
+#: Small parts of a body are put together up to so many bytes; a part of so many is left as it is.
+_TOGETHER_BYTES: Final = 64 << 10
+_ALONE_BYTES: Final = 8 << 10
 
 
 class Request:
     """What was read of a request; `bytes` counts what came of it, and maybe of those beside it."""
 
     __slots__ = (
-        "_body",
+        "_parts",
         "asks",
         "began",
         "body_bytes",
@@ -50,7 +53,7 @@ class Request:
         self.asks = False
         self.trailers = self.trailer_bytes = 0
         self.body_bytes = 0
-        self._body: bytes | bytearray = b""
+        self._parts: list[bytes | bytearray] = []
 
     @property
     def path(self) -> bytes:
@@ -60,7 +63,7 @@ class Request:
     @property
     def body(self) -> bytes:
         """Return the body as far as it came."""
-        return bytes(self._body)
+        return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
 
     @property
     def left(self) -> int:
@@ -94,15 +97,18 @@ class Request:
                 self.asks = value.lower() == b"100-continue"
 
     def add(self, part: bytes) -> None:
-        """Take a part of the body; a body in many small parts takes no more memory than one in a single part."""
+        """Take a part of the body.
+
+        One in many small parts takes no more memory than one in a single part; and what came is not copied with each
+        part that comes, as it is where a large array grows.
+        """
         self.silent = 0
-        if not self.body_bytes:
-            self._body = part
-        elif isinstance(self._body, bytearray):
-            self._body += part
-        else:
-            self._body = bytearray(self._body) + part
         self.body_bytes += len(part)
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, bytearray) and len(last) + len(part) <= _TOGETHER_BYTES:
+            last += part
+        else:
+            self._parts.append(part if last is None or len(part) >= _ALONE_BYTES else bytearray(part))
 
     def said(self, name: bytes) -> list[bytes]:
         """Return what the headers of a name say."""
@@ -149,4 +155,4 @@ class Request:
         """Return the request as another server is asked; it closes the connection behind its answer."""
         kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _HOP]
         about = b"connection: close\r\ncontent-length: %d\r\n\r\n" % self.body_bytes
-        return b"".join((method, b" ", self.url, b" HTTP/1.1\r\n", *kept, about, self._body))
+        return b"".join((method, b" ", self.url, b" HTTP/1.1\r\n", *kept, about, *self._parts))
