@@ -144,7 +144,7 @@ def test_the_table_of_limits_has_those_in_force() -> None:
         f"{answers.MAX_ROWS}",
         f"{2 * answers.MAX_ROWS * hot_api.FEW_COLUMNS}",
         f"{limits.body_bytes >> 20} MiB",
-        f"{most_unpacked((32 << 10) - 1, limits.body_bytes) >> 20} MiB",
+        f"{most_unpacked((16 << 10) - 1, limits.body_bytes) >> 10} KiB",
         f"{limits.header_bytes >> 10} KiB",
         f"{grpc_fast.LIMITS.header_bytes >> 10} KiB",
         f"{answers.MAX_NAME} characters",

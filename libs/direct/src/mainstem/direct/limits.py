@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 #: What was packed may always have so many bytes, and more if it is no more than so many times what was sent.
-_UNPACKED_BYTES: Final = 1 << 20
+_UNPACKED_BYTES: Final = 512 << 10
 _UNPACKED_TIMES: Final = 32
 
 
