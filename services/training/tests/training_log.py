@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from msgspec import structs
+
 from mainstem.bus.identity import LogIdentity
 from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached, RecordAccepted
@@ -93,8 +95,8 @@ class Gusts:
             actor="/test",
             origin=f"{self.set_id or ''}@{partition}/{number}",
         )
-        message = replace(encode(Event(replace(envelope, **said), fact)), partition=partition)
-        self.messages.append(replace(message, topic=topic or message.topic))
+        message = encode(Event(replace(envelope, **said), fact))
+        self.messages.append(structs.replace(message, topic=topic or message.topic, partition=partition))
         return self
 
     def records(self) -> list[Taken]:

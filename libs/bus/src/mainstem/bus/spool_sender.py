@@ -30,6 +30,7 @@ async def send(
     await asyncio.to_thread(tail.sync)
     if tail.end() < start:
         raise SpoolCorrupt(f"{tail.folder} ends before number {start}, up to which it was sent; move it away to go on")
+    own = f"{stream}@{tail.incarnation}".encode()
     while True:
         await asyncio.to_thread(tail.sync)
         blocks = tail.read(start)
@@ -39,13 +40,13 @@ async def send(
         numbered = [each for block in blocks for each in enumerate(messages(block), block.first) if each[0] >= start]
         for begin in range(0, len(numbered), _SEND_MESSAGES):
             some = numbered[begin : begin + _SEND_MESSAGES]
-            batch = [_with_origin(message, f"{stream}@{tail.incarnation}/{number}") for number, message in some]
+            batch = [_with_origin(message, b"%b/%d" % (own, number)) for number, message in some]
             await publisher.publish(batch)
             start = some[-1][0] + 1
             await sent(batch, start)
         tail.release(start)
 
 
-def _with_origin(message: Message, origin: str) -> Message:
-    headers = (*message.headers, ("ce_origin", origin.encode()))
+def _with_origin(message: Message, origin: bytes) -> Message:
+    headers = (*message.headers, ("ce_origin", origin))
     return Message(message.topic, message.key, message.value, headers, message.partition)

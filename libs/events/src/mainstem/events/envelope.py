@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from mainstem.events.ids import child_id
 from mainstem.events.instants import parse, render
 
@@ -69,8 +71,7 @@ class Event:
         return Event(replace(self.envelope, origin=origin), self.fact)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What a topic takes. `partition` None leaves the choice to the key."""
 
     topic: str

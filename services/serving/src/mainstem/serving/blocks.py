@@ -1,6 +1,7 @@
 """What a turn's answers leave behind: a block of columns on disk, from which the event of each is written later."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -111,18 +112,24 @@ def _answers(incarnation: str, first: int, given: Answered) -> list[Message]:
     inputs = np.frombuffer(given.inputs, "<f8").reshape(-1, given.width)
     features = orjson.dumps(inputs, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
     scores = orjson.dumps(np.frombuffer(given.scores, "<f8"), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    ids = ids_from(prediction_id(incarnation, first), len(inputs))
+    named = cache(partial(_named, given.position))
     found: list[Message] = []
     for (rows, asked, channel, entity, trace), columns in zip_longest(given.calls, given.columns):
         subject, story = (entity or given.position).encode(), asked.encode()
         headers = [*fixed, ("ce_subject", subject), ("ce_correlationid", story), ("ce_causationid", story)]
         headers += [] if trace is None else [("traceparent", trace)]
-        said = {"channel": channel, "entity": entity, "row": None, "position": given.position}
-        middle, ends = orjson.dumps(said)[1:-1], _ends(given.looked_up, columns, rows)
+        middle, ends = named(channel, entity), _ends(given.looked_up, columns, rows)
         for row, end in enumerate(ends, len(found)):
-            event_id = prediction_id(incarnation, first + row).encode()
             value = b'%b,%b,"features":[%b],"score":%b%b}' % (given.head, middle, features[row], scores[row], end)
-            found.append(Message(given.topic, subject, value, (*headers, ("ce_id", event_id)), partition=0))
+            own = (*headers, ("ce_id", ids[row].encode()))
+            found.append(Message(given.topic, subject, value, own, partition=0))
     return found
+
+
+def _named(position: str, channel: str, entity: str | None) -> bytes:
+    """Return what an event says of a call and where it was answered, as JSON without its braces."""
+    return orjson.dumps({"channel": channel, "entity": entity, "row": None, "position": position})[1:-1]
 
 
 def _shadows(incarnation: str, first: int, given: Answered) -> list[Message]:

@@ -262,17 +262,19 @@ class Tallies(defaultdict[TallyKey, Tally]):
     @classmethod
     def of(cls, events: Iterable[Record | Message]) -> "Tallies":
         """Return the tallies of events of prediction topics; markers are not counted. Raises Undecodable."""
-        tallies = cls()
+        ids: defaultdict[TallyKey, list[bytes]] = defaultdict(list)
         for event in events:
             headers = dict(event.headers)
             if headers.get("ce_type") != _PREDICTED:
                 continue
             try:
                 found = _decode_counted(event.value or b"")
-                key = (found.model, found.version, found.channel, event.partition or 0)
-                tallies[key].count([headers["ce_id"]])
+                ids[found.model, found.version, found.channel, event.partition or 0].append(headers["ce_id"])
             except (KeyError, *NO_DOCUMENT) as fault:
                 raise Undecodable(f"an event of {event.topic} is no prediction: {fault!r}; fix its writer") from fault
+        tallies = cls()
+        for key, some in ids.items():
+            tallies[key].count(some)
         return tallies
 
     def add(self, other: "Tallies") -> None:
