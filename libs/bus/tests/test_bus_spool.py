@@ -6,13 +6,16 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainstem.bus import spool as spool_module
 from mainstem.bus.frames import Block, frame_of
 from mainstem.bus.memory import MemoryBus
 from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced
@@ -287,6 +290,34 @@ def test_a_length_changed_while_it_runs_is_refused_as_soon_as_a_whole_block_stan
         tail.read(1)
 
 
+@pytest.mark.parametrize("cut", [1, 30, 60, 100])
+def test_a_block_half_written_is_not_broken_whatever_callers_put_into_it(tmp_path, cut):
+    said = b"x" * 20 + frame_of(Block(2, 1, b"a frame")) + frame_of(Block(7, 1, b"another")) + b"y" * 20
+    with closing(Spool(tmp_path, CAP)) as spool:
+        spool.append(b"a", 1)
+        spool.append(said, 1)
+    (segment,) = segments(tmp_path)
+    os.truncate(segment, segment.stat().st_size - cut)
+    assert everything(tmp_path) == [(0, "a")]
+    with closing(Spool(tmp_path, CAP)) as spool:
+        assert spool.next_number == 1
+
+
+def test_what_is_taken_back_for_want_of_room_is_not_read_and_not_broken(spool, tmp_path):
+    spool.append(b"a", 1)
+    (segment,), size = segments(tmp_path), segments(tmp_path)[0].stat().st_size
+    for begun in (5, 30):
+        with segment.open("ab") as file:
+            file.write(frame_of(Block(1, 1, b"b" * 20))[:begun])
+        tail = Tail(tmp_path)
+        tail.sync()
+        os.truncate(segment, size)
+        assert tail.read(0) == []
+        tail.sync()
+        assert [block.first for block in tail.read(0)] == [0]
+        assert tail.read(1) == []
+
+
 def test_the_cap_refuses_a_block_and_keeps_what_was_there(tmp_path):
     spool = Spool(tmp_path, 400)
     spool.append(b"a" * 100, 1)
@@ -369,13 +400,26 @@ def test_a_segment_whose_name_is_not_durable_yet_takes_nothing(tmp_path, monkeyp
     assert everything(tmp_path) == [(0, "a" * 100), (1, "c")]
 
 
+def test_who_makes_durable_ends_when_told_whatever_it_does_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "SYNC_S", 1e-4)
+    for number in range(50):
+        with closing(Spool(tmp_path / str(number), CAP)) as spool:
+            thread = Thread(target=spool.sync)
+            thread.start()
+            for _ in range(number):
+                spool.append(b"a", 1)
+            spool.leave()
+            thread.join(5)
+            assert not thread.is_alive()
+
+
 async def test_what_is_appended_becomes_durable_soon(spool, tmp_path, monkeypatch):
     sizes = asyncio.Queue()
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(
         os, "fdatasync", lambda handle: loop.call_soon_threadsafe(sizes.put_nowait, os.fstat(handle).st_size)
     )
-    task = asyncio.create_task(keep_synced(Tail(tmp_path)))
+    task = asyncio.create_task(keep_synced(spool))
     spool.append(b"a", 1)
     async with asyncio.timeout(5):
         while await sizes.get() < segments(tmp_path)[0].stat().st_size:
@@ -386,6 +430,7 @@ async def test_what_is_appended_becomes_durable_soon(spool, tmp_path, monkeypatc
 
 CHILD = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from mainstem.bus.spool import Spool
 spool = Spool(Path(sys.argv[1]), 1 << 26)

@@ -136,7 +136,7 @@ async def test_who_asks_for_a_page_with_ways_of_its_own_gets_it_however_many_wai
 
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readline()
-        if b"/slow" in asked:
+        if b"slow" in asked:
             held.append(writer)
         else:
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nready")
@@ -150,8 +150,16 @@ async def test_who_asks_for_a_page_with_ways_of_its_own_gets_it_however_many_wai
             await until(lambda many=number: len(held) > many)
         for path, status in ((b"/page", b"503"), (b"/readyz", b"200"), (b"/readyz?verbose", b"200")):
             assert (await spoken(served, b"GET %b HTTP/1.1\r\nhost: h\r\n\r\n" % path)).split()[1] == status
+        for number in range(16):
+            _, writer = await stack.enter_async_context(raw(served))
+            writer.write(b"GET /readyz?slow HTTP/1.1\r\nhost: here\r\n\r\n")
+            await until(lambda many=number: len(held) > 256 + many)
+        assert (await spoken(served, b"GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
         for writer in held:
             writer.close()
+        await until(lambda: not served.door.upstream.busy)
+        for _ in range(300):  # as many ways are free as before
+            assert (await spoken(served, b"GET /page HTTP/1.1\r\nhost: h\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_who_leaves_before_the_answer_leaves_nothing_behind(served: Served) -> None:

@@ -1,6 +1,7 @@
 """What goes on behind the answers: a fault of it stops nothing else, and is not kept quiet."""
 
 import asyncio
+import os
 import socket
 import threading
 from contextlib import closing
@@ -14,10 +15,10 @@ from services.serving.tests.serving_settings import alone
 from starlette.applications import Starlette
 
 from mainstem.bus.spool import Spool, SpoolCorrupt
-from mainstem.serving import crew, reports, worker
+from mainstem.serving import crew, reports, sender, worker
 from mainstem.serving.api import metrics_of
 from mainstem.serving.crew import Crew, posts
-from mainstem.serving.orders import Channel, Figures
+from mainstem.serving.orders import Ask, Channel, Figures, Sends
 from mainstem.serving.paced import Paced
 from mainstem.serving.reports import Reports
 from mainstem.serving.sending import each
@@ -171,6 +172,39 @@ async def test_a_worker_says_what_it_counted_unasked_and_nothing_while_it_counts
             await until(lambda: heard)
     (figures,) = heard
     assert (figures.serial, figures.metrics.counts["mainstem_calls"]["said", "1", "http"]) == (0, 3)
+
+
+async def test_the_sender_says_what_it_counted_unasked_and_once_more_before_it_ends(monkeypatch):
+    async def send(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(reports, "_SAY_S", 0.01)
+    monkeypatch.setattr(sender, "_send", send)
+    monkeypatch.setattr(sender, "Settings", lambda: SimpleNamespace(log_level="INFO"))
+    monkeypatch.setattr(os, "nice", lambda _: 19)
+    ours, theirs = socket.socketpair()
+    channel = await Channel.over(ours)
+    channel.send(Sends([]))
+
+    async def told(serial):
+        said = await channel.receive()
+        assert said.serial == serial
+        return said.metrics.counts["mainstem_calls"].get(("told", "1", "http"), 0)
+
+    calls = metrics.CALLS.labels("told", "1", "http")
+    async with asyncio.timeout(10), running(sender.main(theirs.detach())) as ended:
+        channel.send(Ask(1))
+        counted = [await told(1)]
+        calls.inc(3)
+        counted.append(await told(0))
+        monkeypatch.setattr(reports, "_SAY_S", 60)
+        calls.inc(4)
+        channel.finish()
+        counted.append(await told(0))
+        assert await channel.receive() is None
+        await ended
+    channel.close()
+    assert counted == [0, 3, 7]
 
 
 async def test_a_onethat_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):

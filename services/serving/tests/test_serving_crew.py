@@ -17,7 +17,7 @@ from services.serving.tests.serving_settings import alone
 
 from mainstem.bus.spool import Spool, Tail
 from mainstem.inference import open_inference_pb2 as pb
-from mainstem.serving import routes
+from mainstem.serving import child, routes
 from mainstem.serving.blocks import unpack
 from mainstem.serving.board import Board
 from mainstem.serving.crew import Crew, posts, vacant
@@ -291,7 +291,8 @@ async def test_what_a_worker_counted_a_second_before_it_was_killed_stays_counted
     assert counted == [(1, 1), (2, 2), (3, 3)]
 
 
-async def test_what_workers_counted_until_they_were_dismissed_for_their_spools_stays_counted(service, settings, client):
+@pytest.mark.parametrize("ended_by", ["its spool", "SIGTERM"])
+async def test_what_workers_counted_until_they_were_told_to_end_stays_counted(service, settings, client, ended_by):
     await service.deploy(1)
     spools = [settings.spool_folder / str(number) for number in range(2)]
     async with working(settings) as crew:
@@ -301,12 +302,26 @@ async def test_what_workers_counted_until_they_were_dismissed_for_their_spools_s
         dismissed = processes(crew)
         for _ in range(7):
             await ask(client)
-        for spool in spools:
-            crew._on_broken(Broken(str(spool), "no name"))
+        for spool, pid in zip(spools, dismissed, strict=True):
+            if ended_by == "SIGTERM":
+                os.kill(pid, signal.SIGTERM)
+            else:
+                crew._on_broken(Broken(str(spool), "no name"))
         await until(lambda: not set(dismissed) & set(processes(crew)))
         assert calls(await crew.figures()) == 7
         assert sum(used.answered for used in await crew.usage()) == 7
         assert sum(metrics.RECORDED.labels(name)._value.get() for name in names) == 7
+
+
+async def test_a_worker_that_is_dismissed_and_does_not_end_is_killed(service, settings, monkeypatch):
+    monkeypatch.setattr(child, "_STOP_S", 0.2)
+    async with working(settings) as crew:
+        crew.route(service.board)
+        await until(lambda: all(worker.serial for worker in crew._workers))
+        hung = processes(crew)[0]
+        os.kill(hung, signal.SIGSTOP)
+        crew._on_broken(Broken(str(settings.spool_folder / "0"), "no name"))
+        await until(lambda: processes(crew)[0] != hung and all(worker.serial for worker in crew._workers))
 
 
 def said(crew):

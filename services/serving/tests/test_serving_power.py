@@ -129,7 +129,7 @@ async def test_a_power_cut_costs_no_answer_where_each_is_synced_and_else_the_you
     callers, began = Callers(door, disk, tmp_path / "spool", tmp_path / "left"), monotonic()
     async with AsyncExitStack() as stack:
         if not sync_each:
-            await stack.enter_async_context(running(keep_synced(Tail(tmp_path / "spool"))))
+            await stack.enter_async_context(running(keep_synced(service.spool)))
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for _ in range(CALLERS):
                 group.create_task(callers.ask())

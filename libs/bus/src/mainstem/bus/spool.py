@@ -4,20 +4,22 @@ A folder of segments, each named after its first number, holds frames one behind
 that the folder's numbers go by. One process appends (`Spool`), one reads and removes (`Tail`); it may be the same one.
 
 What `append` returned for survives the death of the process, since the page cache outlives it, and a power cut once
-it is synced: by every `append`, or within `SYNC_S`. Nothing is read before it is synced, so what was sent is never
-lost here and its numbers are never given again.
+it is synced: by every `append`, or soon after (`keep_synced`). Nothing is read before it is synced, so what was sent is
+never lost here and its numbers are never given again.
 """
 
 import asyncio
 import fcntl
 import os
 import re
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -25,8 +27,8 @@ from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, frame_of, goes_on,
 from mainstem.events.errors import MainstemError
 
 SEGMENT_BYTES = 8 << 20
-#: What was appended is on the disk after this long.
-SYNC_S = 0.1
+#: Between an append and the sync that takes it to the disk, with all that came meanwhile.
+SYNC_S = 0.002
 
 _SUFFIX = ".blocks"
 _NAME = re.compile("[0-9a-f]{32}")
@@ -94,6 +96,8 @@ class Spool:
             self._out = _open(self._last.path)
             _sync_folder(folder)
             stack.pop_all()
+        #: There is something to make durable, or nothing any more for ever.
+        self._unsynced, self._left = Event(), False
 
     @property
     def next_number(self) -> int:
@@ -132,7 +136,23 @@ class Spool:
         self._last.size += len(frame)
         self._size += len(frame)
         self._next += count
+        if not (self._sync_each or self._unsynced.is_set()):
+            self._unsynced.set()
         return first
+
+    def sync(self) -> None:
+        """Make durable what is appended, a moment after it was, until `leave`; for a thread of its own."""
+        while not self._left:
+            self._unsynced.wait()
+            time.sleep(SYNC_S)
+            self._unsynced.clear()
+            with suppress(FileNotFoundError):  # another was begun since, which had this one synced and then sent
+                _sync(self._last.path)
+
+    def leave(self) -> None:
+        """End what `sync` does."""
+        self._left = True
+        self._unsynced.set()
 
     def close(self) -> None:
         """Make everything durable and give the folder free."""
@@ -190,11 +210,7 @@ class Tail:
         """Make durable what is there, and take notice of it."""
         found = _segments(self.folder)
         if found and found[-1:] != self._segments[-1:]:
-            handle = os.open(found[-1].path, os.O_RDONLY)
-            try:
-                os.fdatasync(handle)
-            finally:
-                os.close(handle)
+            _sync(found[-1].path)
         self._segments = found
 
     def read(self, number: int) -> list[Block]:
@@ -243,7 +259,10 @@ class Tail:
             file.seek(self._cursor.at)
             head = file.read(min(left, HEAD_BYTES))
             torn = left < size_of(head)
-            content = b"" if torn else head + file.read(min(left, max(_READ_BYTES, size_of(head))) - HEAD_BYTES)
+            wanted = min(left, max(_READ_BYTES, size_of(head)))
+            content = b"" if torn else head + file.read(wanted - len(head))
+        if len(head) < min(left, HEAD_BYTES) or not (torn or len(content) == wanted):
+            return []  # who writes took back what the disk had no room for
         blocks, size = blocks_of(content)
         if left and not blocks and not (torn and segment is self._segments[-1] and self._unfinished(segment, left)):
             raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
@@ -263,14 +282,15 @@ class Tail:
         self._torn = torn
         with segment.path.open("rb") as file:
             file.seek(self._cursor.at)
-            return not goes_on(file.read(left), 1, self._cursor.number)
+            return not goes_on(file.read(left), 0, self._cursor.number)
 
 
-async def keep_synced(tail: Tail) -> None:
-    """Make durable for ever what is appended, so that a power cut costs no more than `SYNC_S` of it."""
-    while True:
-        await asyncio.sleep(SYNC_S)
-        await asyncio.to_thread(tail.sync)
+async def keep_synced(spool: Spool) -> None:
+    """Make durable for ever what is appended: a power cut costs what came in the last `SYNC_S` and two syncs."""
+    try:
+        await asyncio.to_thread(spool.sync)
+    finally:
+        spool.leave()
 
 
 def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
@@ -284,7 +304,7 @@ def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
     content = last.path.read_bytes()
     blocks, size = blocks_of(content)
     number = _end(blocks, last)
-    if goes_on(content, size + 1, number):
+    if goes_on(content, size, number):
         raise SpoolCorrupt(
             f"{last.path} holds a broken frame at byte {size} and whole ones behind it, which are not cut off: "
             "bring its bytes back, or move it away to go on without it"
@@ -318,6 +338,14 @@ def _refuse_others(folder: Path) -> None:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _sync(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -48,7 +48,7 @@ class _Ways:
 class Upstream:
     """An HTTP server at an address of this machine.
 
-    Paths that `own` names have ways of their own: however many ask for other pages, who asks for these gets through.
+    Paths that `own` names have some ways more: however many ask for other pages, who asks for these gets through.
     """
 
     def __init__(self, host: str, port: int, own: Collection[bytes] = ()) -> None:
@@ -64,8 +64,8 @@ class Upstream:
 
     def answer(self, client: asyncio.Transport, request: bytes) -> None:
         """Have a whole request answered, one that asks for the connection to be closed; then close the client's."""
-        ways = self._own.get(_path(request), self._ways)
-        if not ways.take(len(request)):
+        ways = self._taken(request)
+        if ways is None:
             client.write(rendered(503, _JSON, _BUSY, keep_alive=False))
             return client.close()
         side = _Client()
@@ -79,6 +79,11 @@ class Upstream:
             ways.leave(len(request))
 
         return task.add_done_callback(carried)
+
+    def _taken(self, request: bytes) -> _Ways | None:
+        """Take a way, one that all may have before one of its page's own; return which, or None when none is left."""
+        both = self._ways, self._own.get(_path(request))
+        return next((ways for ways in both if ways is not None and ways.take(len(request))), None)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of a page. Raises OSError and TimeoutError."""
@@ -120,8 +125,8 @@ class Upstream:
 
 def _path(request: bytes) -> bytes:
     """Return the path that a request names in its first line, without what is asked of it."""
-    _, target, _ = request.split(b" ", 2)
-    return target.partition(b"?")[0]
+    begin = request.find(b" ") + 1
+    return request[begin : request.find(b" ", begin)].partition(b"?")[0]
 
 
 class _Client(asyncio.Protocol):

@@ -34,7 +34,7 @@ _SEED: Final = 20
 #: How close fractions must be: their last digits differ with the number of rows.
 _CLOSE: Final = 1e-3
 #: Of how far the numbers of all rows spread, as far as 1, how far those of any batch are taken to spread.
-_OF_ALL: Final = 0.01
+_OF_ALL: Final = 0.0005
 #: Of the largest of them, what may be lost where all are alike.
 _LAST: Final = 1e-6
 _FRACTIONS: Final = {"FLOAT", "DOUBLE", "FLOAT16"}
@@ -76,8 +76,10 @@ _FEW: Final = 4
 _LACKING: Final = 8
 #: What authors write for a number that is missing where it is not NaN; so many rows have one of these in them.
 _CODES: Final = (-1, 999, -999)
-_CODED: Final = 24
+_CODED: Final = 96
 _SMALL_NUMBER: Final = 4
+#: Of these, so many are run together.
+_BESIDE: Final = 32
 #: In batches of so many rows every place has a row of each kind; in others it takes turns from size to size.
 _THOROUGH: Final = (*ROWS[1:8], ROWS[-1])
 
@@ -117,6 +119,9 @@ def _batches(found: Sequence[_Answered], lacking: Sequence[Sequence[_Answered]])
     """Yield rows to be run together: all, a few that are alike, and as many as serving may give, whole and mixed."""
     yield found
     yield from (found[at : at + _FEW] for at in range(0, len(found), _FEW))
+    coded = lacking[-1] if lacking else ()
+    for at in range(0, len(coded), _BESIDE):
+        yield [*coded[at : at + _BESIDE], *found[:_FEW]]
     whole = cycle(found)
     mixed = (whole, whole, *map(cycle, lacking))
     for size in ROWS[1:]:

@@ -4,12 +4,12 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from mainstem.serving.orders import Ask, Channel, Figures, Message, Post, Reply, Routes, Sends
+from mainstem.serving.orders import Ask, Channel, Figures, Leaving, Message, Post, Reply, Routes, Sends
 from mainstem.telemetry import metrics
 
-#: A process whose channel is closed gets this long to end by itself.
+#: A process that is dismissed, or whose channel is closed, gets this long to end by itself.
 _STOP_S = 3.0
 
 
@@ -82,17 +82,19 @@ class Child:
         """Have it end what it does, say what it did, and end; one that is being started does so when it is there."""
         self._dismissed = True
         channel, self._channel = self._channel, None
-        if channel is not None:
+        if channel is not None and self._process is not None:
             channel.finish()
-            asyncio.get_running_loop().call_later(_STOP_S, channel.close)
+            asyncio.get_running_loop().call_later(_STOP_S, _kill, self._process)
 
     def kill(self) -> None:
         """End it at once."""
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
 
     def take(self, said: Message) -> None:
         """Take what it says."""
+        if isinstance(said, Leaving):
+            self.dismiss()
         if isinstance(said, Figures):
             self.figures = said
             for spool, recorded in said.recorded.items():
@@ -114,11 +116,17 @@ class Child:
                 reply.set_result(None)
 
 
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process at once, if it is there."""
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
 async def _ended(process: asyncio.subprocess.Process) -> int:
     """Return the exit code of a process that is to end by itself; after a while it is killed."""
     try:
         async with asyncio.timeout(_STOP_S):
             return await process.wait()
     except TimeoutError:
-        process.kill()
+        _kill(process)
         return await process.wait()

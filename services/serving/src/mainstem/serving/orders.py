@@ -103,8 +103,12 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
     why: str
 
 
+class Leaving(msgspec.Struct, frozen=True, tag=True):
+    """A process was told to end, and wants to be dismissed."""
+
+
 Reply = Routed | Figures
-Message = Post | Sends | Routes | Seen | Ask | Broken | Reply
+Message = Post | Sends | Routes | Seen | Ask | Broken | Leaving | Reply
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode

@@ -172,7 +172,8 @@ class Folder:
                 usage.refused += 1
                 return done(fault)
             ran = run.result()
-            usage.ran(_rows(session.signature, asked), ran.ended_ns - ran.began_ns)
+            if rows := _rows(session.signature, asked):
+                usage.ran(rows, ran.ended_ns - ran.began_ns)
             usage.gave(1, ran.began_ns - asked_ns, ran.ended_ns - ran.began_ns, time.time_ns() // 1_000_000)
             outputs = [(tensor, output.raw) for tensor, output in zip(ran.outputs, wanted, strict=True)]
             return done(Answer(inference.model, version, inference.id, outputs, {MARK: True}))

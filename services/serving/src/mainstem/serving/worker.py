@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 import uvloop
 
-from mainstem.bus.spool import Spool, SpoolCorrupt, Tail, keep_synced
+from mainstem.bus.spool import Spool, SpoolCorrupt, keep_synced
 from mainstem.direct import Door, Limits, Upstream, collect_seldom
 from mainstem.inference.errors import NotReady
 from mainstem.serving import grpc_fast
@@ -32,7 +32,7 @@ from mainstem.serving.hot_api import OPERATED, HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
-from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
+from mainstem.serving.orders import Ask, Channel, Figures, Leaving, Post, Routed, Routes, Seen
 from mainstem.serving.paced import Paced
 from mainstem.serving.reports import Reports
 from mainstem.serving.rpc import Rpc
@@ -176,7 +176,7 @@ async def main(handle: int) -> None:
     """Serve until the service at the other end of the socket is gone, or SIGTERM comes."""
     channel = await Channel.over(socket.socket(fileno=handle))
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, channel.close)
+    loop.add_signal_handler(signal.SIGTERM, channel.send, Leaving())
     loop.add_signal_handler(
         signal.SIGINT, lambda: None
     )  # Ctrl-C is for the service; that it ends is told by the socket
@@ -196,7 +196,7 @@ async def main(handle: int) -> None:
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [
-                group.create_task(keep_synced(Tail(Path(post.spool)))),
+                group.create_task(keep_synced(spool)),
                 group.create_task(worker.shadow()),
                 group.create_task(reports.run()),
             ]
