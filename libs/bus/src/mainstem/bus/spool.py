@@ -28,7 +28,7 @@ from mainstem.events.errors import MainstemError
 
 SEGMENT_BYTES = 8 << 20
 #: Between an append and the sync that takes it to the disk, with all that came meanwhile.
-SYNC_S = 0.002
+SYNC_S = 0.02
 
 _SUFFIX = ".blocks"
 _NAME = re.compile("[0-9a-f]{32}")

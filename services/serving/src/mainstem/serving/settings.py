@@ -23,7 +23,7 @@ class Settings(ServiceSettings):
     spool: Path | None = None
     #: The spools may take this many bytes on disk; then direct calls are refused until the broker has caught up.
     spool_bytes: int = 1 << 30
-    #: "each": an answer is on the disk before it is given. "tick": within 0.1 s; a power cut can cost these.
+    #: "each": an answer is on the disk before it is given. "tick": 0.02 s later; a power cut can cost these.
     spool_sync: Literal["tick", "each"] = "tick"
     #: Of the direct calls that come without a trace, this share begins one; needs a folder of traces.
     trace_share: float = Field(0.0, ge=0, le=1)
