@@ -50,24 +50,27 @@ def blocks_of(content: bytes) -> tuple[list[Block], int]:
     return found, at
 
 
-def goes_on(content: bytes, at: int, number: int) -> bool:
-    """Tell whether the frame at a place, due to be of a number and not whole, is broken: others stand behind it.
+def goes_on(content: bytes, begin: int, number: int) -> bool:
+    """Tell whether a whole frame of a later number stands anywhere from a place on: no kill leaves that.
 
-    Else it is the last one and half written, as a kill leaves it. What it holds is what callers said, and may look like
-    frames: where its head is as it was written, only the length may be another, and then it ends where the next number
-    stands and its checksum is right.
+    What callers said may look like one, so that this is no proof.
     """
-    if at + HEAD_BYTES <= len(content):
+    for at in range(begin, len(content) - HEAD_BYTES + 1):
         length, checksum, first, count = _FRAME.unpack_from(content, at)
-        if first <= number < first + count and length > len(content) - at - HEAD_BYTES:
-            return _ends_before(content, at + HEAD_BYTES, (first, count), checksum)
-    return any(_is_whole(content, place, number) for place in range(at + 1, len(content) - HEAD_BYTES + 1))
+        if count and number <= first < number + len(content) and length <= len(content) - at - HEAD_BYTES:
+            payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
+            if crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
+                return True
+    return False
 
 
-def _ends_before(content: bytes, begin: int, numbers: tuple[int, int], checksum: int) -> bool:
-    """Tell whether a payload with a checksum begins at a place and is followed by a frame of the next number."""
-    following, found = _FIRST.pack(sum(numbers)), crc32(_NUMBERS.pack(*numbers))
-    at, place = begin, content.find(following, begin + _BEFORE_FIRST)
+def is_shorter(content: bytes) -> bool:
+    """Tell whether a frame is shorter than it says, but whole: where the next number stands its checksum is right."""
+    if len(content) < HEAD_BYTES:
+        return False
+    _, checksum, *numbers = _FRAME.unpack_from(content)
+    found, at, following = crc32(_NUMBERS.pack(*numbers)), HEAD_BYTES, _FIRST.pack(sum(numbers) % 2**64)
+    place = content.find(following, at + _BEFORE_FIRST)
     while place >= 0:
         end = place - _BEFORE_FIRST
         found = crc32(content[at:end], found)
@@ -75,12 +78,3 @@ def _ends_before(content: bytes, begin: int, numbers: tuple[int, int], checksum:
             return True
         at, place = end, content.find(following, place + 1)
     return False
-
-
-def _is_whole(content: bytes, at: int, number: int) -> bool:
-    """Tell whether a whole frame of a number, or a later one, stands at a place."""
-    length, checksum, first, count = _FRAME.unpack_from(content, at)
-    if not (count and number <= first < number + len(content) and length <= len(content) - at - HEAD_BYTES):
-        return False
-    payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
-    return bool(crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum)

@@ -23,7 +23,7 @@ from threading import Event
 from typing import NamedTuple
 from uuid import uuid4
 
-from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, frame_of, goes_on, size_of
+from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, frame_of, goes_on, is_shorter, size_of
 from mainstem.events.errors import MainstemError
 
 SEGMENT_BYTES = 8 << 20
@@ -272,9 +272,10 @@ class Tail:
         return blocks
 
     def _unfinished(self, segment: _Segment, left: int) -> bool:
-        """Tell whether the frame at the cursor is still being written: nothing whole stands behind it then.
+        """Tell whether the frame at the cursor is still being written, and not broken in its length alone.
 
-        That is looked for only when there are more bytes than before, as who writes adds them.
+        That is looked for only when there are more bytes than before, as who writes adds them. Not for any whole frame
+        behind it: what is written then is what callers said, and may look like one.
         """
         torn = self._cursor, left
         if torn == self._torn:
@@ -282,7 +283,7 @@ class Tail:
         self._torn = torn
         with segment.path.open("rb") as file:
             file.seek(self._cursor.at)
-            return not goes_on(file.read(left), 0, self._cursor.number)
+            return not is_shorter(file.read(left))
 
 
 async def keep_synced(spool: Spool) -> None:
@@ -304,7 +305,7 @@ def _recovered(segments: Sequence[_Segment]) -> tuple[int, int]:
     content = last.path.read_bytes()
     blocks, size = blocks_of(content)
     number = _end(blocks, last)
-    if goes_on(content, size, number):
+    if goes_on(content, size + 1, number):
         raise SpoolCorrupt(
             f"{last.path} holds a broken frame at byte {size} and whole ones behind it, which are not cut off: "
             "bring its bytes back, or move it away to go on without it"
