@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem.bus import spool as spool_module
-from mainstem.bus.frames import HEAD_BYTES, Block, frame_of, is_shorter, size_of
+from mainstem.bus.frames import HEAD_BYTES, Block, frame_of, goes_on, is_shorter, size_of
 from mainstem.bus.memory import MemoryBus
 from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced
 from mainstem.bus.spool_sender import send
@@ -299,6 +300,37 @@ def test_a_block_half_written_is_not_broken_whatever_callers_put_into_it(tmp_pat
     (segment,) = segments(tmp_path)
     os.truncate(segment, segment.stat().st_size - cut)
     assert everything(tmp_path) == [(0, "a")]
+
+
+def test_a_full_segment_that_became_shorter_is_refused_and_not_passed_over(tmp_path):
+    with closing(Spool(tmp_path, 8 * 100)) as spool:
+        for letter in b"abcdef":
+            spool.append(bytes([letter]) * 50, 1)
+    tail = Tail(tmp_path)
+    tail.sync()
+    first = segments(tmp_path)[0]
+    os.truncate(first, first.stat().st_size - 1)
+    with pytest.raises(SpoolCorrupt):
+        for number in range(6):
+            tail.read(number)
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 8, b"\xff" * 8, b"\x01\x02\x00\x00\x07\x07\x07\x07", b"\x00" * 70])
+def test_a_head_changed_in_many_bytes_before_whole_blocks_is_refused_and_nothing_is_cut_off(tmp_path, damage):
+    with closing(Spool(tmp_path, CAP)) as spool:
+        for letter in b"abcdef":
+            spool.append(bytes([letter]) * 20, 1)
+    (segment,) = segments(tmp_path)
+    content = damage + segment.read_bytes()[len(damage) :]
+    segment.write_bytes(content)
+    with pytest.raises(SpoolCorrupt, match="whole ones behind it"):
+        Spool(tmp_path, CAP)
+    assert segment.read_bytes() == content
+
+
+def test_what_callers_wrote_to_make_a_start_long_is_refused_soon():
+    pretended = struct.pack("<IIQ", 200_000, 0, 5) * 40_000
+    assert goes_on(frame_of(Block(0, 1, pretended))[:-9], 1, 0)
 
 
 @given(st.binary(max_size=60), st.integers(0, 31))

@@ -254,17 +254,17 @@ class Tail:
 
     def _read_on(self, segment: _Segment) -> list[Block]:
         """Read on in a segment from the cursor, and move it."""
-        left = segment.size - self._cursor.at
+        left, last = max(0, segment.size - self._cursor.at), segment is self._segments[-1]
         with segment.path.open("rb") as file:
             file.seek(self._cursor.at)
             head = file.read(min(left, HEAD_BYTES))
             torn = left < size_of(head)
             wanted = min(left, max(_READ_BYTES, size_of(head)))
             content = b"" if torn else head + file.read(wanted - len(head))
-        if len(head) < min(left, HEAD_BYTES) or not (torn or len(content) == wanted):
+        if last and (len(head) < min(left, HEAD_BYTES) or not (torn or len(content) == wanted)):
             return []  # who writes took back what the disk had no room for
         blocks, size = blocks_of(content)
-        if left and not blocks and not (torn and segment is self._segments[-1] and self._unfinished(segment, left)):
+        if left and not blocks and not (torn and last and self._unfinished(segment, left)):
             raise SpoolCorrupt(f"{segment.path} holds a broken frame; move it away to go on without it")
         if blocks:
             number = blocks[-1].first + blocks[-1].count

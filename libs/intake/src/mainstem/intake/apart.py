@@ -110,16 +110,18 @@ def check_apart(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor],
     if not any(_differ(found[0].row, each.row) for each in found[1:]):
         raise Unfit("of the rows that it is tried on it answers no two that differ; give it tables with defaults")
     rows = [each.row for each in found]
-    lacking = [*_lacking(session, inputs, rows, random), _coded(session, inputs, rows)]
-    for some in _batches(found, [kind for rows in lacking if (kind := _answered(session, rows, judged))]):
+    coded = _answered(session, _coded(session, inputs, rows), judged)
+    lacking = [_answered(session, each, judged) for each in _lacking(session, inputs, rows, random)]
+    for some in _batches(found, [kind for kind in (*lacking, coded) if kind], coded):
         _compare(session, inputs, some, [(at, outputs[at].name) for at in judged], found)
 
 
-def _batches(found: Sequence[_Answered], lacking: Sequence[Sequence[_Answered]]) -> Iterator[Sequence[_Answered]]:
+def _batches(
+    found: Sequence[_Answered], lacking: Sequence[Sequence[_Answered]], coded: Sequence[_Answered]
+) -> Iterator[Sequence[_Answered]]:
     """Yield rows to be run together: all, a few that are alike, and as many as serving may give, whole and mixed."""
     yield found
     yield from (found[at : at + _FEW] for at in range(0, len(found), _FEW))
-    coded = lacking[-1] if lacking else ()
     for at in range(0, len(coded), _BESIDE):
         yield [*coded[at : at + _BESIDE], *found[:_FEW]]
     whole = cycle(found)
@@ -207,16 +209,14 @@ def _lacking(
 
 
 def _coded(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], rows: Sequence[_Row]) -> Sequence[_Row]:
-    """Return rows with a code for a missing number in one place of each: place by place, by turns each code.
+    """Return rows with a code for a missing number in one place of each: each code in the first place, then the next.
 
     The others of its numbers are small: where large ones cancel each other, last digits are not the last any more.
     """
     taken = zip((given.name for given in session.get_inputs()), inputs, strict=True)
     numbers = [(name, _shape(each)) for name, each in taken if each.shape[:1] == (None,) and each.datatype in _NUMBERS]
     places = [(name, index) for name, shape in numbers for index in np.ndindex(*shape)]
-    chosen = (
-        (place, _CODES[(at + turn) % len(_CODES)]) for turn in range(len(_CODES)) for at, place in enumerate(places)
-    )
+    chosen = ((place, code) for place in places for code in _CODES)
     small = [row for row in rows if all(np.abs(row[name]).max() <= _SMALL_NUMBER for name, _ in numbers)]
     return [_with(row, *place, code) for row, (place, code) in zip(cycle(small), islice(chosen, _CODED), strict=False)]
 

@@ -14,6 +14,8 @@ from mainstem.telemetry import metrics
 from mainstem.telemetry.told import Told
 
 _LENGTH = Struct("<I")
+#: Whoever is not dismissed within this time of asking for it ends by itself.
+_ALONE_S = 3.0
 
 
 class Post(msgspec.Struct, frozen=True, tag=True):
@@ -144,6 +146,11 @@ class Channel:
         """Let the other side know that nothing more is sent; what it says is still received."""
         if not self._writer.is_closing():
             self._writer.write_eof()
+
+    def ask_to_leave(self) -> None:
+        """Ask to be dismissed; who is not soon is alone from then on."""
+        self.send(Leaving())
+        asyncio.get_running_loop().call_later(_ALONE_S, self.close)
 
     async def leave(self, last: Message) -> None:
         """Send a last message, and close; return when all that was sent has left, or the other side is gone."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mainstem.runtime import run
-from mainstem.serving.orders import Ask, Broken, Channel, Figures, Leaving, Sends
+from mainstem.serving.orders import Ask, Broken, Channel, Figures, Sends
 from mainstem.serving.reports import Reports
 from mainstem.serving.settings import Settings
 from mainstem.telemetry import configure, metrics
@@ -29,7 +29,7 @@ async def main(handle: int) -> None:
     os.nice(_NICENESS)
     channel = await Channel.over(socket.socket(fileno=handle))
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, channel.send, Leaving())
+    loop.add_signal_handler(signal.SIGTERM, channel.ask_to_leave)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the service
     sends = await channel.receive()
     if not isinstance(sends, Sends):

@@ -32,7 +32,7 @@ from mainstem.serving.hot_api import OPERATED, HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
-from mainstem.serving.orders import Ask, Channel, Figures, Leaving, Post, Routed, Routes, Seen
+from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
 from mainstem.serving.paced import Paced
 from mainstem.serving.reports import Reports
 from mainstem.serving.rpc import Rpc
@@ -176,7 +176,7 @@ async def main(handle: int) -> None:
     """Serve until the service at the other end of the socket is gone, or SIGTERM comes."""
     channel = await Channel.over(socket.socket(fileno=handle))
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, channel.send, Leaving())
+    loop.add_signal_handler(signal.SIGTERM, channel.ask_to_leave)
     loop.add_signal_handler(
         signal.SIGINT, lambda: None
     )  # Ctrl-C is for the service; that it ends is told by the socket
