@@ -18,11 +18,8 @@ from hypothesis import strategies as st
 
 from mainstem.bus import spool as spool_module
 from mainstem.bus.frames import HEAD_BYTES, Block, frame_of, goes_on, is_shorter, size_of
-from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, SpoolEarlier, SpoolFull, Tail, keep_synced
-from mainstem.bus.spool_sender import send
-from mainstem.events.envelope import Message
-from mainstem.events.topics import ConcreteTopic
+from mainstem.bus.spool import Spool, SpoolFull, Tail, keep_synced
+from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt, SpoolEarlier
 
 CAP = 1 << 20
 
@@ -253,12 +250,6 @@ def test_a_changed_byte_before_whole_blocks_is_refused_and_nothing_is_cut_off(at
         assert segment.read_bytes() == content
 
 
-async def test_a_spool_that_ends_before_what_was_sent_is_not_sent_on(spool, tmp_path):
-    spool.append(b"a", 1)
-    with pytest.raises(SpoolCorrupt, match="ends before number 7"):
-        await send(Tail(tmp_path), messages, None, 7, "serving", None)
-
-
 def test_a_changed_byte_in_a_full_segment_is_refused_by_name(tmp_path):
     spool = Spool(tmp_path, 8 * 100)
     spool.append(b"a" * 100, 1)
@@ -421,6 +412,44 @@ def test_a_block_is_durable_before_append_returns_where_that_is_asked_for(tmp_pa
     spool.close()
 
 
+def failing_once(monkeypatch):
+    """Have the next sync fail; return what was to be synced."""
+    asked, sync = [], os.fdatasync
+
+    def fdatasync(handle):
+        asked.append(handle)
+        if len(asked) == 1:
+            raise OSError(5, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    return asked
+
+
+def test_what_was_written_and_not_synced_is_not_taken_back_and_its_number_not_given_again(tmp_path, monkeypatch):
+    with closing(Spool(tmp_path, CAP, sync_each=True)) as spool:
+        failing_once(monkeypatch)
+        with pytest.raises(SpoolFull, match="Input/output error"):
+            spool.append(b"a", 2)
+        assert spool.next_number == 2
+        with pytest.raises(SpoolFull, match="Input/output error"):
+            spool.append(b"b", 1)
+    assert everything(tmp_path) == [(0, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("failed", ["by itself", "where a segment begins"])
+async def test_a_sync_that_failed_is_heard_of_by_who_keeps_the_spool_synced(tmp_path, monkeypatch, failed):
+    with closing(Spool(tmp_path, CAP if failed == "by itself" else 8 * 100)) as spool:
+        spool.append(b"a" * 100, 1)
+        failing_once(monkeypatch)
+        if failed == "where a segment begins":
+            with pytest.raises(SpoolFull):
+                spool.append(b"b", 1)
+        async with asyncio.timeout(5):
+            with pytest.raises(OSError, match="Input/output error"):
+                await keep_synced(spool)
+
+
 def test_a_segment_whose_name_is_not_durable_yet_takes_nothing(tmp_path, monkeypatch):
     synced, sync = [], os.fsync
 
@@ -492,71 +521,6 @@ def test_a_killed_process_loses_nothing_that_it_answered_for(tmp_path):
     assert answered <= spool.next_number <= answered + 3
     assert [first for first, _ in everything(tmp_path)] == list(range(0, spool.next_number, 3))
     spool.close()
-
-
-class Kept:
-    """What a store would keep of the sender; `reached` returns when it has kept a number."""
-
-    def __init__(self):
-        self.number = 0
-        self._changed = asyncio.Condition()
-
-    async def __call__(self, messages, following):
-        async with self._changed:
-            self.number = following
-            self._changed.notify_all()
-
-    async def reached(self, number):
-        async with asyncio.timeout(5), self._changed:
-            await self._changed.wait_for(lambda: self.number >= number)
-
-
-def messages(block):
-    """Return what a block stands for: one message a letter."""
-    return [
-        Message("tel.prediction.m", b"key", bytes([letter]), (("ce_id", bytes([letter])),), 0)
-        for letter in block.payload[: block.count]
-    ]
-
-
-async def sending(spool, folder, bus, start, letters):
-    kept = Kept()
-    task = asyncio.create_task(send(Tail(folder), messages, bus, start, "serving", kept))
-    await asyncio.sleep(0)
-    spool.append(letters, len(letters))
-    await kept.reached(spool.next_number)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def bus_with_topic():
-    bus = MemoryBus()
-    await bus.create([ConcreteTopic("tel.prediction.m", 1, {})])
-    return bus
-
-
-async def test_the_sender_publishes_in_order_with_numbered_origins(spool, tmp_path):
-    bus = await bus_with_topic()
-    for size in (250, 200):
-        spool.append(b"x" * size, size)
-    await sending(spool, tmp_path, bus, 0, b"last")
-    origins = [dict(record.headers)["ce_origin"].decode() for record in bus.log["tel.prediction.m", 0]]
-    assert origins == [f"serving@{spool.incarnation}/{number}" for number in range(454)]
-
-
-async def test_the_sender_starts_where_the_store_says_within_a_block_too(spool, tmp_path):
-    bus = await bus_with_topic()
-    spool.append(b"abc", 3)
-    await sending(spool, tmp_path, bus, 2, b"d")
-    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"c", b"d"]
-    origins = [dict(record.headers)["ce_origin"].decode() for record in bus.log["tel.prediction.m", 0]]
-    assert origins == [f"serving@{spool.incarnation}/{number}" for number in (2, 3)]
-
-
-async def test_the_sender_takes_what_is_appended_while_it_waits(spool, tmp_path):
-    bus = await bus_with_topic()
-    await sending(spool, tmp_path, bus, 0, b"l")
-    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"l"]
 
 
 def _flip(path: Path, place: int) -> None:

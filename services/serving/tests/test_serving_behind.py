@@ -14,7 +14,8 @@ import pytest
 from services.serving.tests.serving_settings import alone
 from starlette.applications import Starlette
 
-from mainstem.bus.spool import Spool, SpoolCorrupt
+from mainstem.bus.spool import Spool
+from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.serving import crew, reports, sender, worker
 from mainstem.serving.api import metrics_of
 from mainstem.serving.crew import Crew, posts

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from mainstem.bus.spool import Spool, SpoolEarlier
+from mainstem.bus.spool import Spool
+from mainstem.bus.spool_folder import SpoolEarlier
 from mainstem.events.catalogue import decode
 from mainstem.events.fence import Position
 from mainstem.serving.blocks import ids_from

@@ -10,7 +10,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from mainstem.bus.spool import SpoolBusy
+from mainstem.bus.spool_folder import SpoolBusy
 from mainstem.serving.board import Board
 from mainstem.serving.child import Child
 from mainstem.serving.domain import Activation, Followed, Partition, Reached, Usage, summed

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from mainstem.bus import Publisher
-from mainstem.bus.spool import SpoolCorrupt, Tail
+from mainstem.bus.spool import Tail
+from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.bus.spool_sender import send
 from mainstem.direct import collect_seldom
 from mainstem.events.envelope import Message

@@ -5,7 +5,8 @@ from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
-from mainstem.bus.spool import Spool, SpoolBusy, SpoolCorrupt, check
+from mainstem.bus.spool import Spool, check
+from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt
 from mainstem.serving.domain import spool_name
 from mainstem.telemetry import logger, metrics
 

@@ -18,7 +18,8 @@ from typing import Final
 import orjson
 import uvloop
 
-from mainstem.bus.spool import Spool, SpoolCorrupt, keep_synced
+from mainstem.bus.spool import Spool, keep_synced
+from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.direct import Door, Limits, Upstream, collect_seldom
 from mainstem.inference.errors import NotReady
 from mainstem.serving import grpc_fast

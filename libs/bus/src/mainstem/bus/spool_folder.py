@@ -1,0 +1,106 @@
+"""What lies in the folder of a spool: its segments, the name that its numbers go by, and who has it."""
+
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from mainstem.events.errors import MainstemError
+
+SUFFIX = ".blocks"
+_NAME = re.compile("[0-9a-f]{32}")
+#: What is to be done for a folder without one.
+_NAMELESS = "write there what stands between @ and / in `ce_origin` of its answers in the log, or move the folder away"
+
+
+class SpoolBusy(MainstemError):
+    """Another process holds the folder."""
+
+
+class SpoolEarlier(MainstemError):
+    """A folder holds messages of an earlier release, which this one cannot read."""
+
+
+class SpoolCorrupt(MainstemError):
+    """A frame, or the name of the folder, cannot be read: what follows is not found, or not known by its numbers."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """A file of frames, the number of its first message, and its bytes when it was looked at."""
+
+    path: Path
+    first: int
+    size: int
+
+
+def segments_in(folder: Path) -> list[Segment]:
+    """Return the segments of a folder in their order."""
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found.append(Segment(path, int(path.stem), path.stat().st_size))
+        except FileNotFoundError:
+            continue  # it was released meanwhile
+    return found
+
+
+def refuse_earlier(folder: Path) -> None:
+    """Raise SpoolEarlier when messages of an earlier release lie here."""
+    for path in folder.glob("*.spool"):
+        if path.stat().st_size:
+            raise SpoolEarlier(f"{path} was written by an earlier release: let that release send it, then move it away")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files there are."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def lock_folder(folder: Path) -> int:
+    """Return an open file that has the folder locked until it is closed. Raises SpoolBusy."""
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise SpoolBusy(f"another process holds the spool {folder}; give each process a folder of its own") from None
+    return handle
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing; it stands on the disk, also where a kill came between."""
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def name_of(folder: Path) -> str:
+    """Return the folder's name for itself, given when it was first used, and on the disk since."""
+    place = folder / "incarnation"
+    if not place.exists():
+        _name(folder, place)
+    name = place.read_text("ascii", "replace")
+    if not _NAME.fullmatch(name):
+        raise SpoolCorrupt(f"{place} holds {name[:40]!r} and not 32 hexadecimal digits: {_NAMELESS}")
+    return name
+
+
+def _name(folder: Path, place: Path) -> None:
+    """Give a folder a name that was never given, and have it on the disk before anything goes by it."""
+    if any(segment.size for segment in segments_in(folder)):
+        raise SpoolCorrupt(f"{place} is gone, and blocks lie beside it: {_NAMELESS}")
+    partial = folder / "incarnation.new"
+    with partial.open("w") as file:
+        file.write(uuid4().hex)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(place)
+    sync_folder(folder)
