@@ -1,6 +1,7 @@
 """The spool: what was appended comes out once, in order, whatever happened to the process or the disk."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -15,23 +17,15 @@ from threading import Thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from libs.bus.tests.spool_content import everything, flip, segments
 
 from mainstem.bus import spool as spool_module
 from mainstem.bus.frames import HEAD_BYTES, Block, frame_of, goes_on, is_shorter, size_of
-from mainstem.bus.spool import Spool, SpoolFull, Tail, keep_synced
+from mainstem.bus.spool import Spool, SpoolFull, check, keep_synced
 from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt, SpoolEarlier
+from mainstem.bus.spool_tail import Tail
 
 CAP = 1 << 20
-
-
-def everything(folder, start=0):
-    """Return number and content of every block from a number on."""
-    tail, found = Tail(folder), []
-    tail.sync()
-    while batch := tail.read(start):
-        found += batch
-        start = batch[-1].first + batch[-1].count
-    return [(block.first, block.payload.rstrip(b".").decode()) for block in found]
 
 
 @pytest.fixture
@@ -41,10 +35,6 @@ def spool(tmp_path):
     opened.close()
 
 
-def segments(folder):
-    return sorted(folder.glob("*.blocks"))
-
-
 def test_blocks_come_out_as_they_went_in(spool, tmp_path):
     assert [spool.append(b"two", 2), spool.append(b"three", 3)] == [0, 2]
     assert spool.next_number == 5
@@ -52,22 +42,6 @@ def test_blocks_come_out_as_they_went_in(spool, tmp_path):
     tail.sync()
     assert tail.read(0) == [Block(0, 2, b"two"), Block(2, 3, b"three")]
     assert tail.read(5) == []
-
-
-def test_nothing_is_read_before_it_is_synced(spool, tmp_path):
-    tail = Tail(tmp_path)
-    tail.sync()
-    spool.append(b"a", 1)
-    assert tail.read(0) == []
-    tail.sync()
-    assert tail.read(0) == [Block(0, 1, b"a")]
-
-
-def test_reading_begins_with_the_block_that_holds_a_number(spool, tmp_path):
-    spool.append(b"a", 3)
-    spool.append(b"b", 3)
-    assert everything(tmp_path, 2) == [(0, "a"), (3, "b")]
-    assert everything(tmp_path, 3) == [(3, "b")]
 
 
 def test_numbers_go_on_after_reopening(tmp_path):
@@ -142,50 +116,6 @@ def test_a_spool_that_is_refused_is_held_by_nobody_and_goes_on_when_it_is_whole_
     again.close()
 
 
-@given(
-    blocks=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 9)), max_size=40),
-    start=st.integers(0, 100),
-)
-def test_reading_from_any_number_gives_the_rest_over_any_segments(tmp_path_factory, blocks, start):
-    folder = tmp_path_factory.mktemp("spool")
-    spool = Spool(folder, 8 * 4000 * 60)
-    spool._segment_bytes = 4000
-    firsts = [(spool.append(b"m" + b"." * size, count), count) for size, count in blocks]
-    wanted = [first for first, count in firsts if first + count > start]
-    assert [first for first, _ in everything(folder, start)] == wanted
-    spool.close()
-
-
-@given(steps=st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["sync", "read", "release"])), max_size=60))
-def test_one_who_reads_while_another_writes_misses_nothing(tmp_path_factory, steps):
-    folder = tmp_path_factory.mktemp("spool")
-    spool, tail, found, next_number = Spool(folder, 8 * 200), Tail(folder), [], 0
-    for step in [*steps, "sync", *["read"] * 60]:
-        if isinstance(step, int) and spool.size < 1000:
-            spool.append(b"x" * 30, step)
-        elif step == "sync":
-            tail.sync()
-        elif step == "release":
-            tail.release(next_number)
-        elif step == "read":
-            for block in tail.read(next_number):
-                found += range(block.first, block.first + block.count)
-                next_number = block.first + block.count
-    assert found == list(range(spool.next_number))
-    spool.close()
-
-
-def test_released_segments_are_gone_and_the_last_stays(tmp_path):
-    spool, tail = Spool(tmp_path, 8 * 100), Tail(tmp_path)
-    for name in b"abcd":
-        spool.append(bytes([name]) + b"." * 99, 1)
-    assert len(segments(tmp_path)) == 4
-    tail.release(4)
-    assert [path.name for path in segments(tmp_path)] == [f"{3:020}.blocks"]
-    assert everything(tmp_path, 3) == [(3, "d")]
-    spool.close()
-
-
 def test_numbers_go_on_after_everything_was_released(tmp_path):
     spool = Spool(tmp_path, 8 * 100)
     spool.append(b"a" * 90, 1)
@@ -214,20 +144,12 @@ def test_a_torn_tail_costs_only_the_frames_it_tore(tmp_path_factory, cut):
     again.close()
 
 
-def test_a_frame_that_is_not_whole_yet_is_not_read(spool, tmp_path):
-    spool.append(b"a", 1)
-    spool.append(b"b", 1)
-    (path,) = segments(tmp_path)
-    os.truncate(path, path.stat().st_size - 1)
-    assert everything(tmp_path) == [(0, "a")]
-
-
 def test_a_changed_byte_at_the_tail_is_cut_off(tmp_path):
     spool = Spool(tmp_path, CAP)
     spool.append(b"a", 1)
     spool.append(b"b", 1)
     spool.close()
-    _flip(segments(tmp_path)[0], -1)
+    flip(segments(tmp_path)[0], -1)
     again = Spool(tmp_path, CAP)
     assert everything(tmp_path) == [(0, "a")]
     again.close()
@@ -255,55 +177,9 @@ def test_a_changed_byte_in_a_full_segment_is_refused_by_name(tmp_path):
     spool.append(b"a" * 100, 1)
     spool.append(b"b" * 100, 1)
     spool.close()
-    _flip(segments(tmp_path)[0], -1)
+    flip(segments(tmp_path)[0], -1)
     with pytest.raises(SpoolCorrupt, match=f"{0:020}"):
         Spool(tmp_path, 8 * 100)
-
-
-def test_a_byte_changed_while_it_runs_is_refused_when_it_is_read(spool, tmp_path):
-    spool.append(b"a", 1)
-    _flip(segments(tmp_path)[0], -1)
-    with pytest.raises(SpoolCorrupt):
-        everything(tmp_path)
-
-
-def test_a_length_changed_while_it_runs_is_refused_as_soon_as_a_whole_block_stands_behind_it(spool, tmp_path):
-    tail = Tail(tmp_path)
-    spool.append(b"a", 1)
-    spool.append(b"b" * 20, 1)
-    (segment,) = segments(tmp_path)
-    _flip(segment, segment.stat().st_size - len(frame_of(Block(1, 1, b"b" * 20))) + 1)
-    tail.sync()
-    assert [block.payload for block in tail.read(0)] == [b"a"]
-    assert tail.read(1) == tail.read(1) == []
-    spool.append(b"c", 1)
-    tail.sync()
-    with pytest.raises(SpoolCorrupt, match="broken frame"):
-        tail.read(1)
-
-
-@pytest.mark.parametrize("cut", [1, 30, 60, 100])
-def test_a_block_half_written_is_not_broken_whatever_callers_put_into_it(tmp_path, cut):
-    said = b"x" * 20 + frame_of(Block(2, 1, b"a frame")) + frame_of(Block(7, 1, b"another")) + b"y" * 20
-    with closing(Spool(tmp_path, CAP)) as spool:
-        spool.append(b"a", 1)
-        spool.append(said, 1)
-    (segment,) = segments(tmp_path)
-    os.truncate(segment, segment.stat().st_size - cut)
-    assert everything(tmp_path) == [(0, "a")]
-
-
-def test_a_full_segment_that_became_shorter_is_refused_and_not_passed_over(tmp_path):
-    with closing(Spool(tmp_path, 8 * 100)) as spool:
-        for letter in b"abcdef":
-            spool.append(bytes([letter]) * 50, 1)
-    tail = Tail(tmp_path)
-    tail.sync()
-    first = segments(tmp_path)[0]
-    os.truncate(first, first.stat().st_size - 1)
-    with pytest.raises(SpoolCorrupt):
-        for number in range(6):
-            tail.read(number)
 
 
 @pytest.mark.parametrize("damage", [b"\x00" * 8, b"\xff" * 8, b"\x01\x02\x00\x00\x07\x07\x07\x07", b"\x00" * 70])
@@ -333,21 +209,6 @@ def test_a_length_changed_by_any_bit_is_told_from_a_frame_that_is_not_whole_yet(
     assert is_shorter(bytes(content)) or not longer
     assert not any(is_shorter(frame[:end]) for end in range(len(frame)))
     assert not is_shorter(b"\xff" * 99)
-
-
-def test_what_is_taken_back_for_want_of_room_is_not_read_and_not_broken(spool, tmp_path):
-    spool.append(b"a", 1)
-    (segment,), size = segments(tmp_path), segments(tmp_path)[0].stat().st_size
-    for begun in (5, 30):
-        with segment.open("ab") as file:
-            file.write(frame_of(Block(1, 1, b"b" * 20))[:begun])
-        tail = Tail(tmp_path)
-        tail.sync()
-        os.truncate(segment, size)
-        assert tail.read(0) == []
-        tail.sync()
-        assert [block.first for block in tail.read(0)] == [0]
-        assert tail.read(1) == []
 
 
 def test_the_cap_refuses_a_block_and_keeps_what_was_there(tmp_path):
@@ -412,62 +273,92 @@ def test_a_block_is_durable_before_append_returns_where_that_is_asked_for(tmp_pa
     spool.close()
 
 
-def failing_once(monkeypatch):
-    """Have the next sync fail; return what was to be synced."""
-    asked, sync = [], os.fdatasync
+def failing_once(monkeypatch, call="fdatasync"):
+    """Have the next call of its kind fail; return what it was asked for."""
+    asked, right = [], getattr(os, call)
 
-    def fdatasync(handle):
-        asked.append(handle)
+    def failing(*args):
+        asked.append(args)
         if len(asked) == 1:
             raise OSError(5, "Input/output error")
-        sync(handle)
+        return right(*args)
 
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, call, failing)
     return asked
 
 
-def test_what_was_written_and_not_synced_is_not_taken_back_and_its_number_not_given_again(tmp_path, monkeypatch):
+def test_after_a_sync_that_failed_nothing_is_written_any_more_and_what_was_written_is_not_taken_back(
+    tmp_path, monkeypatch
+):
     with closing(Spool(tmp_path, CAP, sync_each=True)) as spool:
         failing_once(monkeypatch)
-        with pytest.raises(SpoolFull, match="Input/output error"):
-            spool.append(b"a", 2)
+        for letter in (b"a", b"b", b"c"):
+            with pytest.raises(SpoolFull, match="Input/output error"):
+                spool.append(letter, 2)
         assert spool.next_number == 2
-        with pytest.raises(SpoolFull, match="Input/output error"):
-            spool.append(b"b", 1)
-    assert everything(tmp_path) == [(0, "a"), (2, "b")]
+    assert everything(tmp_path) == [(0, "a")]
 
 
-@pytest.mark.parametrize("failed", ["by itself", "where a segment begins"])
-async def test_a_sync_that_failed_is_heard_of_by_who_keeps_the_spool_synced(tmp_path, monkeypatch, failed):
-    with closing(Spool(tmp_path, CAP if failed == "by itself" else 8 * 100)) as spool:
+@pytest.mark.parametrize("failed", ["a sync", "the sync of a full segment", "the name of another", "taking back"])
+async def test_whoever_keeps_a_spool_synced_hears_that_nobody_knows_what_the_disk_has(tmp_path, monkeypatch, failed):
+    with closing(Spool(tmp_path, 8 * 100 if "full" in failed or "name" in failed else CAP)) as spool:
         spool.append(b"a" * 100, 1)
-        failing_once(monkeypatch)
-        if failed == "where a segment begins":
-            with pytest.raises(SpoolFull):
-                spool.append(b"b", 1)
+        failing_once(monkeypatch, {"the name of another": "fsync", "taking back": "ftruncate"}.get(failed, "fdatasync"))
+        if failed == "taking back":
+            write = os.write
+            monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:30]))
+        if failed != "a sync":
+            for _ in range(2):
+                with pytest.raises(SpoolFull):
+                    spool.append(b"b" * 50, 1)
         async with asyncio.timeout(5):
             with pytest.raises(OSError, match="Input/output error"):
                 await keep_synced(spool)
+        with pytest.raises(SpoolFull):
+            spool.append(b"c", 1)
+    with closing(Spool(tmp_path, CAP)) as again:
+        assert again.append(b"d", 1) == 1
+    assert everything(tmp_path) == [(0, "a" * 100), (1, "d")]
 
 
-def test_a_segment_whose_name_is_not_durable_yet_takes_nothing(tmp_path, monkeypatch):
-    synced, sync = [], os.fsync
+def test_a_spool_that_cannot_be_synced_at_its_end_is_given_free_all_the_same(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, CAP)
+    failing_once(monkeypatch, "fsync")
+    with pytest.raises(OSError, match="Input/output error"):
+        spool.close()
+    Spool(tmp_path, CAP).close()
 
-    def fsync(handle):
-        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
-        if len(synced) == 1:
-            raise OSError(5, "Input/output error")
-        sync(handle)
 
-    spool = Spool(tmp_path, 8 * 100)
-    spool.append(b"a" * 100, 1)
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(SpoolFull, match="Input/output error"):
-        spool.append(b"b", 1)
-    assert spool.append(b"c", 1) == 1
-    assert synced == [tmp_path, tmp_path]
-    spool.close()
-    assert everything(tmp_path) == [(0, "a" * 100), (1, "c")]
+@pytest.mark.parametrize("damage", ["a segment is gone", "its last frame is gone", "frames between others are gone"])
+def test_a_folder_of_which_whole_frames_are_gone_is_refused_and_nothing_is_changed(tmp_path, damage):
+    with closing(Spool(tmp_path, 8 * 200)) as spool:
+        for letter in b"abcdefghi":
+            spool.append(bytes([letter]) * 50, 1)
+    first, second, last = segments(tmp_path)
+    if damage == "a segment is gone":
+        second.unlink()
+    elif damage == "its last frame is gone":
+        os.truncate(first, 2 * 70)
+    else:
+        content = last.read_bytes()
+        last.write_bytes(content[:70] + content[140:])
+    left = {path: path.read_bytes() for path in segments(tmp_path)}
+    for opened in (check, partial(Spool, cap_bytes=CAP)):
+        with pytest.raises(SpoolCorrupt, match=r"ends before number|lacks frames"):
+            opened(tmp_path)
+    assert left == {path: path.read_bytes() for path in segments(tmp_path)}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_what_the_disk_does_not_give_back_is_broken_and_want_of_files_is_not(tmp_path, monkeypatch, number):
+    Spool(tmp_path, CAP).close()
+
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(SpoolCorrupt if number == errno.EIO else OSError, match=os.strerror(number)):
+        Spool(tmp_path, CAP)
 
 
 def test_who_makes_durable_ends_when_told_whatever_it_does_then(tmp_path, monkeypatch):
@@ -521,9 +412,3 @@ def test_a_killed_process_loses_nothing_that_it_answered_for(tmp_path):
     assert answered <= spool.next_number <= answered + 3
     assert [first for first, _ in everything(tmp_path)] == list(range(0, spool.next_number, 3))
     spool.close()
-
-
-def _flip(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from mainstem.bus.memory import MemoryBus
-from mainstem.bus.spool import Spool, Tail
+from mainstem.bus.spool import Spool
 from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.bus.spool_sender import send
+from mainstem.bus.spool_tail import Tail
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
 

@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 
-from mainstem.bus.spool import Spool, Tail
+from mainstem.bus.spool import Spool
+from mainstem.bus.spool_tail import Tail
 from mainstem.direct import Door, Upstream
 from mainstem.events.catalogue import encode
 from mainstem.events.data import ProgressReached

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.bus.spool import Tail
+from mainstem.bus.spool_tail import Tail
 from mainstem.events.catalogue import decode
 from mainstem.events.envelope import Event
 from mainstem.events.registry import DeploymentArm

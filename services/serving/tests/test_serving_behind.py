@@ -206,18 +206,3 @@ async def test_the_sender_says_what_it_counted_unasked_and_once_more_before_it_e
         await ended
     channel.close()
     assert counted == [0, 3, 7]
-
-
-async def test_a_onethat_cannot_make_its_records_durable_ends(tmp_path, monkeypatch):
-    async def failing(_):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(worker, "keep_synced", failing)
-    ours, theirs = socket.socketpair()
-    (post,) = posts(alone(tmp_path), 9)
-    channel = await Channel.over(ours)
-    channel.send(post)
-    with pytest.raises(ExceptionGroup) as ended:
-        await worker.main(theirs.detach())
-    assert ended.group_contains(OSError)
-    channel.close()

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from services.serving.tests.serving_settings import alone
 
-from mainstem.bus.spool import Spool, Tail
+from mainstem.bus.spool import Spool
+from mainstem.bus.spool_tail import Tail
 from mainstem.inference import open_inference_pb2 as pb
 from mainstem.serving import child, routes
 from mainstem.serving.blocks import unpack

@@ -13,7 +13,8 @@ import httpx
 import orjson
 import pytest
 
-from mainstem.bus.spool import SYNC_S, Spool, Tail, keep_synced
+from mainstem.bus.spool import SYNC_S, Spool, keep_synced
+from mainstem.bus.spool_tail import Tail
 from mainstem.serving.blocks import unpack
 from mainstem.testkit.waiting import running
 

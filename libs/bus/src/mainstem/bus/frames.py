@@ -4,6 +4,7 @@ Payload length (u32), CRC-32 (u32) of what follows, number (u64) of the first me
 many these are (u32), payload; little endian.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
@@ -11,10 +12,10 @@ from zlib import crc32
 _FRAME = Struct("<IIQI")
 _NUMBERS = Struct("<QI")
 _FIRST = Struct("<Q")
-#: Of so many times its bytes checksums are made to tell whether something goes on.
-_LOOKED = 8
 #: Bytes of a frame before the number of its first message.
 _BEFORE_FIRST = 8
+#: No segment stands for so many messages.
+_MESSAGES = 1 << 32
 #: Of so many times its bytes checksums are made to tell whether something goes on.
 _LOOKED = 8
 #: Bytes of a frame before its payload.
@@ -54,6 +55,15 @@ def blocks_of(content: bytes) -> tuple[list[Block], int]:
     return found, at
 
 
+def in_order(blocks: Sequence[Block], first: int) -> Sequence[Block]:
+    """Return the blocks up to the first whose number does not follow; that of the first of all is to be `first`."""
+    for place, block in enumerate(blocks):
+        if block.first != first:
+            return blocks[:place]
+        first += block.count
+    return blocks
+
+
 def goes_on(content: bytes, begin: int, number: int) -> bool:
     """Tell whether a whole frame of a later number stands anywhere from a place on: no kill leaves that.
 
@@ -62,7 +72,7 @@ def goes_on(content: bytes, begin: int, number: int) -> bool:
     looked = 0
     for at in range(begin, len(content) - HEAD_BYTES + 1):
         length, checksum, first, count = _FRAME.unpack_from(content, at)
-        if count and number <= first < number + len(content) and length <= len(content) - at - HEAD_BYTES:
+        if count and number <= first < number + _MESSAGES and length <= len(content) - at - HEAD_BYTES:
             payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
             looked += length
             if looked > _LOOKED * len(content) or crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:

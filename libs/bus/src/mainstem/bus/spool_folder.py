@@ -1,16 +1,22 @@
 """What lies in the folder of a spool: its segments, the name that its numbers go by, and who has it."""
 
+import errno
 import fcntl
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from mainstem.bus.frames import Block, blocks_of, in_order
 from mainstem.events.errors import MainstemError
 
 SUFFIX = ".blocks"
 _NAME = re.compile("[0-9a-f]{32}")
+#: What the system says where a disk has lost what was written to it.
+_LOST = {errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.EBADMSG}
 #: What is to be done for a folder without one.
 _NAMELESS = "write there what stands between @ and / in `ce_origin` of its answers in the log, or move the folder away"
 
@@ -24,7 +30,7 @@ class SpoolEarlier(MainstemError):
 
 
 class SpoolCorrupt(MainstemError):
-    """A frame, or the name of the folder, cannot be read: what follows is not found, or not known by its numbers."""
+    """A frame, or the name of the folder, is lost: what follows is not found, or not known by its numbers."""
 
 
 @dataclass(slots=True)
@@ -45,6 +51,44 @@ def segments_in(folder: Path) -> list[Segment]:
         except FileNotFoundError:
             continue  # it was released meanwhile
     return found
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Read a file: SpoolCorrupt is raised where the disk does not give its bytes back."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _LOST:
+            raise
+        raise SpoolCorrupt(f"{path} cannot be read: {fault}; bring its bytes back, or move it away") from fault
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file. Raises SpoolCorrupt."""
+    with reading(path):
+        return path.read_bytes()
+
+
+def check_full(segment: Segment, following: int) -> None:
+    """Raise SpoolCorrupt unless a segment holds whole frames up to the number that the next segment begins with."""
+    blocks, size = blocks_of(content_of(segment.path))
+    if size != segment.size:
+        raise broken(segment.path, f"holds a broken frame at byte {size}")
+    if (end := end_of(blocks, segment)) != following:
+        raise broken(segment.path, f"ends before number {end}, and the next segment begins with {following}")
+
+
+def end_of(blocks: Sequence[Block], segment: Segment) -> int:
+    """Return the number behind the blocks that a segment begins with. Raises SpoolCorrupt if one of them is missing."""
+    if len(in_order(blocks, segment.first)) < len(blocks):
+        raise broken(segment.path, "lacks frames between others")
+    return blocks[-1].first + blocks[-1].count if blocks else segment.first
+
+
+def broken(path: Path, how: str) -> SpoolCorrupt:
+    """Return what is raised for a segment that is not as it was written."""
+    return SpoolCorrupt(f"{path} {how}; bring its bytes back, or move it away to go on without it")
 
 
 def refuse_earlier(folder: Path) -> None:
@@ -87,7 +131,7 @@ def name_of(folder: Path) -> str:
     place = folder / "incarnation"
     if not place.exists():
         _name(folder, place)
-    name = place.read_text("ascii", "replace")
+    name = content_of(place).decode("ascii", "replace")
     if not _NAME.fullmatch(name):
         raise SpoolCorrupt(f"{place} holds {name[:40]!r} and not 32 hexadecimal digits: {_NAMELESS}")
     return name

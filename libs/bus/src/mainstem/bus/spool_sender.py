@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from mainstem.bus.frames import Block
 from mainstem.bus.port import Publisher
-from mainstem.bus.spool import Tail
 from mainstem.bus.spool_folder import SpoolCorrupt
+from mainstem.bus.spool_tail import Tail
 from mainstem.events.envelope import Message
 
 #: One `publish` takes so many messages; a producer writes that much to a partition as one batch.

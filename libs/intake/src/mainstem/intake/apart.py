@@ -74,9 +74,10 @@ _ENOUGH: Final = 12
 _FEW: Final = 4
 #: Of so many rows there are others that lack some of their fractions.
 _LACKING: Final = 8
-#: What authors write for a number that is missing where it is not NaN; so many rows have one of these in them.
+#: What authors write for a number that is missing where it is not NaN, and in how many places it is tried.
 _CODES: Final = (-1, 999, -999)
-_CODED: Final = 96
+_PLACES: Final = 32
+#: Numbers of rows with a code are as small as many of those drawn are: normal ones stay below that, as a rule.
 _SMALL_NUMBER: Final = 4
 #: Of these, so many are run together.
 _BESIDE: Final = 32
@@ -209,16 +210,17 @@ def _lacking(
 
 
 def _coded(session: onnxruntime.InferenceSession, inputs: Sequence[Tensor], rows: Sequence[_Row]) -> Sequence[_Row]:
-    """Return rows with a code for a missing number in one place of each: each code in the first place, then the next.
+    """Return rows with a code for a missing number in one place of each: a row with each code there, place by place.
 
     The others of its numbers are small: where large ones cancel each other, last digits are not the last any more.
+    There are none where no row of small numbers is answered.
     """
     taken = zip((given.name for given in session.get_inputs()), inputs, strict=True)
     numbers = [(name, _shape(each)) for name, each in taken if each.shape[:1] == (None,) and each.datatype in _NUMBERS]
     places = [(name, index) for name, shape in numbers for index in np.ndindex(*shape)]
-    chosen = ((place, code) for place in places for code in _CODES)
     small = [row for row in rows if all(np.abs(row[name]).max() <= _SMALL_NUMBER for name, _ in numbers)]
-    return [_with(row, *place, code) for row, (place, code) in zip(cycle(small), islice(chosen, _CODED), strict=False)]
+    taken_in_turn = zip(cycle(small), islice(places, _PLACES), strict=False)
+    return [_with(row, *place, code) for row, place in taken_in_turn for code in _CODES]
 
 
 def _with(row: _Row, name: str, index: tuple[int, ...], code: int) -> _Row:

@@ -243,7 +243,7 @@ class Answers:
         return self._put(rest, found, None)
 
     def _give(self, run: Run, found: Found, *, leave: int = 0) -> None:
-        """Record answers, then put them where they belong. Raises SpoolFull; then none of them was recorded."""
+        """Record answers, then put them where they belong. Raises SpoolFull; then none of them was given."""
         number = self._spool.next_number
         if len(run.rows):
             asked = [question for _, question in run.calls]

@@ -227,9 +227,8 @@ class Crew:
     def _on_broken(self, said: Broken) -> None:
         """Have a worker end whose spool is broken: what it records there would never be sent."""
         for worker in self._workers:
-            if worker.spool == said.folder and not worker.broken:
-                worker.broken = said.why
-                worker.dismiss()
+            if worker.spool == said.folder:
+                worker.give_up(said.why)
 
     async def _renew(self, worker: "_Worker") -> None:
         """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""
@@ -313,8 +312,16 @@ class _Worker(Child):
         self.faults: Mapping[str, str] = {}
         self.answering = asyncio.Event()
 
+    def give_up(self, why: str) -> None:
+        """Have it end, since of what it records no more can be sent."""
+        if self.broken is None:
+            self.broken = why
+            self.dismiss()
+
     @override
     def take(self, said: Message) -> None:
+        if isinstance(said, Broken):
+            self.give_up(said.why)
         if isinstance(said, Routed):
             self.serial, self.faults = said.serial, said.faults
             self.answering.set()

@@ -131,8 +131,9 @@ class Channel:
 
     def send(self, message: Message) -> None:
         """Send a message; if the other side is gone, nothing happens."""
-        content = _encode(message)
-        self._writer.write(_LENGTH.pack(len(content)) + content)
+        if not self._writer.is_closing():
+            content = _encode(message)
+            self._writer.write(_LENGTH.pack(len(content)) + content)
 
     async def receive(self) -> Message | None:
         """Return the next message; None when the other side is gone."""
@@ -150,13 +151,12 @@ class Channel:
     def ask_to_leave(self) -> None:
         """Ask to be dismissed; who is not soon is alone from then on."""
         self.send(Leaving())
-        asyncio.get_running_loop().call_later(_ALONE_S, self.close)
+        asyncio.get_running_loop().call_later(_ALONE_S, self._writer.transport.abort)
 
     async def leave(self, last: Message) -> None:
         """Send a last message, and close; return when all that was sent has left, or the other side is gone."""
-        if not self._writer.is_closing():
-            self.send(last)
-            self._writer.close()
+        self.send(last)
+        self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 

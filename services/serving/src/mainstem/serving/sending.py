@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from mainstem.bus import Publisher
-from mainstem.bus.spool import Tail
 from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.bus.spool_sender import send
+from mainstem.bus.spool_tail import Tail
 from mainstem.direct import collect_seldom
 from mainstem.events.envelope import Message
 from mainstem.events.fence import Position

@@ -33,7 +33,7 @@ from mainstem.serving.hot_api import OPERATED, HotApi
 from mainstem.serving.lookups import Lookups
 from mainstem.serving.managed import Answering
 from mainstem.serving.meters import tell_ages, tell_away
-from mainstem.serving.orders import Ask, Channel, Figures, Post, Routed, Routes, Seen
+from mainstem.serving.orders import Ask, Broken, Channel, Figures, Post, Routed, Routes, Seen
 from mainstem.serving.paced import Paced
 from mainstem.serving.reports import Reports
 from mainstem.serving.rpc import Rpc
@@ -173,6 +173,16 @@ def _spool(post: Post) -> Spool:
         raise SystemExit(os.EX_DATAERR) from fault
 
 
+async def _keep_synced(spool: Spool, folder: str, channel: Channel) -> None:
+    """Keep what is recorded synced; when that fails, have the spool set aside: it takes nothing any more."""
+    try:
+        await keep_synced(spool)
+    except OSError as fault:
+        _log.critical("the spool is lost: %s", fault, extra={"action": "spool_corrupt", "spool": folder})
+        channel.send(Broken(folder, f"the last records of {folder} may not be on its disk: {fault}; mend it"))
+        channel.ask_to_leave()
+
+
 async def main(handle: int) -> None:
     """Serve until the service at the other end of the socket is gone, or SIGTERM comes."""
     channel = await Channel.over(socket.socket(fileno=handle))
@@ -197,7 +207,7 @@ async def main(handle: int) -> None:
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [
-                group.create_task(keep_synced(spool)),
+                group.create_task(_keep_synced(spool, post.spool, channel)),
                 group.create_task(worker.shadow()),
                 group.create_task(reports.run()),
             ]

@@ -1,0 +1,155 @@
+"""The end of a spool that is read: what is durable, in its order, until it is released."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from mainstem.bus.frames import HEAD_BYTES, Block, blocks_of, in_order, is_shorter, size_of
+from mainstem.bus.spool_folder import (
+    Segment,
+    SpoolCorrupt,
+    broken,
+    content_of,
+    end_of,
+    name_of,
+    reading,
+    segments_in,
+    sync_folder,
+)
+
+#: One read is about so much.
+_READ_BYTES = 256 << 10
+#: The reader looks this often for what another process appended.
+_POLL_S = 0.01
+
+
+class _Cursor(NamedTuple):
+    """Where reading stopped: the number asked for next, the segment by its first number, the place in it.
+
+    `follows` is the number that the block in that place is to have; -1 before a segment is entered.
+    """
+
+    number: int
+    segment: int = 0
+    at: int = 0
+    follows: int = -1
+
+
+class Tail:
+    """The end of a folder that is read, for one process: what was there, and durable, at the last `sync`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what a spool left in a folder, or leaves in it now. Raises SpoolCorrupt when its name cannot be read."""
+        self.folder = folder
+        #: Who the numbers belong to; a folder that is lost comes back as somebody else.
+        self.incarnation = name_of(folder)
+        self._segments: list[Segment] = []
+        self._cursor = _Cursor(0)
+        #: Where a frame was not whole, and how many bytes there were of it and behind it.
+        self._torn: tuple[_Cursor, int] | None = None
+
+    def sync(self) -> None:
+        """Make durable what is there, and take notice of it. Raises SpoolCorrupt."""
+        found = segments_in(self.folder)
+        if found and found[-1:] != self._segments[-1:]:
+            _sync(found[-1].path)
+        self._segments = found
+
+    def read(self, number: int) -> Sequence[Block]:
+        """Return some blocks, from the one with message `number` in it or the oldest kept on; empty at the end.
+
+        Raises SpoolCorrupt.
+        """
+        if number != self._cursor.number:
+            self._cursor = _Cursor(number)
+        for segment in [each for each in self._segments if each.first >= self._cursor.segment]:
+            self._enter(segment)
+            while blocks := self._read_on(segment):
+                found = [block for block in blocks if block.first + block.count > number]
+                if found:
+                    return found
+        return []
+
+    def end(self) -> int:
+        """Return the number behind the last whole block."""
+        if not self._segments:
+            return 0
+        last = self._segments[-1]
+        return end_of(blocks_of(content_of(last.path)[: last.size])[0], last)
+
+    async def wait(self) -> None:
+        """Return when there may be something behind what was read last."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            for segment in segments_in(self.folder):
+                if segment.size > (self._cursor.at if segment.first == self._cursor.segment else 0):
+                    return
+
+    def release(self, below: int) -> None:
+        """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
+        there = segments_in(self.folder)
+        for segment, after in pairwise(there):
+            if after.first <= below:
+                segment.path.unlink()
+                sync_folder(self.folder)  # before the next: a power cut leaves no gap
+        self._segments = [segment for segment in self._segments if segment.path.exists()]
+
+    def _enter(self, segment: Segment) -> None:
+        """Have the cursor in a segment: at its begin, unless it is there. Raises SpoolCorrupt if blocks are missing."""
+        follows = self._cursor.follows
+        if follows < 0 or segment.first != self._cursor.segment:
+            if follows not in (-1, segment.first):
+                raise broken(
+                    segment.path, f"begins with number {segment.first}, and what is before it ends at {follows}"
+                )
+            self._cursor = _Cursor(self._cursor.number, segment.first, 0, segment.first)
+
+    def _read_on(self, segment: Segment) -> Sequence[Block]:
+        """Read on in a segment from the cursor, and move it."""
+        left, last = segment.size - self._cursor.at, segment is self._segments[-1]
+        if left < 0:
+            raise broken(segment.path, "is shorter than what was read of it")
+        with reading(segment.path), segment.path.open("rb") as file:
+            file.seek(self._cursor.at)
+            head = file.read(min(left, HEAD_BYTES))
+            torn = left < size_of(head)
+            wanted = min(left, max(_READ_BYTES, size_of(head)))
+            content = b"" if torn else head + file.read(wanted - len(head))
+        if last and (len(head) < min(left, HEAD_BYTES) or not (torn or len(content) == wanted)):
+            return []  # who writes took back what the disk had no room for
+        blocks = in_order(blocks_of(content)[0], self._cursor.follows)
+        if left and not blocks and not (torn and last and self._unfinished(segment, left)):
+            raise broken(segment.path, f"holds a broken frame at byte {self._cursor.at}")
+        if blocks:
+            follows = blocks[-1].first + blocks[-1].count
+            at = self._cursor.at + sum(HEAD_BYTES + len(block.payload) for block in blocks)
+            self._cursor = _Cursor(max(follows, self._cursor.number), segment.first, at, follows)
+        return blocks
+
+    def _unfinished(self, segment: Segment, left: int) -> bool:
+        """Tell whether the frame at the cursor is still being written, and not broken in its length alone.
+
+        That is looked for only when there are more bytes than before, as who writes adds them. Not for any whole frame
+        behind it: what is written then is what callers said, and may look like one.
+        """
+        torn = self._cursor, left
+        if torn == self._torn:
+            return True
+        self._torn = torn
+        with segment.path.open("rb") as file:
+            file.seek(self._cursor.at)
+            return not is_shorter(file.read(left))
+
+
+def _sync(file: Path) -> None:
+    """Make durable what others wrote to a file. Raises SpoolCorrupt when that fails: the disk may not have it."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fdatasync(handle)
+    except OSError as fault:
+        raise SpoolCorrupt(f"{file} cannot be made durable: {fault}; mend its disk") from fault
+    finally:
+        os.close(handle)

@@ -1,0 +1,27 @@
+"""What a spool has, as tests look at it."""
+
+from pathlib import Path
+
+from mainstem.bus.spool_tail import Tail
+
+
+def everything(folder, start=0):
+    """Return number and content of every block from a number on."""
+    tail, found = Tail(folder), []
+    tail.sync()
+    while batch := tail.read(start):
+        found += batch
+        start = batch[-1].first + batch[-1].count
+    return [(block.first, block.payload.rstrip(b".").decode()) for block in found]
+
+
+def segments(folder):
+    """Return the files of a folder in their order."""
+    return sorted(folder.glob("*.blocks"))
+
+
+def flip(path: Path, place: int) -> None:
+    """Change a byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)

@@ -1,0 +1,222 @@
+"""The end of a spool that is read: every block once, none passed over, and nothing before it is durable."""
+
+import os
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from libs.bus.tests.spool_content import everything, flip, segments
+
+from mainstem.bus.frames import Block, frame_of
+from mainstem.bus.spool import Spool
+from mainstem.bus.spool_folder import SpoolCorrupt
+from mainstem.bus.spool_tail import Tail
+
+CAP = 1 << 20
+
+
+@pytest.fixture
+def spool(tmp_path):
+    opened = Spool(tmp_path, CAP)
+    yield opened
+    opened.close()
+
+
+def test_nothing_is_read_before_it_is_synced(spool, tmp_path):
+    tail = Tail(tmp_path)
+    tail.sync()
+    spool.append(b"a", 1)
+    assert tail.read(0) == []
+    tail.sync()
+    assert tail.read(0) == [Block(0, 1, b"a")]
+
+
+def test_reading_begins_with_the_block_that_holds_a_number(spool, tmp_path):
+    spool.append(b"a", 3)
+    spool.append(b"b", 3)
+    assert everything(tmp_path, 2) == [(0, "a"), (3, "b")]
+    assert everything(tmp_path, 3) == [(3, "b")]
+
+
+@given(
+    blocks=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 9)), max_size=40),
+    start=st.integers(0, 100),
+)
+def test_reading_from_any_number_gives_the_rest_over_any_segments(tmp_path_factory, blocks, start):
+    folder = tmp_path_factory.mktemp("spool")
+    spool = Spool(folder, 8 * 4000 * 60)
+    spool._segment_bytes = 4000
+    firsts = [(spool.append(b"m" + b"." * size, count), count) for size, count in blocks]
+    wanted = [first for first, count in firsts if first + count > start]
+    assert [first for first, _ in everything(folder, start)] == wanted
+    spool.close()
+
+
+@given(steps=st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["sync", "read", "release"])), max_size=60))
+def test_one_who_reads_while_another_writes_misses_nothing(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("spool")
+    spool, tail, found, next_number = Spool(folder, 8 * 200), Tail(folder), [], 0
+    for step in [*steps, "sync", *["read"] * 60]:
+        if isinstance(step, int) and spool.size < 1000:
+            spool.append(b"x" * 30, step)
+        elif step == "sync":
+            tail.sync()
+        elif step == "release":
+            tail.release(next_number)
+        elif step == "read":
+            for block in tail.read(next_number):
+                found += range(block.first, block.first + block.count)
+                next_number = block.first + block.count
+    assert found == list(range(spool.next_number))
+    spool.close()
+
+
+def test_released_segments_are_gone_and_the_last_stays(tmp_path):
+    spool, tail = Spool(tmp_path, 8 * 100), Tail(tmp_path)
+    for name in b"abcd":
+        spool.append(bytes([name]) + b"." * 99, 1)
+    assert len(segments(tmp_path)) == 4
+    tail.release(4)
+    assert [path.name for path in segments(tmp_path)] == [f"{3:020}.blocks"]
+    assert everything(tmp_path, 3) == [(3, "d")]
+    spool.close()
+
+
+def test_a_frame_that_is_not_whole_yet_is_not_read(spool, tmp_path):
+    spool.append(b"a", 1)
+    spool.append(b"b", 1)
+    (path,) = segments(tmp_path)
+    os.truncate(path, path.stat().st_size - 1)
+    assert everything(tmp_path) == [(0, "a")]
+
+
+def test_a_byte_changed_while_it_runs_is_refused_when_it_is_read(spool, tmp_path):
+    spool.append(b"a", 1)
+    flip(segments(tmp_path)[0], -1)
+    with pytest.raises(SpoolCorrupt):
+        everything(tmp_path)
+
+
+def test_a_length_changed_while_it_runs_is_refused_as_soon_as_a_whole_block_stands_behind_it(spool, tmp_path):
+    tail = Tail(tmp_path)
+    spool.append(b"a", 1)
+    spool.append(b"b" * 20, 1)
+    (segment,) = segments(tmp_path)
+    flip(segment, segment.stat().st_size - len(frame_of(Block(1, 1, b"b" * 20))) + 1)
+    tail.sync()
+    assert [block.payload for block in tail.read(0)] == [b"a"]
+    assert tail.read(1) == tail.read(1) == []
+    spool.append(b"c", 1)
+    tail.sync()
+    with pytest.raises(SpoolCorrupt, match="broken frame"):
+        tail.read(1)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 60, 100])
+def test_a_block_half_written_is_not_broken_whatever_callers_put_into_it(tmp_path, cut):
+    said = b"x" * 20 + frame_of(Block(2, 1, b"a frame")) + frame_of(Block(7, 1, b"another")) + b"y" * 20
+    with closing(Spool(tmp_path, CAP)) as spool:
+        spool.append(b"a", 1)
+        spool.append(said, 1)
+    (segment,) = segments(tmp_path)
+    os.truncate(segment, segment.stat().st_size - cut)
+    assert everything(tmp_path) == [(0, "a")]
+
+
+def test_a_full_segment_that_became_shorter_is_refused_and_not_passed_over(tmp_path):
+    with closing(Spool(tmp_path, 8 * 100)) as spool:
+        for letter in b"abcdef":
+            spool.append(bytes([letter]) * 50, 1)
+    tail = Tail(tmp_path)
+    tail.sync()
+    first = segments(tmp_path)[0]
+    os.truncate(first, first.stat().st_size - 1)
+    with pytest.raises(SpoolCorrupt):
+        for number in range(6):
+            tail.read(number)
+
+
+def test_what_is_taken_back_for_want_of_room_is_not_read_and_not_broken(spool, tmp_path):
+    spool.append(b"a", 1)
+    (segment,), size = segments(tmp_path), segments(tmp_path)[0].stat().st_size
+    for begun in (5, 30):
+        with segment.open("ab") as file:
+            file.write(frame_of(Block(1, 1, b"b" * 20))[:begun])
+        tail = Tail(tmp_path)
+        tail.sync()
+        os.truncate(segment, size)
+        assert tail.read(0) == []
+        tail.sync()
+        assert [block.first for block in tail.read(0)] == [0]
+        assert tail.read(1) == []
+
+
+def nine(folder):
+    """Have nine blocks of one size in three segments."""
+    with closing(Spool(folder, 8 * 200)) as spool:
+        for letter in b"abcdefghi":
+            spool.append(bytes([letter]) * 50, 1)
+
+
+@pytest.mark.parametrize("gone", ["the second segment", "the last frame of the first"])
+def test_what_stands_behind_frames_that_are_gone_is_not_read_and_what_stands_before_is(tmp_path, gone):
+    nine(tmp_path)
+    first, second, _ = segments(tmp_path)
+    if gone == "the second segment":
+        second.unlink()
+    else:
+        os.truncate(first, 2 * 70)
+    tail, number = Tail(tmp_path), 0
+    tail.sync()
+    with pytest.raises(SpoolCorrupt, match="begins with number"):
+        while blocks := tail.read(number):
+            number = blocks[-1].first + 1
+    assert number == (3 if gone == "the second segment" else 2)
+
+
+def test_reading_begins_with_the_oldest_that_is_kept(tmp_path):
+    nine(tmp_path)
+    Tail(tmp_path).release(3)
+    assert [first for first, _ in everything(tmp_path)] == [3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("appended", [0, 1, 3])
+def test_a_segment_that_lost_what_was_read_of_it_is_refused_whatever_is_appended(tmp_path, appended):
+    with closing(Spool(tmp_path, CAP)) as spool:
+        for letter in b"abcde":
+            spool.append(bytes([letter]) * 50, 1)
+        tail = Tail(tmp_path)
+        tail.sync()
+        assert len(tail.read(0)) == 5
+        os.truncate(segments(tmp_path)[0], 3 * 70)
+        for letter in b"fgh"[:appended]:
+            spool.append(bytes([letter]) * 50, 1)
+        tail.sync()
+        with pytest.raises(SpoolCorrupt):
+            tail.read(5)
+
+
+def test_what_cannot_be_made_durable_is_not_read(spool, tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    spool.append(b"a", 1)
+    tail = Tail(tmp_path)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(SpoolCorrupt, match="cannot be made durable"):
+        tail.sync()
+    assert tail.read(0) == []
+
+
+def test_segments_are_removed_one_after_the_other_so_that_a_power_cut_leaves_no_gap(tmp_path, monkeypatch):
+    nine(tmp_path)
+    there, sync = [], os.fsync
+
+    def fsync(handle):
+        there.append(len(segments(tmp_path)))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Tail(tmp_path).release(9)
+    assert there == [2, 1]
