@@ -200,6 +200,17 @@ def test_what_callers_wrote_to_make_a_start_long_is_refused_soon():
     assert goes_on(frame_of(Block(0, 1, pretended))[:-9], 1, 0)
 
 
+def test_the_torn_end_of_a_young_spool_is_cut_off_though_numbers_in_it_look_like_frames(tmp_path):
+    with closing(Spool(tmp_path, CAP)) as spool:
+        spool.append(b"a", 1)
+        flags = [float(row * column % 5 > 0) for row in range(160) for column in range(20)]
+        spool.append(b"rows" + struct.pack(f"<{len(flags)}d", *flags), 160)
+    (segment,) = segments(tmp_path)
+    os.truncate(segment, segment.stat().st_size - 50)
+    with closing(Spool(tmp_path, CAP)) as again:
+        assert again.next_number == 1
+
+
 @given(st.binary(max_size=60), st.integers(0, 31))
 def test_a_length_changed_by_any_bit_is_told_from_a_frame_that_is_not_whole_yet(payload, bit):
     frame, behind = frame_of(Block(3, 2, payload)), frame_of(Block(5, 1, b"next"))
@@ -312,21 +323,23 @@ async def test_whoever_keeps_a_spool_synced_hears_that_nobody_knows_what_the_dis
                 with pytest.raises(SpoolFull):
                     spool.append(b"b" * 50, 1)
         async with asyncio.timeout(5):
-            with pytest.raises(OSError, match="Input/output error"):
+            with pytest.raises(SpoolCorrupt, match="Input/output error"):
                 await keep_synced(spool)
         with pytest.raises(SpoolFull):
             spool.append(b"c", 1)
-    with closing(Spool(tmp_path, CAP)) as again:
-        assert again.append(b"d", 1) == 1
-    assert everything(tmp_path) == [(0, "a" * 100), (1, "d")]
+    with pytest.raises(SpoolCorrupt, match=r"may not be on its disk: .*Input/output error"):
+        Spool(tmp_path, CAP)
+    assert everything(tmp_path) == [(0, "a" * 100)]
 
 
-def test_a_spool_that_cannot_be_synced_at_its_end_is_given_free_all_the_same(tmp_path, monkeypatch):
+def test_a_spool_that_cannot_be_synced_at_its_end_is_given_free_and_nobody_appends_to_it(tmp_path, monkeypatch):
     spool = Spool(tmp_path, CAP)
     failing_once(monkeypatch, "fsync")
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(SpoolCorrupt, match="Input/output error"):
         spool.close()
-    Spool(tmp_path, CAP).close()
+    for _ in range(2):
+        with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
+            Spool(tmp_path, CAP)
 
 
 @pytest.mark.parametrize("damage", ["a segment is gone", "its last frame is gone", "frames between others are gone"])

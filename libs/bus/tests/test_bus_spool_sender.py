@@ -1,8 +1,10 @@
 """The sender of a spool: what it holds is published once, in its order."""
 
 import asyncio
+from contextlib import closing
 
 import pytest
+from libs.bus.tests.spool_content import segments
 
 from mainstem.bus.memory import MemoryBus
 from mainstem.bus.spool import Spool
@@ -11,6 +13,7 @@ from mainstem.bus.spool_sender import send
 from mainstem.bus.spool_tail import Tail
 from mainstem.events.envelope import Message
 from mainstem.events.topics import ConcreteTopic
+from mainstem.testkit.waiting import until
 
 
 @pytest.fixture
@@ -83,6 +86,30 @@ async def test_the_sender_takes_what_is_appended_while_it_waits(spool, tmp_path)
     bus = await bus_with_topic()
     await sending(spool, tmp_path, bus, 0, b"l")
     assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"l"]
+
+
+async def test_what_stands_before_a_gap_in_the_last_segment_is_sent(spool, tmp_path):
+    bus = await bus_with_topic()
+    for letter in b"abcd":
+        spool.append(bytes([letter]), 1)
+    (segment,) = segments(tmp_path)
+    content = segment.read_bytes()
+    segment.write_bytes(content[:42] + content[63:])
+    with pytest.raises(SpoolCorrupt, match="broken frame at byte 42"):
+        await send(Tail(tmp_path), messages, bus, 0, "serving", Kept())
+    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"a", b"b"]
+
+
+async def test_a_segment_that_was_sent_is_removed_though_nothing_follows_it(tmp_path):
+    bus, kept = await bus_with_topic(), Kept()
+    with closing(Spool(tmp_path, 8 * 40)) as spool:
+        spool.append(b"x" * 50, 1)
+        task = asyncio.create_task(send(Tail(tmp_path), messages, bus, 0, "serving", kept))
+        await kept.reached(1)
+        spool._roll()
+        await until(lambda: len(segments(tmp_path)) == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_spool_that_ends_before_what_was_sent_is_not_sent_on(spool, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -197,16 +198,70 @@ def test_a_segment_that_lost_what_was_read_of_it_is_refused_whatever_is_appended
             tail.read(5)
 
 
-def test_what_cannot_be_made_durable_is_not_read(spool, tmp_path, monkeypatch):
+def test_what_cannot_be_made_durable_is_read_once_nobody_appends_any_more(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(5, "Input/output error")
 
-    spool.append(b"a", 1)
+    with closing(Spool(tmp_path, CAP)) as spool:
+        spool.append(b"a", 1)
     tail = Tail(tmp_path)
-    monkeypatch.setattr(os, "fdatasync", fail)
-    with pytest.raises(SpoolCorrupt, match="cannot be made durable"):
-        tail.sync()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
+            tail.sync()
+        assert tail.read(0) == []
+        assert everything(tmp_path) == [(0, "a")]
+    with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
+        Spool(tmp_path, CAP)
+
+
+@pytest.mark.parametrize("looked", ["before", "after"])
+def test_of_another_folder_in_the_place_of_one_that_was_moved_nothing_is_read_and_nothing_removed(tmp_path, looked):
+    place = tmp_path / "spool"
+    nine(place)
+    tail = Tail(place)
+    tail.sync()
+    place.rename(tmp_path / "moved")
     assert tail.read(0) == []
+    nine(place)
+    if looked == "after":
+        tail.sync()
+    tail.release(9)
+    assert (tail.read(0), tail.read(7)) == ([], [])
+    assert len(segments(place)) == len(segments(tmp_path / "moved")) == 3
+
+
+def test_a_gap_below_the_number_that_is_asked_for_is_none(tmp_path):
+    with closing(Spool(tmp_path, 8 * 200)) as spool:
+        for letter in b"ab":
+            spool.append(bytes([letter]) * 50, 1)
+        tail = Tail(tmp_path)
+        tail.sync()
+        assert tail.read(9) == []
+        for letter in b"cdefghijklm":
+            spool.append(bytes([letter]) * 50, 1)
+        Tail(tmp_path).release(9)
+        tail.sync()
+        assert [block.first for block in tail.read(9)] == [9, 10, 11]
+
+
+@pytest.mark.parametrize("damage", ["a gap", "unreadable"])
+def test_what_stands_before_a_break_in_the_last_segment_still_has_an_end(tmp_path, monkeypatch, damage):
+    nine(tmp_path)
+    last = segments(tmp_path)[-1]
+    content, read = last.read_bytes(), Path.read_bytes
+    last.write_bytes(content[:70] + content[140:])
+
+    def unreadable(path):
+        if path == last:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    if damage == "unreadable":
+        monkeypatch.setattr(Path, "read_bytes", unreadable)
+    tail = Tail(tmp_path)
+    tail.sync()
+    assert tail.end() == (7 if damage == "a gap" else 6)
 
 
 def test_segments_are_removed_one_after_the_other_so_that_a_power_cut_leaves_no_gap(tmp_path, monkeypatch):

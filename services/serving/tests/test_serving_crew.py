@@ -251,9 +251,9 @@ async def test_a_spool_that_cannot_be_set_aside_ends_nobody_and_is_tried_again(s
     crew._workers[0].broken = "no name"
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", full)
-        await crew._renew(crew._workers[0])
+        assert not await crew._renew(crew._workers[0])
     assert (crew._workers[0].broken, crew._senders[0].hello) == ("no name", Sends([str(spool)]))
-    await crew._renew(crew._workers[0])
+    assert await crew._renew(crew._workers[0])
     assert crew._workers[0].broken is None
     assert spool.with_name("0.broken-1").is_dir()
 

@@ -10,9 +10,10 @@ import uvloop
 from services.serving.tests.serving_settings import alone
 
 from mainstem.bus.spool import Spool
+from mainstem.bus.spool_folder import lose
 from mainstem.serving import orders, worker
 from mainstem.serving.crew import Crew, posts
-from mainstem.serving.orders import Ask, Broken, Channel, Figures, Leaving
+from mainstem.serving.orders import Ask, Broken, Channel, Figures, Leaving, Sends
 from mainstem.telemetry import metrics
 from mainstem.testkit.waiting import running, until
 
@@ -93,6 +94,36 @@ async def test_a_worker_that_cannot_make_its_records_durable_says_so_and_wants_t
             pass
         await ended
     channel.close()
+
+
+async def test_a_worker_does_not_begin_where_a_sync_failed_though_nobody_heard_of_it(tmp_path):
+    settings = alone(tmp_path)
+    spool = settings.spool_folder / "0"
+    with closing(Spool(spool, 1 << 20)) as opened:
+        opened.append(b"a", 1)
+        name = opened.incarnation
+    lose(spool, OSError(5, "Input/output error"))
+    (post,) = posts(settings, 9)
+    ours, theirs = socket.socketpair()
+    channel = await Channel.over(ours)
+    channel.send(post)
+    with pytest.raises(SystemExit) as ended:
+        await worker.main(theirs.detach())
+    channel.close()
+    assert ended.value.code == os.EX_DATAERR
+    crew = Crew(posts(settings, 9))
+    assert await crew._renew(crew._workers[0])
+    assert (spool.with_name("0.broken-1") / "incarnation").read_text() == name != (spool / "incarnation").read_text()
+
+
+async def test_what_a_sender_says_of_a_spool_after_it_was_told_that_another_lies_there_counts_for_nothing(tmp_path):
+    settings = alone(tmp_path)
+    spool = str(settings.spool_folder / "0")
+    crew = Crew(posts(settings, 9), sends=Sends([spool]))
+    (one,), (sender,) = crew._workers, crew._senders
+    sender.sends(tmp_path / "aside")
+    sender.take(Broken(spool, "begins with another number"))
+    assert one.broken is None
 
 
 async def test_a_spool_of_which_nobody_knows_what_the_disk_has_is_set_aside_and_another_begun(tmp_path):

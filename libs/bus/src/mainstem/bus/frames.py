@@ -16,8 +16,8 @@ _FIRST = Struct("<Q")
 _BEFORE_FIRST = 8
 #: No segment stands for so many messages.
 _MESSAGES = 1 << 32
-#: Of so many times its bytes checksums are made to tell whether something goes on.
-_LOOKED = 8
+#: Of so many bytes checksums are made, in some tenths of a second, to tell whether something goes on.
+_LOOKED = 1 << 28
 #: Bytes of a frame before its payload.
 HEAD_BYTES = _FRAME.size
 
@@ -75,7 +75,7 @@ def goes_on(content: bytes, begin: int, number: int) -> bool:
         if count and number <= first < number + _MESSAGES and length <= len(content) - at - HEAD_BYTES:
             payload = content[at + HEAD_BYTES : at + HEAD_BYTES + length]
             looked += length
-            if looked > _LOOKED * len(content) or crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
+            if looked > _LOOKED or crc32(payload, crc32(_NUMBERS.pack(first, count))) == checksum:
                 return True
     return False
 

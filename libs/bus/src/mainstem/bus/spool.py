@@ -5,13 +5,13 @@ that the folder's numbers go by. One process appends (`Spool`), one reads and re
 
 What `append` returned for survives the death of the process, since the page cache outlives it, and a power cut once
 it is synced: by every `append`, or soon after (`keep_synced`). Nothing is read before it is synced, so what was sent is
-never lost here and its numbers are never given again. After a sync that failed nothing is appended any more.
+never lost here and its numbers are never given again. After a sync that failed nobody appends any more.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from errno import ENOSPC
 from itertools import pairwise
@@ -22,14 +22,17 @@ from mainstem.bus.frames import Block, blocks_of, frame_of, goes_on
 from mainstem.bus.spool_folder import (
     SUFFIX,
     Segment,
+    SpoolCorrupt,
     broken,
     check_full,
     content_of,
     end_of,
     lock_folder,
+    lose,
     make_folder,
     name_of,
     refuse_earlier,
+    refuse_lost,
     segments_in,
     sync_folder,
 )
@@ -65,6 +68,7 @@ class Spool:
             stack.callback(os.close, self._lock)
             self.incarnation = name_of(folder)
             refuse_earlier(folder)
+            refuse_lost(folder)
             segments = segments_in(folder) or [Segment(folder / f"{0:020}{SUFFIX}", 0, 0)]
             self._last = segments[-1]
             self._next, self._last.size = _recovered(segments)
@@ -77,7 +81,7 @@ class Spool:
         self._unsynced, self._left = Event(), False
         #: Held by who syncs the last segment, or begins another; why nobody knows what the disk has.
         self._turn = Lock()
-        self._lost: OSError | None = None
+        self._lost: SpoolCorrupt | None = None
 
     @property
     def next_number(self) -> int:
@@ -118,7 +122,7 @@ class Spool:
             self._next += count
             if self._sync_each:  # what is written stays, whatever comes of this: it may have been read
                 self._sync()
-        except OSError as fault:
+        except (OSError, SpoolCorrupt) as fault:
             raise self._refusal(fault) from fault
         if not (self._sync_each or self._unsynced.is_set()):
             self._unsynced.set()
@@ -127,8 +131,7 @@ class Spool:
     def sync(self) -> None:
         """Make durable what is appended, a moment after it was, until `leave`; for a thread of its own.
 
-        Raises OSError when something could not be made durable: nobody knows what the disk has then, and what is
-        appended behind it might not be found. So nothing is appended any more, and nobody is to open the folder for it.
+        Raises SpoolCorrupt when something could not be made durable: nothing is appended any more then, by nobody.
         """
         while True:
             self._unsynced.wait()
@@ -147,28 +150,28 @@ class Spool:
         self._unsynced.set()
 
     def close(self) -> None:
-        """Make everything durable and give the folder free, also where the former fails."""
+        """Make everything durable and give the folder free; it is free also where SpoolCorrupt is raised."""
         self.leave()
         with ExitStack() as stack:
             stack.callback(os.close, self._lock)
             stack.enter_context(self._turn)
             stack.callback(os.close, self._out)
-            os.fsync(self._out)
+            self._durably(os.fsync, self._out)
 
     def _sync(self) -> None:
         """Make the last segment durable."""
+        self._durably(os.fdatasync, self._out)
+
+    def _durably(self, do: Callable[..., None], *args: int | Path) -> None:
+        """Do what makes something durable, or takes it back; where that fails nothing is taken any more."""
         try:
-            os.fdatasync(self._out)
+            do(*args)
         except OSError as fault:
-            self._lose(fault)
-            raise
+            self._lost = lose(self._folder, fault)
+            self._unsynced.set()
+            raise self._lost from fault
 
-    def _lose(self, fault: OSError) -> None:
-        """Take nothing more, whatever the disk says later: an error is told once, and then forgotten."""
-        self._lost = fault
-        self._unsynced.set()
-
-    def _refusal(self, fault: OSError) -> SpoolFull:
+    def _refusal(self, fault: Exception) -> SpoolFull:
         """Return what is raised where nothing can be written."""
         return SpoolFull(f"the spool {self._folder} cannot be written: {fault}; free space on its disk, or mend it")
 
@@ -179,10 +182,7 @@ class Spool:
             if written < len(frame):
                 raise OSError(ENOSPC, f"{written} of {len(frame)} bytes were taken")
         except OSError:
-            try:
-                os.ftruncate(self._out, self._last.size)
-            except OSError as fault:
-                self._lose(fault)
+            self._durably(os.ftruncate, self._out, self._last.size)
             raise
 
     def _roll(self) -> None:
@@ -192,11 +192,7 @@ class Spool:
         with ExitStack() as stack:
             out = _open(segment.path)
             stack.callback(os.close, out)
-            try:
-                sync_folder(self._folder)
-            except OSError as fault:
-                self._lose(fault)
-                raise
+            self._durably(sync_folder, self._folder)
             stack.pop_all()
         with self._turn:
             os.close(self._out)
@@ -207,13 +203,9 @@ def check(folder: Path) -> None:
     """Raise SpoolCorrupt unless a folder that nobody appends to holds whole frames, none missing; change nothing."""
     name_of(folder)
     segments = segments_in(folder)
-    for segment, following in pairwise(segments):
-        check_full(segment, following.first)
-    for last in segments[-1:]:
-        blocks, size = blocks_of(content_of(last.path))
-        if size != last.size:
-            raise broken(last.path, f"holds a broken frame at byte {size}")
-        end_of(blocks, last)
+    following = [*(segment.first for segment in segments[1:]), None]
+    for segment, number in zip(segments, following, strict=False):
+        check_full(segment, number)
 
 
 async def keep_synced(spool: Spool) -> None:

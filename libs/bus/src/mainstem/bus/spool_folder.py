@@ -5,7 +5,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +17,8 @@ SUFFIX = ".blocks"
 _NAME = re.compile("[0-9a-f]{32}")
 #: What the system says where a disk has lost what was written to it.
 _LOST = {errno.EIO, errno.ENODATA, errno.EUCLEAN, errno.EBADMSG}
+#: Says in a folder why its disk may not have what was written last.
+_NOTE = "lost"
 #: What is to be done for a folder without one.
 _NAMELESS = "write there what stands between @ and / in `ce_origin` of its answers in the log, or move the folder away"
 
@@ -61,7 +63,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno not in _LOST:
             raise
-        raise SpoolCorrupt(f"{path} cannot be read: {fault}; bring its bytes back, or move it away") from fault
+        raise broken(path, f"cannot be read: {fault}") from fault
 
 
 def content_of(path: Path) -> bytes:
@@ -70,12 +72,12 @@ def content_of(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def check_full(segment: Segment, following: int) -> None:
-    """Raise SpoolCorrupt unless a segment holds whole frames up to the number that the next segment begins with."""
+def check_full(segment: Segment, following: int | None) -> None:
+    """Raise SpoolCorrupt unless a segment holds whole frames alone, up to the number that the next one begins with."""
     blocks, size = blocks_of(content_of(segment.path))
     if size != segment.size:
         raise broken(segment.path, f"holds a broken frame at byte {size}")
-    if (end := end_of(blocks, segment)) != following:
+    if (end := end_of(blocks, segment)) != following and following is not None:
         raise broken(segment.path, f"ends before number {end}, and the next segment begins with {following}")
 
 
@@ -89,6 +91,31 @@ def end_of(blocks: Sequence[Block], segment: Segment) -> int:
 def broken(path: Path, how: str) -> SpoolCorrupt:
     """Return what is raised for a segment that is not as it was written."""
     return SpoolCorrupt(f"{path} {how}; bring its bytes back, or move it away to go on without it")
+
+
+def lose(folder: Path, fault: OSError) -> SpoolCorrupt:
+    """Note that a sync failed, since the system tells that once and then forgets it; return what is raised for it.
+
+    Nobody knows what the disk has then, and what is written behind it might not be found.
+    """
+    with suppress(OSError):  # where nothing can be written, whoever comes next finds that
+        (folder / _NOTE).write_text(str(fault))
+    return _lost(folder, str(fault))
+
+
+def is_lost(folder: Path) -> bool:
+    """Tell whether a sync failed here, so that nobody appends any more."""
+    return (folder / _NOTE).exists()
+
+
+def refuse_lost(folder: Path) -> None:
+    """Raise SpoolCorrupt when a sync failed here."""
+    if is_lost(folder):
+        raise _lost(folder, content_of(folder / _NOTE).decode("utf-8", "replace"))
+
+
+def _lost(folder: Path, why: str) -> SpoolCorrupt:
+    return SpoolCorrupt(f"what was written last to {folder} may not be on its disk: {why}; mend the disk")
 
 
 def refuse_earlier(folder: Path) -> None:

@@ -36,6 +36,7 @@ async def send(
         await asyncio.to_thread(tail.sync)
         blocks = tail.read(start)
         if not blocks:
+            tail.release(start)
             await tail.wait()
             continue
         numbered = [each for block in blocks for each in enumerate(messages(block), block.first) if each[0] >= start]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from mainstem.bus.spool_folder import (
     SpoolCorrupt,
     broken,
     content_of,
-    end_of,
+    is_lost,
+    lose,
     name_of,
     reading,
     segments_in,
@@ -52,17 +54,29 @@ class Tail:
         self._torn: tuple[_Cursor, int] | None = None
 
     def sync(self) -> None:
-        """Make durable what is there, and take notice of it. Raises SpoolCorrupt."""
+        """Make durable what is there, and take notice of it. Raises SpoolCorrupt.
+
+        Where nobody appends any more, since a sync failed, no number can be given again: that need not be durable.
+        """
         found = segments_in(self.folder)
-        if found and found[-1:] != self._segments[-1:]:
-            _sync(found[-1].path)
+        if found and found[-1:] != self._segments[-1:] and not is_lost(self.folder):
+            self._sync(found[-1].path)
         self._segments = found
 
     def read(self, number: int) -> Sequence[Block]:
         """Return some blocks, from the one with message `number` in it or the oldest kept on; empty at the end.
 
-        Raises SpoolCorrupt.
+        Raises SpoolCorrupt. Where the folder was moved meanwhile there is nothing, whatever lies in its place.
         """
+        try:
+            found = self._read(number)
+        except (SpoolCorrupt, FileNotFoundError):
+            if self._is_there():
+                raise
+            return []
+        return found if self._is_there() else []
+
+    def _read(self, number: int) -> Sequence[Block]:
         if number != self._cursor.number:
             self._cursor = _Cursor(number)
         for segment in [each for each in self._segments if each.first >= self._cursor.segment]:
@@ -74,11 +88,13 @@ class Tail:
         return []
 
     def end(self) -> int:
-        """Return the number behind the last whole block."""
-        if not self._segments:
-            return 0
-        last = self._segments[-1]
-        return end_of(blocks_of(content_of(last.path)[: last.size])[0], last)
+        """Return the number behind the last block; where one is broken, behind that before: `read` finds it."""
+        for last in self._segments[-1:]:
+            with suppress(SpoolCorrupt):
+                blocks = in_order(blocks_of(content_of(last.path)[: last.size])[0], last.first)
+                return blocks[-1].first + blocks[-1].count if blocks else last.first
+            return last.first
+        return 0
 
     async def wait(self) -> None:
         """Return when there may be something behind what was read last."""
@@ -90,7 +106,7 @@ class Tail:
 
     def release(self, below: int) -> None:
         """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
-        there = segments_in(self.folder)
+        there = segments_in(self.folder) if self._is_there() else []
         for segment, after in pairwise(there):
             if after.first <= below:
                 segment.path.unlink()
@@ -99,13 +115,12 @@ class Tail:
 
     def _enter(self, segment: Segment) -> None:
         """Have the cursor in a segment: at its begin, unless it is there. Raises SpoolCorrupt if blocks are missing."""
-        follows = self._cursor.follows
-        if follows < 0 or segment.first != self._cursor.segment:
-            if follows not in (-1, segment.first):
-                raise broken(
-                    segment.path, f"begins with number {segment.first}, and what is before it ends at {follows}"
-                )
-            self._cursor = _Cursor(self._cursor.number, segment.first, 0, segment.first)
+        number, follows, first = self._cursor.number, self._cursor.follows, segment.first
+        if follows >= 0 and first == self._cursor.segment:
+            return
+        if not (follows < 0 or first == follows or follows < first <= number):
+            raise broken(segment.path, f"begins with number {first}, and what is before it ends at {follows}")
+        self._cursor = _Cursor(number, first, 0, first)
 
     def _read_on(self, segment: Segment) -> Sequence[Block]:
         """Read on in a segment from the cursor, and move it."""
@@ -139,17 +154,23 @@ class Tail:
         if torn == self._torn:
             return True
         self._torn = torn
-        with segment.path.open("rb") as file:
+        with reading(segment.path), segment.path.open("rb") as file:
             file.seek(self._cursor.at)
             return not is_shorter(file.read(left))
 
+    def _sync(self, file: Path) -> None:
+        """Make durable what others wrote to a file."""
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fdatasync(handle)
+        except OSError as fault:
+            raise lose(self.folder, fault) from fault
+        finally:
+            os.close(handle)
 
-def _sync(file: Path) -> None:
-    """Make durable what others wrote to a file. Raises SpoolCorrupt when that fails: the disk may not have it."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fdatasync(handle)
-    except OSError as fault:
-        raise SpoolCorrupt(f"{file} cannot be made durable: {fault}; mend its disk") from fault
-    finally:
-        os.close(handle)
+    def _is_there(self) -> bool:
+        """Tell whether the folder lies where it lay, and no other in its place."""
+        try:
+            return content_of(self.folder / "incarnation") == self.incarnation.encode()
+        except FileNotFoundError:
+            return False

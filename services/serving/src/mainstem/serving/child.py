@@ -23,7 +23,7 @@ class Child:
         self.hello = hello
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._dismissed = False
+        self.dismissed = False
         self._asked: dict[int, asyncio.Future[Reply | None]] = {}
         #: What it said last that it did, and what those did who were it before.
         self.figures: Figures | None = None
@@ -34,13 +34,13 @@ class Child:
 
         Raises OSError when it cannot be started.
         """
-        self._dismissed = False
+        self.dismissed = False
         self._process, channel = await self._start()
         try:
             for message in (self.hello, *first()):
                 channel.send(message)
             self._channel = channel
-            if self._dismissed:
+            if self.dismissed:
                 self.dismiss()
             while (said := await channel.receive()) is not None:
                 self.take(said)
@@ -80,7 +80,7 @@ class Child:
 
     def dismiss(self) -> None:
         """Have it end what it does, say what it did, and end; one that is being started does so when it is there."""
-        self._dismissed = True
+        self.dismissed = True
         channel, self._channel = self._channel, None
         if channel is not None and self._process is not None:
             channel.finish()

@@ -209,7 +209,8 @@ class Crew:
             code = await self._live(child)
             await asyncio.sleep(pause_s)
             if isinstance(child, _Worker) and (child.broken or code == os.EX_DATAERR):
-                await self._renew(child)
+                while not await self._renew(child):  # noqa: ASYNC110  (nothing tells when a disk takes it)
+                    await asyncio.sleep(_LONGEST_S)
             pause_s = _SHORTEST_S if loop.time() - began > _LIVED_S else min(2 * pause_s, _LONGEST_S)
 
     async def _live(self, child: Child) -> int | None:
@@ -230,20 +231,24 @@ class Crew:
             if worker.spool == said.folder:
                 worker.give_up(said.why)
 
-    async def _renew(self, worker: "_Worker") -> None:
-        """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent."""
+    async def _renew(self, worker: "_Worker") -> bool:
+        """Give a worker that has ended another spool if its own is broken; what can be sent of that one is sent.
+
+        Return whether it may begin: not in a broken one.
+        """
         try:
             aside = await renew(Path(worker.spool), worker.broken)
-        except (OSError, SpoolBusy) as fault:  # the others go on; this one finds it broken again, and so does this
+        except (OSError, SpoolBusy) as fault:  # the others go on
             about = {"action": "spool_kept", "spool": worker.spool}
             _log.critical(
                 "the broken spool %s could not be set aside: %s; that is tried again", worker.spool, fault, extra=about
             )
-            return
+            return False
         worker.broken = None
         if aside is not None:
             for sender in self._senders:
                 sender.sends(aside)
+        return True
 
     def _news(self) -> list[Message]:
         """Return what a process that begins is told; the sender does not mind."""
@@ -288,7 +293,7 @@ class _Sender(Child):
 
     @override
     def take(self, said: Message) -> None:
-        if isinstance(said, Broken):
+        if isinstance(said, Broken) and not self.dismissed:  # else it may be of what lay where another lies now
             self._on_broken(said)
         super().take(said)
 

@@ -99,7 +99,7 @@ class Figures(msgspec.Struct, frozen=True, tag=True):
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):
-    """Of a spool nothing more can be sent, and why."""
+    """To a spool nothing more is to be appended, and why: it would not be sent, or not be durable."""
 
     folder: str
     why: str

@@ -73,7 +73,7 @@ def _set_aside(spool: Path, fault: SpoolCorrupt, *, apart: bool) -> Path:
         names = (spool.with_name(f"{spool.name}{_BROKEN}{number}") for number in count(1))
         aside = spool.rename(next(each for each in names if not each.exists()))
     _log.critical(
-        "the spool %s is broken, and lies in %s now: %s; what stands before is sent, no more; see the runbook spool",
+        "the spool %s is broken, and lies in %s now: %s; what can be read of it is sent; see the runbook spool",
         *(spool, aside, str(fault).replace(str(spool), str(aside))),
         extra={"action": "spool_corrupt", "spool": str(aside)},
     )

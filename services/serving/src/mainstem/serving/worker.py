@@ -173,13 +173,13 @@ def _spool(post: Post) -> Spool:
         raise SystemExit(os.EX_DATAERR) from fault
 
 
-async def _keep_synced(spool: Spool, folder: str, channel: Channel) -> None:
-    """Keep what is recorded synced; when that fails, have the spool set aside: it takes nothing any more."""
+async def _sync_or_leave(spool: Spool, folder: str, channel: Channel) -> None:
+    """Keep what is recorded synced; when that fails, leave, and have the spool set aside: it takes nothing any more."""
     try:
         await keep_synced(spool)
-    except OSError as fault:
-        _log.critical("the spool is lost: %s", fault, extra={"action": "spool_corrupt", "spool": folder})
-        channel.send(Broken(folder, f"the last records of {folder} may not be on its disk: {fault}; mend it"))
+    except SpoolCorrupt as fault:
+        _log.critical("nothing more is recorded here: %s", fault, extra={"action": "spool_corrupt", "spool": folder})
+        channel.send(Broken(folder, str(fault)))
         channel.ask_to_leave()
 
 
@@ -207,7 +207,7 @@ async def main(handle: int) -> None:
         # A fault of what goes on behind the answers ends the process, which is started again: it is seen then.
         async with asyncio.TaskGroup() as group:
             behind = [
-                group.create_task(_keep_synced(spool, post.spool, channel)),
+                group.create_task(_sync_or_leave(spool, post.spool, channel)),
                 group.create_task(worker.shadow()),
                 group.create_task(reports.run()),
             ]
