@@ -8,7 +8,6 @@ from mainstem.bus.spool_tail import Tail
 def everything(folder, start=0):
     """Return number and content of every block from a number on."""
     tail, found = Tail(folder), []
-    tail.sync()
     while batch := tail.read(start):
         found += batch
         start = batch[-1].first + batch[-1].count

@@ -39,7 +39,6 @@ def test_blocks_come_out_as_they_went_in(spool, tmp_path):
     assert [spool.append(b"two", 2), spool.append(b"three", 3)] == [0, 2]
     assert spool.next_number == 5
     tail = Tail(tmp_path)
-    tail.sync()
     assert tail.read(0) == [Block(0, 2, b"two"), Block(2, 3, b"three")]
     assert tail.read(5) == []
 

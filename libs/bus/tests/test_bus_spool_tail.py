@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libs.bus.tests.spool_content import everything, flip, segments
 
+from mainstem.bus import spool_tail
 from mainstem.bus.frames import Block, frame_of
 from mainstem.bus.spool import Spool
 from mainstem.bus.spool_folder import SpoolCorrupt
@@ -24,13 +25,25 @@ def spool(tmp_path):
     opened.close()
 
 
-def test_nothing_is_read_before_it_is_synced(spool, tmp_path):
+def test_what_is_read_is_synced_before_it_is_given_also_where_a_torn_end_lay(tmp_path, monkeypatch):
+    with closing(Spool(tmp_path, CAP)) as spool:
+        spool.append(b"a", 1)
+    (segment,) = segments(tmp_path)
+    with segment.open("ab") as file:
+        file.write(frame_of(Block(1, 1, b"torn"))[:-1])
     tail = Tail(tmp_path)
-    tail.sync()
-    spool.append(b"a", 1)
-    assert tail.read(0) == []
-    tail.sync()
     assert tail.read(0) == [Block(0, 1, b"a")]
+    synced, sync = [], os.fdatasync
+
+    def fdatasync(handle):
+        synced.append(segment.read_bytes())
+        sync(handle)
+
+    with closing(Spool(tmp_path, CAP)) as again:
+        again.append(b"b", 1)
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        assert tail.read(1) == [Block(1, 1, b"b")]
+    assert synced == [segment.read_bytes()]
 
 
 def test_reading_begins_with_the_block_that_holds_a_number(spool, tmp_path):
@@ -54,15 +67,13 @@ def test_reading_from_any_number_gives_the_rest_over_any_segments(tmp_path_facto
     spool.close()
 
 
-@given(steps=st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["sync", "read", "release"])), max_size=60))
+@given(steps=st.lists(st.one_of(st.integers(1, 9), st.sampled_from(["read", "release"])), max_size=60))
 def test_one_who_reads_while_another_writes_misses_nothing(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("spool")
     spool, tail, found, next_number = Spool(folder, 8 * 200), Tail(folder), [], 0
-    for step in [*steps, "sync", *["read"] * 60]:
+    for step in [*steps, *["read"] * 60]:
         if isinstance(step, int) and spool.size < 1000:
             spool.append(b"x" * 30, step)
-        elif step == "sync":
-            tail.sync()
         elif step == "release":
             tail.release(next_number)
         elif step == "read":
@@ -105,11 +116,9 @@ def test_a_length_changed_while_it_runs_is_refused_as_soon_as_a_whole_block_stan
     spool.append(b"b" * 20, 1)
     (segment,) = segments(tmp_path)
     flip(segment, segment.stat().st_size - len(frame_of(Block(1, 1, b"b" * 20))) + 1)
-    tail.sync()
     assert [block.payload for block in tail.read(0)] == [b"a"]
     assert tail.read(1) == tail.read(1) == []
     spool.append(b"c", 1)
-    tail.sync()
     with pytest.raises(SpoolCorrupt, match="broken frame"):
         tail.read(1)
 
@@ -130,7 +139,6 @@ def test_a_full_segment_that_became_shorter_is_refused_and_not_passed_over(tmp_p
         for letter in b"abcdef":
             spool.append(bytes([letter]) * 50, 1)
     tail = Tail(tmp_path)
-    tail.sync()
     first = segments(tmp_path)[0]
     os.truncate(first, first.stat().st_size - 1)
     with pytest.raises(SpoolCorrupt):
@@ -138,19 +146,23 @@ def test_a_full_segment_that_became_shorter_is_refused_and_not_passed_over(tmp_p
             tail.read(number)
 
 
-def test_what_is_taken_back_for_want_of_room_is_not_read_and_not_broken(spool, tmp_path):
+@pytest.mark.parametrize("begun", [5, 30])
+def test_what_is_taken_back_for_want_of_room_is_not_read_and_not_broken(spool, tmp_path, monkeypatch, begun):
     spool.append(b"a", 1)
     (segment,), size = segments(tmp_path), segments(tmp_path)[0].stat().st_size
-    for begun in (5, 30):
-        with segment.open("ab") as file:
-            file.write(frame_of(Block(1, 1, b"b" * 20))[:begun])
-        tail = Tail(tmp_path)
-        tail.sync()
+    with segment.open("ab") as file:
+        file.write(frame_of(Block(1, 1, b"b" * 20))[:begun])
+    tail, look = Tail(tmp_path), spool_tail.segments_in
+
+    def take_back(folder):
+        found = look(folder)
         os.truncate(segment, size)
-        assert tail.read(0) == []
-        tail.sync()
-        assert [block.first for block in tail.read(0)] == [0]
-        assert tail.read(1) == []
+        return found
+
+    monkeypatch.setattr(spool_tail, "segments_in", take_back)
+    assert tail.read(0) == []
+    assert [block.first for block in tail.read(0)] == [0]
+    assert tail.read(1) == []
 
 
 def nine(folder):
@@ -169,7 +181,6 @@ def test_what_stands_behind_frames_that_are_gone_is_not_read_and_what_stands_bef
     else:
         os.truncate(first, 2 * 70)
     tail, number = Tail(tmp_path), 0
-    tail.sync()
     with pytest.raises(SpoolCorrupt, match="begins with number"):
         while blocks := tail.read(number):
             number = blocks[-1].first + 1
@@ -188,12 +199,10 @@ def test_a_segment_that_lost_what_was_read_of_it_is_refused_whatever_is_appended
         for letter in b"abcde":
             spool.append(bytes([letter]) * 50, 1)
         tail = Tail(tmp_path)
-        tail.sync()
         assert len(tail.read(0)) == 5
         os.truncate(segments(tmp_path)[0], 3 * 70)
         for letter in b"fgh"[:appended]:
             spool.append(bytes([letter]) * 50, 1)
-        tail.sync()
         with pytest.raises(SpoolCorrupt):
             tail.read(5)
 
@@ -208,27 +217,38 @@ def test_what_cannot_be_made_durable_is_read_once_nobody_appends_any_more(tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
         with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
-            tail.sync()
-        assert tail.read(0) == []
+            tail.read(0)
         assert everything(tmp_path) == [(0, "a")]
     with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
         Spool(tmp_path, CAP)
 
 
-@pytest.mark.parametrize("looked", ["before", "after"])
-def test_of_another_folder_in_the_place_of_one_that_was_moved_nothing_is_read_and_nothing_removed(tmp_path, looked):
-    place = tmp_path / "spool"
+@pytest.mark.parametrize("moved", ["before it is looked at", "while it is read", "while it is read, and another made"])
+def test_of_another_folder_in_the_place_of_one_that_was_moved_nothing_is_read_and_nothing_removed(
+    tmp_path, monkeypatch, moved
+):
+    place, aside = tmp_path / "spool", tmp_path / "aside"
     nine(place)
-    tail = Tail(place)
-    tail.sync()
-    place.rename(tmp_path / "moved")
+    tail, look = Tail(place), spool_tail.segments_in
+
+    def move(folder):
+        found = look(folder)
+        if not aside.exists():
+            place.rename(aside)
+            if "another" in moved:
+                nine(place)
+        return found
+
+    if "while" in moved:
+        monkeypatch.setattr(spool_tail, "segments_in", move)
+    else:
+        move(place)
     assert tail.read(0) == []
-    nine(place)
-    if looked == "after":
-        tail.sync()
+    if not place.exists():
+        nine(place)
     tail.release(9)
     assert (tail.read(0), tail.read(7)) == ([], [])
-    assert len(segments(place)) == len(segments(tmp_path / "moved")) == 3
+    assert len(segments(place)) == len(segments(aside)) == 3
 
 
 def test_a_gap_below_the_number_that_is_asked_for_is_none(tmp_path):
@@ -236,12 +256,10 @@ def test_a_gap_below_the_number_that_is_asked_for_is_none(tmp_path):
         for letter in b"ab":
             spool.append(bytes([letter]) * 50, 1)
         tail = Tail(tmp_path)
-        tail.sync()
         assert tail.read(9) == []
         for letter in b"cdefghijklm":
             spool.append(bytes([letter]) * 50, 1)
         Tail(tmp_path).release(9)
-        tail.sync()
         assert [block.first for block in tail.read(9)] == [9, 10, 11]
 
 
@@ -260,7 +278,6 @@ def test_what_stands_before_a_break_in_the_last_segment_still_has_an_end(tmp_pat
     if damage == "unreadable":
         monkeypatch.setattr(Path, "read_bytes", unreadable)
     tail = Tail(tmp_path)
-    tail.sync()
     assert tail.end() == (7 if damage == "a gap" else 6)
 
 

@@ -236,7 +236,6 @@ class Service:
     def spooled(self, number=0):
         """Return the messages that the spool stands for from a number on, as the sender will see them."""
         tail = Tail(self.spool._folder)
-        tail.sync()
         blocks = []
         while some := tail.read(number):
             blocks += some

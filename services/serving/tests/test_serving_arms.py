@@ -275,7 +275,6 @@ async def test_a_block_that_an_earlier_release_left_is_read(spool):
     half = np.array([0.5]).tobytes()
     number = spool.append(msgspec.msgpack.encode(["t", b'{"a":1', "now", "t/0/1", calls, 1, half, half]), 1)
     tail = Tail(spool._folder)
-    tail.sync()
     (message,) = unpack(spool.incarnation, tail.read(number)[0])
     assert orjson.loads(message.value) == {
         "a": 1, "channel": "http", "entity": None, "position": "t/0/1", "row": None, "features": [0.5], "score": 0.5

@@ -77,7 +77,6 @@ def spooled(settings):
     found = []
     for folder in sorted(settings.spool_folder.iterdir()):
         tail, number = Tail(folder), 0
-        tail.sync()
         while blocks := tail.read(number):
             found += [message for block in blocks for message in unpack(tail.incarnation, block)]
             number = blocks[-1].first + blocks[-1].count

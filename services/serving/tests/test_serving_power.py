@@ -69,7 +69,6 @@ def recovered(folder):
     """Return the ids of all answers that a spool has when it is opened again."""
     Spool(folder, 1 << 24).close()
     tail, number, found = Tail(folder), 0, []
-    tail.sync()
     while blocks := tail.read(number):
         found += [message for block in blocks for message in unpack(tail.incarnation, block)]
         number = blocks[-1].first + blocks[-1].count

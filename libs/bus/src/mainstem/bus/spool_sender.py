@@ -28,13 +28,11 @@ async def send(
     After a crash the messages from the number kept last are published again under the same origins. Raises
     SpoolCorrupt, also when the spool ends before `start`: its next numbers were given before.
     """
-    await asyncio.to_thread(tail.sync)
     if tail.end() < start:
         raise SpoolCorrupt(f"{tail.folder} ends before number {start}, up to which it was sent; move it away to go on")
     own = f"{stream}@{tail.incarnation}".encode()
     while True:
-        await asyncio.to_thread(tail.sync)
-        blocks = tail.read(start)
+        blocks = await asyncio.to_thread(tail.read, start)
         if not blocks:
             tail.release(start)
             await tail.wait()

@@ -1,4 +1,4 @@
-"""The end of a spool that is read: what is durable, in its order, until it is released."""
+"""The end of a spool that is read: every block in its order, durable, until it is released."""
 
 import asyncio
 import os
@@ -41,35 +41,31 @@ class _Cursor(NamedTuple):
 
 
 class Tail:
-    """The end of a folder that is read, for one process: what was there, and durable, at the last `sync`."""
+    """The end of a folder that is read, for one process."""
 
     def __init__(self, folder: Path) -> None:
         """Read what a spool left in a folder, or leaves in it now. Raises SpoolCorrupt when its name cannot be read."""
         self.folder = folder
         #: Who the numbers belong to; a folder that is lost comes back as somebody else.
         self.incarnation = name_of(folder)
+        #: What was there when it was read last.
         self._segments: list[Segment] = []
         self._cursor = _Cursor(0)
         #: Where a frame was not whole, and how many bytes there were of it and behind it.
         self._torn: tuple[_Cursor, int] | None = None
 
-    def sync(self) -> None:
-        """Make durable what is there, and take notice of it. Raises SpoolCorrupt.
-
-        Where nobody appends any more, since a sync failed, no number can be given again: that need not be durable.
-        """
-        found = segments_in(self.folder)
-        if found and found[-1:] != self._segments[-1:] and not is_lost(self.folder):
-            self._sync(found[-1].path)
-        self._segments = found
-
     def read(self, number: int) -> Sequence[Block]:
         """Return some blocks, from the one with message `number` in it or the oldest kept on; empty at the end.
 
-        Raises SpoolCorrupt. Where the folder was moved meanwhile there is nothing, whatever lies in its place.
+        They are durable then: first they are read, since whole frames stay, and then synced. Raises SpoolCorrupt.
+        Where nobody appends any more, since a sync failed, no number can be given again, and that need not be durable.
+        Where the folder was moved there is nothing, whatever lies in its place.
         """
+        self._segments = segments_in(self.folder)
         try:
             found = self._read(number)
+            if found and self._cursor.segment == self._segments[-1].first and not is_lost(self.folder):
+                self._sync(self._segments[-1].path)
         except (SpoolCorrupt, FileNotFoundError):
             if self._is_there():
                 raise
@@ -89,12 +85,14 @@ class Tail:
 
     def end(self) -> int:
         """Return the number behind the last block; where one is broken, behind that before: `read` finds it."""
-        for last in self._segments[-1:]:
-            with suppress(SpoolCorrupt):
-                blocks = in_order(blocks_of(content_of(last.path)[: last.size])[0], last.first)
-                return blocks[-1].first + blocks[-1].count if blocks else last.first
-            return last.first
-        return 0
+        segments = segments_in(self.folder)
+        if not segments:
+            return 0
+        with suppress(SpoolCorrupt):
+            blocks = in_order(blocks_of(content_of(segments[-1].path))[0], segments[-1].first)
+            if blocks:
+                return blocks[-1].first + blocks[-1].count
+        return segments[-1].first
 
     async def wait(self) -> None:
         """Return when there may be something behind what was read last."""
@@ -111,7 +109,6 @@ class Tail:
             if after.first <= below:
                 segment.path.unlink()
                 sync_folder(self.folder)  # before the next: a power cut leaves no gap
-        self._segments = [segment for segment in self._segments if segment.path.exists()]
 
     def _enter(self, segment: Segment) -> None:
         """Have the cursor in a segment: at its begin, unless it is there. Raises SpoolCorrupt if blocks are missing."""
