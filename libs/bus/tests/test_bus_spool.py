@@ -331,6 +331,20 @@ async def test_whoever_keeps_a_spool_synced_hears_that_nobody_knows_what_the_dis
     assert everything(tmp_path) == [(0, "a" * 100)]
 
 
+def test_want_of_files_where_a_segment_begins_is_no_loss(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with closing(Spool(tmp_path, 8 * 100)) as spool:
+        spool.append(b"a" * 100, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(spool_module, "sync_folder", fail)
+            with pytest.raises(SpoolFull, match="Too many open files"):
+                spool.append(b"b", 1)
+        assert spool.append(b"c", 1) == 1
+    assert everything(tmp_path) == [(0, "a" * 100), (1, "c")]
+
+
 def test_a_spool_that_cannot_be_synced_at_its_end_is_given_free_and_nobody_appends_to_it(tmp_path, monkeypatch):
     spool = Spool(tmp_path, CAP)
     failing_once(monkeypatch, "fsync")

@@ -1,5 +1,6 @@
 """The end of a spool that is read: every block once, none passed over, and nothing before it is durable."""
 
+import asyncio
 import os
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from libs.bus.tests.spool_content import everything, flip, segments
 
 from mainstem.bus import spool_tail
 from mainstem.bus.frames import Block, frame_of
-from mainstem.bus.spool import Spool
+from mainstem.bus.spool import Spool, SpoolFull, keep_synced
 from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.bus.spool_tail import Tail
 
@@ -221,6 +222,30 @@ def test_what_cannot_be_made_durable_is_read_once_nobody_appends_any_more(tmp_pa
         assert everything(tmp_path) == [(0, "a")]
     with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
         Spool(tmp_path, CAP)
+
+
+async def test_who_appends_hears_that_whoever_reads_could_not_sync(spool, tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    spool.append(b"a", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(SpoolCorrupt):
+            Tail(tmp_path).read(0)
+    async with asyncio.timeout(5):
+        with pytest.raises(SpoolCorrupt, match="may not be on its disk"):
+            await keep_synced(spool)
+    with pytest.raises(SpoolFull):
+        spool.append(b"b", 1)
+
+
+@pytest.mark.parametrize("name", [None, "", "nobody"])
+def test_a_folder_that_loses_its_name_while_it_is_read_is_read_on_under_the_name_it_had(spool, tmp_path, name):
+    tail = Tail(tmp_path)
+    spool.append(b"a", 1)
+    (tmp_path / "incarnation").unlink() if name is None else (tmp_path / "incarnation").write_text(name)
+    assert tail.read(0) == [Block(0, 1, b"a")]
 
 
 @pytest.mark.parametrize("moved", ["before it is looked at", "while it is read", "while it is read, and another made"])

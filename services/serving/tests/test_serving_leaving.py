@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -114,6 +115,23 @@ async def test_a_worker_does_not_begin_where_a_sync_failed_though_nobody_heard_o
     crew = Crew(posts(settings, 9))
     assert await crew._renew(crew._workers[0])
     assert (spool.with_name("0.broken-1") / "incarnation").read_text() == name != (spool / "incarnation").read_text()
+
+
+async def test_a_spool_that_cannot_be_made_anew_ends_nobody_and_what_was_set_aside_is_sent(tmp_path, monkeypatch):
+    settings = alone(tmp_path)
+    spool = settings.spool_folder / "0"
+    Spool(spool, 1 << 20).close()
+    lose(spool, OSError(5, "Input/output error"))
+    crew, sync = Crew(posts(settings, 9), sends=Sends([str(spool)])), os.fsync
+
+    def fsync(handle):
+        if Path(f"/proc/self/fd/{handle}").readlink().suffix == ".blocks":
+            raise OSError(5, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert await crew._renew(crew._workers[0])
+    assert crew._senders[0].hello == Sends([str(spool), str(spool.with_name("0.broken-1"))])
 
 
 async def test_what_a_sender_says_of_a_spool_after_it_was_told_that_another_lies_there_counts_for_nothing(tmp_path):

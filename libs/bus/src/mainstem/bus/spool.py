@@ -4,8 +4,8 @@ A folder of segments, each named after its first number, holds frames one behind
 that the folder's numbers go by. One process appends (`Spool`), one reads and removes (`Tail`); it may be the same one.
 
 What `append` returned for survives the death of the process, since the page cache outlives it, and a power cut once
-it is synced: by every `append`, or soon after (`keep_synced`). Nothing is read before it is synced, so what was sent is
-never lost here and its numbers are never given again. After a sync that failed nobody appends any more.
+it is synced: by every `append`, or soon after (`keep_synced`). What is read is synced before it is given, so what was
+sent is never lost here and its numbers are never given again. After a sync that failed nobody appends any more.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from errno import ENOSPC
+from errno import EMFILE, ENFILE, ENOSPC
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, Lock
@@ -159,17 +159,29 @@ class Spool:
             self._durably(os.fsync, self._out)
 
     def _sync(self) -> None:
-        """Make the last segment durable."""
+        """Make the last segment durable, unless whoever reads has found that the disk lost some of it."""
         self._durably(os.fdatasync, self._out)
+        try:
+            refuse_lost(self._folder)
+        except SpoolCorrupt as fault:
+            self._lose(fault)
+            raise
 
     def _durably(self, do: Callable[..., None], *args: int | Path) -> None:
         """Do what makes something durable, or takes it back; where that fails nothing is taken any more."""
         try:
             do(*args)
         except OSError as fault:
-            self._lost = lose(self._folder, fault)
-            self._unsynced.set()
-            raise self._lost from fault
+            if fault.errno in (EMFILE, ENFILE):
+                raise  # nothing was tried
+            lost = lose(self._folder, fault)
+            self._lose(lost)
+            raise lost from fault
+
+    def _lose(self, lost: SpoolCorrupt) -> None:
+        """Take nothing more, and have whoever keeps it synced hear of it."""
+        self._lost = lost
+        self._unsynced.set()
 
     def _refusal(self, fault: Exception) -> SpoolFull:
         """Return what is raised where nothing can be written."""

@@ -154,24 +154,30 @@ def make_folder(folder: Path) -> None:
 
 
 def name_of(folder: Path) -> str:
-    """Return the folder's name for itself, given when it was first used, and on the disk since."""
+    """Return the folder's name for itself, given when it was first used, and on the disk since. Raises SpoolCorrupt."""
+    return given_name(folder) or _name(folder)
+
+
+def given_name(folder: Path) -> str | None:
+    """Return the name of a folder; None when it has none yet. Raises SpoolCorrupt when it has none any more."""
     place = folder / "incarnation"
     if not place.exists():
-        _name(folder, place)
+        if any(segment.size for segment in segments_in(folder)):
+            raise SpoolCorrupt(f"{place} is gone, and blocks lie beside it: {_NAMELESS}")
+        return None
     name = content_of(place).decode("ascii", "replace")
     if not _NAME.fullmatch(name):
         raise SpoolCorrupt(f"{place} holds {name[:40]!r} and not 32 hexadecimal digits: {_NAMELESS}")
     return name
 
 
-def _name(folder: Path, place: Path) -> None:
+def _name(folder: Path) -> str:
     """Give a folder a name that was never given, and have it on the disk before anything goes by it."""
-    if any(segment.size for segment in segments_in(folder)):
-        raise SpoolCorrupt(f"{place} is gone, and blocks lie beside it: {_NAMELESS}")
-    partial = folder / "incarnation.new"
+    name, partial = uuid4().hex, folder / "incarnation.new"
     with partial.open("w") as file:
-        file.write(uuid4().hex)
+        file.write(name)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(place)
+    partial.replace(folder / "incarnation")
     sync_folder(folder)
+    return name

@@ -14,6 +14,7 @@ from mainstem.bus.spool_folder import (
     SpoolCorrupt,
     broken,
     content_of,
+    given_name,
     is_lost,
     lose,
     name_of,
@@ -57,14 +58,14 @@ class Tail:
     def read(self, number: int) -> Sequence[Block]:
         """Return some blocks, from the one with message `number` in it or the oldest kept on; empty at the end.
 
-        They are durable then: first they are read, since whole frames stay, and then synced. Raises SpoolCorrupt.
-        Where nobody appends any more, since a sync failed, no number can be given again, and that need not be durable.
-        Where the folder was moved there is nothing, whatever lies in its place.
+        They are durable then: first they are read, since whole frames stay, and then synced. Raises SpoolCorrupt, also
+        when that fails, once: then nobody appends any more, no number can be given again, and all can be read that is
+        there. Where the folder was moved there is nothing, whatever lies in its place.
         """
         self._segments = segments_in(self.folder)
         try:
             found = self._read(number)
-            if found and self._cursor.segment == self._segments[-1].first and not is_lost(self.folder):
+            if found and self._cursor.segment == self._segments[-1].first:
                 self._sync(self._segments[-1].path)
         except (SpoolCorrupt, FileNotFoundError):
             if self._is_there():
@@ -156,18 +157,21 @@ class Tail:
             return not is_shorter(file.read(left))
 
     def _sync(self, file: Path) -> None:
-        """Make durable what others wrote to a file."""
+        """Make durable what others wrote to a file, or have nobody write to it any more."""
         handle = os.open(file, os.O_RDONLY)
         try:
             os.fdatasync(handle)
         except OSError as fault:
-            raise lose(self.folder, fault) from fault
+            if not is_lost(self.folder):
+                raise lose(self.folder, fault) from fault
         finally:
             os.close(handle)
 
     def _is_there(self) -> bool:
-        """Tell whether the folder lies where it lay, and no other in its place."""
+        """Tell whether the folder lies where it lay, and no other in its place; also when it has lost its name."""
         try:
-            return content_of(self.folder / "incarnation") == self.incarnation.encode()
+            return given_name(self.folder) == self.incarnation
         except FileNotFoundError:
             return False
+        except SpoolCorrupt:
+            return True

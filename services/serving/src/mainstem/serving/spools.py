@@ -55,7 +55,7 @@ async def renew(spool: Path, why: str | None) -> Path | None:
     except SpoolCorrupt as fault:
         aside = _set_aside(spool, fault, apart=True)
         metrics.SPOOLS_BROKEN.inc()
-        with suppress(OSError):  # the worker makes it, as soon as there is room
+        with suppress(OSError, SpoolCorrupt):  # the worker makes it, as soon as the disk takes it
             await _recover(spool)
         return aside
     return None
