@@ -331,6 +331,14 @@ async def test_whoever_keeps_a_spool_synced_hears_that_nobody_knows_what_the_dis
     assert everything(tmp_path) == [(0, "a" * 100)]
 
 
+def test_a_spool_that_is_closed_takes_nothing_and_is_not_lost(tmp_path):
+    spool = Spool(tmp_path, CAP)
+    spool.close()
+    with pytest.raises(SpoolFull, match="Bad file descriptor"):
+        spool.append(b"a", 1)
+    Spool(tmp_path, CAP).close()
+
+
 def test_want_of_files_where_a_segment_begins_is_no_loss(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.EMFILE, "Too many open files")

@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
+from mainstem.bus.frames import Block, frame_of
 from mainstem.bus.spool import Spool
-from mainstem.bus.spool_folder import SpoolEarlier
+from mainstem.bus.spool_folder import SpoolEarlier, lose
 from mainstem.events.catalogue import decode
 from mainstem.events.fence import Position
 from mainstem.serving.blocks import ids_from
+from mainstem.serving.domain import spool_name
 from mainstem.serving.ports import Question
 from mainstem.serving.sending import each, send_all
 from mainstem.serving.spools import take_over
@@ -97,6 +99,15 @@ async def test_of_a_spool_that_was_set_aside_nothing_is_cut_off_though_only_its_
     for starts in (1, 2):
         assert await take_over(tmp_path, 1) == [tmp_path / "0", tmp_path / "0.broken-1"]
         assert (segment.read_bytes(), len(caplog.records), metrics.SPOOLS_BROKEN._value.get()) == (before, starts, 1)
+
+
+async def test_the_books_of_a_spool_that_is_set_aside_have_what_can_be_read_of_it(tmp_path):
+    lost, cut = filled(tmp_path / "0"), filled(tmp_path / "1")
+    lose(lost, OSError(5, "Input/output error"))
+    flip(segments(cut)[-1], 3 * len(frame_of(Block(0, 1, 100 * b"a"))) + 30)
+    names = [spool_name((spool / "incarnation").read_text()) for spool in (lost, cut)]
+    await take_over(tmp_path, 1)
+    assert [metrics.RECORDED.labels(name)._value.get() for name in names] == [5, 3]
 
 
 async def test_spools_of_one_worker_that_break_one_after_the_other_lie_side_by_side(tmp_path):

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from errno import EMFILE, ENFILE, ENOSPC
+from errno import EBADF, EMFILE, ENFILE, ENOSPC
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, Lock
@@ -41,6 +41,8 @@ from mainstem.events.errors import MainstemError
 SEGMENT_BYTES = 8 << 20
 #: Between an append and the sync that takes it to the disk, with all that came meanwhile.
 SYNC_S = 0.02
+#: What the system says where the disk was not asked: the spool is closed, or a folder cannot be opened.
+_NOT_TRIED = {EBADF, EMFILE, ENFILE}
 
 
 class SpoolFull(MainstemError):
@@ -155,8 +157,9 @@ class Spool:
         with ExitStack() as stack:
             stack.callback(os.close, self._lock)
             stack.enter_context(self._turn)
-            stack.callback(os.close, self._out)
-            self._durably(os.fsync, self._out)
+            out, self._out = self._out, -1
+            stack.callback(os.close, out)
+            self._durably(os.fsync, out)
 
     def _sync(self) -> None:
         """Make the last segment durable, unless whoever reads has found that the disk lost some of it."""
@@ -172,8 +175,8 @@ class Spool:
         try:
             do(*args)
         except OSError as fault:
-            if fault.errno in (EMFILE, ENFILE):
-                raise  # nothing was tried
+            if fault.errno in _NOT_TRIED:
+                raise
             lost = lose(self._folder, fault)
             self._lose(lost)
             raise lost from fault

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mainstem.bus.spool import Spool, check
 from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt
+from mainstem.bus.spool_tail import Tail
 from mainstem.serving.domain import spool_name
 from mainstem.telemetry import logger, metrics
 
@@ -77,6 +78,9 @@ def _set_aside(spool: Path, fault: SpoolCorrupt, *, apart: bool) -> Path:
         *(spool, aside, str(fault).replace(str(spool), str(aside))),
         extra={"action": "spool_corrupt", "spool": str(aside)},
     )
+    with suppress(SpoolCorrupt):  # without its name nothing of it is sent
+        tail = Tail(aside)
+        metrics.RECORDED.labels(spool_name(tail.incarnation)).set(tail.end())
     return aside
 
 
