@@ -37,7 +37,7 @@ fault: $(STAMP) ## of these the kill runs, longer: over a hundred kill -9, and t
 	@FAULT_KILLS=120 $(BIN)/python -m pytest -q -m fault
 
 unit: $(STAMP) ## the fast tests alone
-	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault"
+	@$(BIN)/python -m pytest -q libs services projects -n 2 --dist loadfile -m "not real and not fault and not alone"
 
 check: $(STAMP) ## style, types, layers, schemas, caps, container files, and every command of the documents executed
 	$(BIN)/ruff check .

@@ -281,8 +281,12 @@ async def test_a_block_that_an_earlier_release_left_is_read(spool):
     }  # fmt: skip
 
 
+@pytest.mark.alone
 async def test_a_thousand_versions_come_and_go_and_leave_nothing_behind(service, make):
-    """Each is loaded, answers, and is forgotten; what is left after the first 200 is left after all."""
+    """Each is loaded, answers, and is forgotten; what is left after the first 200 is left after all.
+
+    Measured in a young process: in one that ran thousands of tests, the heap of those moves beside it.
+    """
     width, sizes = 2000, []
     contents = [make.onnx_model(width=width, bias=bias) for bias in (0.0, 1.0)]
     rows, process = np.zeros((1, width)), psutil.Process()
@@ -297,7 +301,7 @@ async def test_a_thousand_versions_come_and_go_and_leave_nothing_behind(service,
             gc.collect()
             sizes.append(process.memory_info().rss / 2**20)
     growth = np.polyfit(range(16), sizes[4:], 1)[0] * 16
-    assert growth < 3, f"800 models of {len(contents[0]) / 2**10:.0f} KiB left {growth:.1f} MiB: {sizes}"
+    assert growth < 2, f"800 models of {len(contents[0]) / 2**10:.0f} KiB left {growth:.1f} MiB: {sizes}"
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
