@@ -257,10 +257,25 @@ async def test_files_are_examined_side_by_side(tmp_path, monkeypatch):
     models.close()
 
 
-async def test_two_files_for_one_version_are_refused_by_name(models, tmp_path):
+async def test_two_files_for_one_version_are_refused_by_name_and_what_answered_goes_on(models, tmp_path):
     put(tmp_path, "one/1/model.onnx", adding(1))
-    with pytest.raises(NotReady, match=r"one\.onnx and .*one/1/model\.onnx are both version 1 of one"):
+    with pytest.raises(NotReady, match=r"one\.onnx: .*one/1/model\.onnx is the same version of the same model; remove"):
         await models.load("one")
+    assert (await ask(models, "one")).version == "1"
+
+
+async def test_two_files_for_one_version_keep_no_other_model_from_answering(tmp_path):
+    for file in ("one.onnx", "one/1/model.onnx", "two.onnx"):
+        put(tmp_path, file, adding(1))
+    models = Folder(tmp_path)
+    assert [(one.name, one.state) for one in models.index()] == [("one", "UNAVAILABLE"), ("two", "READY")]
+    assert (await ask(models, "two")).version == "1"
+    with pytest.raises(NotReady, match="remove one"):
+        await ask(models, "one")
+    (tmp_path / "one.onnx").unlink()
+    await models.load("one")
+    assert (await ask(models, "one")).version == "1"
+    models.close()
 
 
 async def test_what_ends_while_a_model_runs_ends(tmp_path):

@@ -30,7 +30,7 @@ _LIMITS: Final = Limits(rows=False)
 class _Version:
     """One file: loaded, or why not."""
 
-    file: Path
+    files: Sequence[Path]
     usage: Usage
     session: Session | None = None
     reason: str = ""
@@ -38,11 +38,11 @@ class _Version:
     def load(self, gate: Gate) -> None:
         """Read the file anew, and load it if it passes the gate."""
         try:
-            content = _content(self.file)
+            content = _content(self.files)
             gate(content)
             self.session, self.reason = Session(content), ""
         except (OSError, Refused, NotServable) as fault:
-            self.session, self.reason = None, f"{_shown(self.file)}: {fault}"
+            self.session, self.reason = None, f"{_shown(self.files[0])}: {fault}"
 
 
 def pass_gate(content: bytes) -> Admitted:
@@ -69,8 +69,8 @@ class Folder:
         self._thread = ThreadPoolExecutor(1, "model")
         #: Versions by model, the one that answers last.
         self._models: dict[str, dict[str, _Version]] = {}
-        for name, version, file in _files(folder):
-            self._models.setdefault(name, {})[version] = _Version(file, Usage(name, version))
+        for name, version, files in _files(folder):
+            self._models.setdefault(name, {})[version] = _Version(files, Usage(name, version))
         list(self._loading.map(self._load, self._all()))
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Folder:
             "versions": [each for each, found in versions.items() if found.session is not None],
             "platform": wire.PLATFORM,
             **wire.told(session.signature),
-            "properties": {MARK: "true", "file": _shown(versions[name].file.relative_to(self._folder))},
+            "properties": {MARK: "true", "file": _shown(versions[name].files[0].relative_to(self._folder))},
         }
 
     def index(self) -> Sequence[Indexed]:
@@ -114,10 +114,10 @@ class Folder:
         Raises NotReady when one cannot be loaded; then what answered before goes on.
         """
         before, found = self._models.get(model, {}), dict[str, _Version]()
-        for name, version, file in await asyncio.to_thread(lambda: list(_files(self._folder))):
+        for name, version, files in await asyncio.to_thread(lambda: list(_files(self._folder))):
             if name == model:
                 usage = before[version].usage if version in before else Usage(name, version)
-                found[version] = _Version(file, usage)
+                found[version] = _Version(files, usage)
         if not found:
             self._models.pop(model, None)
             raise Unknown(f"there is no {model}.onnx and no {model}/VERSION/{_FILE} in {_shown(self._folder)}")
@@ -204,18 +204,14 @@ class Folder:
         return name, found.session
 
 
-def _files(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield model, version and file, the versions of a model in their order. Raises NotReady when two are the same."""
-    found: dict[tuple[str, str], Path] = {}
+def _files(folder: Path) -> Iterator[tuple[str, str, Sequence[Path]]]:
+    """Yield model, version and every file that is named so, the versions of a model in their order."""
+    found: dict[tuple[str, str], list[Path]] = {}
     for file in [*folder.glob("*.onnx"), *folder.glob(f"*/*/{_FILE}")]:
         parts = (file.stem, "1") if file.parent == folder else (file.parent.parent.name, file.parent.name)
-        name = _shown(parts[0]), _shown(parts[1])
-        if name in found:
-            both = f"{_shown(found[name])} and {_shown(file)}"
-            raise NotReady(f"{both} are both version {name[1]} of {name[0]}; remove one")
-        found[name] = file
-    for (model, version), file in sorted(found.items(), key=lambda item: (item[0][0], _order(item[0][1]))):
-        yield model, version, file
+        found.setdefault((_shown(parts[0]), _shown(parts[1])), []).append(file)
+    for (model, version), files in sorted(found.items(), key=lambda item: (item[0][0], _order(item[0][1]))):
+        yield model, version, files
 
 
 def _shown(path: Path | str) -> str:
@@ -223,8 +219,14 @@ def _shown(path: Path | str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _content(file: Path) -> bytes:
-    """Return what is in a file, which is not read when the gate would not let so much in. Raises OSError or Refused."""
+def _content(files: Sequence[Path]) -> bytes:
+    """Return what is in a file, which is not read when the gate would not let so much in. Raises OSError or Refused.
+
+    Two of the same model and version are refused: nobody could tell which of them answers.
+    """
+    file, *others = files
+    if others:
+        raise Refused(f"{', '.join(map(_shown, others))} is the same version of the same model; remove one")
     if not file.is_file():
         raise Refused("it is no file that can be read; put one in its place")
     size = file.stat().st_size
