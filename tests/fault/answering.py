@@ -141,9 +141,9 @@ class Serving:
         )
         return int(recorded), int(sent)
 
-    async def balanced(self) -> int:
+    async def balanced(self, within_s: float = LONGEST_WAIT_S) -> int:
         """Wait until all that was recorded is sent; return how much."""
-        async with asyncio.timeout(LONGEST_WAIT_S):
+        async with asyncio.timeout(within_s):
             while True:
                 with suppress(httpx.HTTPError):
                     recorded, sent = await self.books()
@@ -170,6 +170,8 @@ class Callers:
     """Ask all the time; remember each answer by the id of its prediction, with its score."""
 
     serving: Serving
+    #: Each waits so long between an answer and its next call.
+    pause_s: float = 0.0
     answered: dict[str, float] = field(default_factory=dict)
     refused: int = 0
     #: Answers under an id that another one had.
@@ -181,6 +183,12 @@ class Callers:
         wanted = len(self.answered) + more
         async with asyncio.timeout(LONGEST_WAIT_S), self._said:
             await self._said.wait_for(lambda: len(self.answered) >= wanted)
+
+    async def go_on(self, wanted_s: float) -> None:
+        """Return when they have been answered for so long."""
+        until = asyncio.get_running_loop().time() + wanted_s
+        while asyncio.get_running_loop().time() < until:
+            await self.until(1)
 
     async def over_http(self, number: int) -> None:
         """Ask one row after the other on one connection, and on another when that is gone."""
@@ -233,6 +241,7 @@ class Callers:
             self.doubled += prediction in self.answered
             self.answered[prediction] = score
             self._said.notify_all()
+        await asyncio.sleep(self.pause_s)
 
 
 def _request(name: str, wind: float) -> bytes:
@@ -246,9 +255,9 @@ def _request(name: str, wind: float) -> bytes:
 
 
 @asynccontextmanager
-async def calling(serving: Serving) -> AsyncIterator[Callers]:
+async def calling(serving: Serving, pause_s: float = 0.0) -> AsyncIterator[Callers]:
     """Have callers ask while the block runs."""
-    callers = Callers(serving)
+    callers = Callers(serving, pause_s)
     tasks = [asyncio.create_task(callers.over_http(number)) for number in range(HTTP_CALLERS)]
     tasks += [asyncio.create_task(callers.over_grpc(number)) for number in range(GRPC_CALLERS)]
     try:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
-from tests.fault.answering import OURS, Serving, calling, logged, set_up
+from tests.fault.answering import LONGEST_WAIT_S, OURS, Serving, calling, logged, set_up
 from tests.fault.scenario import CHECKOUT, SEED
 
 from mainstem.cli.local.platform import Platform
@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.real, pytest.mark.fault]
 
 #: `make fault` asks for more than `make test` has the time for.
 KILLS = int(os.environ.get("FAULT_KILLS", "20"))
+#: How long the broker is away at least; of an hour (3600), callers ask some 400 times a second.
+AWAY_S = int(os.environ.get("FAULT_AWAY_S", "0"))
 #: What is killed, in turn: the broker with the service, and each part of it alone.
 VICTIMS = ("service", "kafka and service", "kafka", "worker", "sender")
 
@@ -73,12 +75,14 @@ async def test_a_graceful_end_under_load_loses_neither_an_answer_nor_a_record(pl
 async def test_with_the_broker_away_answers_go_on_and_are_sent_when_it_is_back(platform: Platform) -> None:
     async with Serving(platform) as serving:
         os.kill(platform.pid("kafka"), signal.SIGSTOP)
-        async with calling(serving) as callers:
+        async with calling(serving, pause_s=0.02 if AWAY_S else 0.0) as callers:
             await callers.until(3_000)
+            await callers.go_on(AWAY_S)
         recorded, sent = await serving.books()
-        assert recorded - sent >= 2_000
+        assert recorded - sent >= len(callers.answered) - 1_000
+        assert callers.refused == 0
         os.kill(platform.pid("kafka"), signal.SIGCONT)
-        assert await serving.balanced() == len(await logged(platform))
+        assert await serving.balanced(LONGEST_WAIT_S + AWAY_S) == len(await logged(platform))
     assert callers.answered.items() <= dict(await logged(platform)).items()
 
 
