@@ -1,5 +1,6 @@
 """What a spool has, as tests look at it."""
 
+from io import FileIO
 from pathlib import Path
 
 from mainstem.bus.spool_tail import Tail
@@ -24,3 +25,18 @@ def flip(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
+
+
+def lose_sector(monkeypatch, file: Path, place: int) -> None:
+    """Have the disk give back what stands in a file before a place, and nothing else of it."""
+
+    class Disk(FileIO):
+        def read(self, size=-1):
+            if not size > 0 or self.tell() >= place:
+                raise OSError(5, "Input/output error")
+            return super().read(min(size, place - self.tell()))
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *args, **kwargs: Disk(path) if path == file else opened(path, *args, **kwargs)
+    )

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import closing
 
 import pytest
-from libs.bus.tests.spool_content import segments
+from libs.bus.tests.spool_content import lose_sector, segments
 
 from mainstem.bus.memory import MemoryBus
 from mainstem.bus.spool import Spool
@@ -116,3 +116,29 @@ async def test_a_spool_that_ends_before_what_was_sent_is_not_sent_on(spool, tmp_
     spool.append(b"a", 1)
     with pytest.raises(SpoolCorrupt, match="ends before number 7"):
         await send(Tail(tmp_path), messages, None, 7, "serving", None)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+async def test_what_stands_before_a_bad_sector_is_sent_from_wherever_it_begins(spool, tmp_path, monkeypatch, start):
+    bus = await bus_with_topic()
+    for letter in b"abcd":
+        spool.append(bytes([letter]), 1)
+    lose_sector(monkeypatch, segments(tmp_path)[0], 50)
+    with pytest.raises(SpoolCorrupt, match="cannot be read"):
+        await send(Tail(tmp_path), messages, bus, start, "serving", Kept())
+    assert [record.value for record in bus.log["tel.prediction.m", 0]] == [b"a", b"b"][start:]
+
+
+async def test_what_cannot_be_removed_keeps_nothing_from_being_sent(tmp_path, monkeypatch):
+    bus = await bus_with_topic()
+    with closing(Spool(tmp_path, 8 * 60)) as spool:
+        for letter in b"abcd":
+            spool.append(bytes([letter]) * 50, 1)
+    monkeypatch.setattr(Tail, "release", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        await send(Tail(tmp_path), messages, bus, 0, "serving", Kept())
+    assert len(bus.log["tel.prediction.m", 0]) == 4
+
+
+def read_only(*_):
+    raise OSError(30, "Read-only file system")

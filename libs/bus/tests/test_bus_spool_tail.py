@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from libs.bus.tests.spool_content import everything, flip, segments
+from libs.bus.tests.spool_content import everything, flip, lose_sector, segments
 
 from mainstem.bus import spool_tail
 from mainstem.bus.frames import Block, frame_of
 from mainstem.bus.spool import Spool, SpoolFull, keep_synced
-from mainstem.bus.spool_folder import SpoolCorrupt
+from mainstem.bus.spool_folder import SpoolCorrupt, lose
 from mainstem.bus.spool_tail import Tail
 
 CAP = 1 << 20
@@ -288,22 +288,101 @@ def test_a_gap_below_the_number_that_is_asked_for_is_none(tmp_path):
         assert [block.first for block in tail.read(9)] == [9, 10, 11]
 
 
-@pytest.mark.parametrize("damage", ["a gap", "unreadable"])
-def test_what_stands_before_a_break_in_the_last_segment_still_has_an_end(tmp_path, monkeypatch, damage):
+def test_what_stands_before_a_gap_in_the_last_segment_has_an_end_and_what_was_sent_behind_it_is_missed(tmp_path):
     nine(tmp_path)
     last = segments(tmp_path)[-1]
-    content, read = last.read_bytes(), Path.read_bytes
+    content = last.read_bytes()
     last.write_bytes(content[:70] + content[140:])
-
-    def unreadable(path):
-        if path == last:
-            raise OSError(5, "Input/output error")
-        return read(path)
-
-    if damage == "unreadable":
-        monkeypatch.setattr(Path, "read_bytes", unreadable)
     tail = Tail(tmp_path)
-    assert tail.end() == (7 if damage == "a gap" else 6)
+    assert tail.end() == 7
+    tail.refuse_shorter(7)
+    with pytest.raises(SpoolCorrupt, match="ends before number 8"):
+        tail.refuse_shorter(8)
+
+
+def test_what_the_disk_does_not_give_back_has_an_end_before_and_nothing_is_missed_for_it(tmp_path, monkeypatch):
+    nine(tmp_path)
+    lose_sector(monkeypatch, segments(tmp_path)[-1], 100)
+    tail = Tail(tmp_path)
+    assert tail.end() == 7
+    tail.refuse_shorter(8)
+
+
+@pytest.mark.parametrize("segment", [0, 2])
+@pytest.mark.parametrize("place", [100, 140, 145])
+def test_what_stands_before_a_bad_sector_is_given_before_it_is_refused(tmp_path, monkeypatch, segment, place):
+    nine(tmp_path)
+    lose_sector(monkeypatch, segments(tmp_path)[segment], place)
+    tail, number = Tail(tmp_path), 0
+    with pytest.raises(SpoolCorrupt, match="cannot be read"):
+        while blocks := tail.read(number):
+            number = blocks[-1].first + 1
+    assert number == 3 * segment + place // 70
+
+
+def test_a_block_longer_than_a_read_is_given_whole(spool, tmp_path):
+    for payload in (b"a" * 400_000, b"b", b"c" * 300_000):
+        spool.append(payload, 1)
+    tail = Tail(tmp_path)
+    assert [len(tail.read(number)[0].payload) for number in range(3)] == [400_000, 1, 300_000]
+
+
+@pytest.mark.parametrize("size", [1_000, 400_000])
+def test_what_is_taken_back_and_written_otherwise_while_it_is_looked_at_is_not_broken(
+    spool, tmp_path, monkeypatch, size
+):
+    spool.append(b"first", 1)
+    tail, read_at = Tail(tmp_path), spool_tail.read_at
+    tail.read(0)
+    (segment,), begin = segments(tmp_path), spool.size
+    with segment.open("ab") as file:
+        file.write(frame_of(Block(1, 1, b"y" * size))[: None if size > 1_000 else 500])
+
+    def slow(*place):
+        found = read_at(*place)
+        if not spool.next_number > 1:
+            os.truncate(segment, begin)
+            spool.append(b"small", 1)
+            spool.append(b"z" * size, 1)
+        return found
+
+    monkeypatch.setattr(spool_tail, "read_at", slow)
+    assert tail.read(1) == []
+    assert tail.read(1)[0].first == 1
+    assert [block.first for block in tail.read(2)] == [2]
+
+
+def test_a_folder_that_nobody_has_begun_is_given_no_name_by_who_reads(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nobody has begun"):
+        Tail(tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_of_another_folder_that_comes_while_segments_are_removed_none_is(tmp_path, monkeypatch):
+    place, aside = tmp_path / "spool", tmp_path / "aside"
+    nine(place)
+    tail = Tail(place)
+
+    def move(handle):
+        if not aside.exists():
+            place.rename(aside)
+            nine(place)
+
+    monkeypatch.setattr(os, "fsync", move)
+    tail.release(9)
+    assert (len(segments(place)), len(segments(aside))) == (3, 1)
+
+
+def test_that_a_sync_failed_is_on_the_disk_before_it_is_told(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def fsync(handle):
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    lose(tmp_path, OSError(5, "Input/output error"))
+    assert synced == ["lost", tmp_path.name]
 
 
 def test_segments_are_removed_one_after_the_other_so_that_a_power_cut_leaves_no_gap(tmp_path, monkeypatch):

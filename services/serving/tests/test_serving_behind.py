@@ -48,6 +48,21 @@ async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplo
     assert broken == [("bad", "frame 7 has another checksum")]
 
 
+async def test_a_spool_that_the_system_refuses_is_tried_again_and_keeps_no_other_waiting(caplog):
+    sent = []
+
+    async def send(folder):
+        if folder.name == "bad" and sent.count("good") < 3:
+            raise OSError(30, "Read-only file system")
+        while True:
+            sent.append(folder.name)
+            await asyncio.sleep(0)
+
+    async with running(each([Path("bad"), Path("good")], send, lambda *_: None, again_s=0)):
+        await until(lambda: "bad" in sent)
+    assert "the spool bad: [Errno 30] Read-only file system; that is tried again" in caplog.text
+
+
 async def test_of_a_process_that_does_not_say_its_figures_soon_those_count_that_it_said_last(tmp_path, monkeypatch):
     monkeypatch.setattr(crew, "_SOON_S", 0.1)
     several = Crew(posts(alone(tmp_path, serving_workers=2), 9))

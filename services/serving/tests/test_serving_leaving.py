@@ -12,6 +12,7 @@ from services.serving.tests.serving_settings import alone
 
 from mainstem.bus.spool import Spool
 from mainstem.bus.spool_folder import lose
+from mainstem.serving import crew as crews
 from mainstem.serving import orders, worker
 from mainstem.serving.crew import Crew, posts
 from mainstem.serving.orders import Ask, Broken, Channel, Figures, Leaving, Sends
@@ -158,3 +159,18 @@ async def test_a_spool_of_which_nobody_knows_what_the_disk_has_is_set_aside_and_
     assert (spool.with_name("0.broken-1") / "incarnation").read_text() == name
     with closing(Spool(spool, 1 << 20)) as another:
         assert (another.next_number, another.incarnation == name) == (0, False)
+
+
+async def test_a_worker_whose_spool_is_called_broken_while_it_is_looked_at_does_not_begin_in_it(tmp_path, monkeypatch):
+    several = Crew(posts(alone(tmp_path), 9))
+    (one,) = several._workers
+
+    async def looked_at(*_):
+        one.take(Broken(one.spool, "a byte is another"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(crews, "renew", looked_at)
+        assert not await several._renew(one)
+    assert one.broken == "a byte is another"
+    assert await several._renew(one)
+    assert one.broken is None

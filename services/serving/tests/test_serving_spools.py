@@ -1,5 +1,6 @@
 """A spool that cannot be read when the service starts: set aside and named, and in nobody's way."""
 
+import asyncio
 import shutil
 
 import numpy as np
@@ -10,11 +11,12 @@ from mainstem.bus.spool import Spool
 from mainstem.bus.spool_folder import SpoolEarlier, lose
 from mainstem.events.catalogue import decode
 from mainstem.events.fence import Position
+from mainstem.serving import spools
 from mainstem.serving.blocks import ids_from
 from mainstem.serving.domain import spool_name
 from mainstem.serving.ports import Question
 from mainstem.serving.sending import each, send_all
-from mainstem.serving.spools import take_over
+from mainstem.serving.spools import renew, take_over
 from mainstem.storage import Checkpoint
 from mainstem.telemetry import metrics
 from mainstem.testkit.waiting import running, until
@@ -144,7 +146,10 @@ async def test_what_stands_before_the_break_is_sent_under_the_name_of_the_spool(
     (segment,) = segments(copy)
     flip(segment, segment.stat().st_size // 2)
     spools = await take_over(copy.parent, 1)
-    checkpoint = Checkpoint({(f"serving@{name}", 0): Position(sent_before)})
+
+    async def checkpoint():
+        return Checkpoint({(f"serving@{name}", 0): Position(sent_before)})
+
     broken = []
     sending = each(
         spools,
@@ -158,3 +163,35 @@ async def test_what_stands_before_the_break_is_sent_under_the_name_of_the_spool(
     assert [(one.id, one.origin) for one in sent] == [
         (ids[number], f"serving@{name}/{number}") for number in range(sent_before, 2)
     ]
+
+
+async def test_a_spool_that_is_begun_later_is_sent_from_then_on(service, tmp_path):
+    await service.deploy()
+    ids, late = ask(service), tmp_path / "spools" / "0"
+
+    async def checkpoint():
+        return Checkpoint({})
+
+    async with running(send_all(late, service.store, service.log, checkpoint)):
+        await asyncio.sleep(0)
+        assert not late.exists()
+        shutil.copytree(service.spool._folder, late)
+        await until(lambda: len(service.log.records) == 6)
+    assert [decode(record).envelope.id for record in service.log.records][:2] == ids
+
+
+async def test_a_broken_spool_that_somebody_moved_away_is_not_waited_for(tmp_path):
+    assert await renew(tmp_path / "0", "no name") is None
+    Spool(tmp_path / "0", CAP).close()
+
+
+async def test_what_was_set_aside_is_told_whatever_comes_of_it_then(tmp_path, monkeypatch):
+    filled(tmp_path / "0")
+
+    def refuse(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(spools, "Tail", refuse)
+    monkeypatch.setattr(spools, "sync_folder", refuse)
+    monkeypatch.setattr(spools, "Spool", refuse)
+    assert await renew(tmp_path / "0", "no name") == tmp_path / "0.broken-1"

@@ -72,6 +72,19 @@ def content_of(path: Path) -> bytes:
         return path.read_bytes()
 
 
+def read_at(path: Path, place: int, most: int) -> tuple[bytes, SpoolCorrupt | None]:
+    """Return up to `most` bytes of a file, from a place on; and why not all where the disk does not give them back."""
+    found = b""
+    try:
+        with reading(path), path.open("rb", buffering=0) as file:  # a buffer would drop what was read before a fault
+            file.seek(place)
+            while len(found) < most and (part := file.read(most - len(found))):
+                found += part
+    except SpoolCorrupt as fault:
+        return found, fault
+    return found, None
+
+
 def check_full(segment: Segment, following: int | None) -> None:
     """Raise SpoolCorrupt unless a segment holds whole frames alone, up to the number that the next one begins with."""
     blocks, size = blocks_of(content_of(segment.path))
@@ -99,7 +112,8 @@ def lose(folder: Path, fault: OSError) -> SpoolCorrupt:
     Nobody knows what the disk has then, and what is written behind it might not be found.
     """
     with suppress(OSError):  # where nothing can be written, whoever comes next finds that
-        (folder / _NOTE).write_text(str(fault))
+        _write_down(folder / _NOTE, str(fault))
+        sync_folder(folder)
     return _lost(folder, str(fault))
 
 
@@ -174,10 +188,14 @@ def given_name(folder: Path) -> str | None:
 def _name(folder: Path) -> str:
     """Give a folder a name that was never given, and have it on the disk before anything goes by it."""
     name, partial = uuid4().hex, folder / "incarnation.new"
-    with partial.open("w") as file:
-        file.write(name)
-        file.flush()
-        os.fsync(file.fileno())
+    _write_down(partial, name)
     partial.replace(folder / "incarnation")
     sync_folder(folder)
     return name
+
+
+def _write_down(file: Path, text: str) -> None:
+    with file.open("w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())

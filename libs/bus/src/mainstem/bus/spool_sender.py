@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from mainstem.bus.frames import Block
 from mainstem.bus.port import Publisher
-from mainstem.bus.spool_folder import SpoolCorrupt
 from mainstem.bus.spool_tail import Tail
 from mainstem.events.envelope import Message
 
@@ -26,10 +26,10 @@ async def send(
     The origin of a message is `<stream>@<incarnation>/<number>`. When some are acknowledged, `sent` is called with
     them and the number that follows, and only then are they forgotten: it keeps that number in a transaction.
     After a crash the messages from the number kept last are published again under the same origins. Raises
-    SpoolCorrupt, also when the spool ends before `start`: its next numbers were given before.
+    SpoolCorrupt, also when the spool ends before `start`: its next numbers were given before; and OSError when all is
+    sent and cannot be forgotten.
     """
-    if tail.end() < start:
-        raise SpoolCorrupt(f"{tail.folder} ends before number {start}, up to which it was sent; move it away to go on")
+    tail.refuse_shorter(start)
     own = f"{stream}@{tail.incarnation}".encode()
     while True:
         blocks = await asyncio.to_thread(tail.read, start)
@@ -44,7 +44,8 @@ async def send(
             await publisher.publish(batch)
             start = some[-1][0] + 1
             await sent(batch, start)
-        tail.release(start)
+        with suppress(OSError):  # it is raised when there is nothing more to send
+            tail.release(start)
 
 
 def _with_origin(message: Message, origin: bytes) -> Message:

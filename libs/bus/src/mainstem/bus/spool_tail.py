@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import ENOENT
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +14,11 @@ from mainstem.bus.spool_folder import (
     Segment,
     SpoolCorrupt,
     broken,
-    content_of,
     given_name,
     is_lost,
     lose,
-    name_of,
-    reading,
+    read_at,
     segments_in,
-    sync_folder,
 )
 
 #: One read is about so much.
@@ -45,10 +43,17 @@ class Tail:
     """The end of a folder that is read, for one process."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what a spool left in a folder, or leaves in it now. Raises SpoolCorrupt when its name cannot be read."""
+        """Read what a spool left in a folder, or leaves in it now.
+
+        Raises SpoolCorrupt when its name cannot be read, and FileNotFoundError when nobody has given it one yet: only
+        who appends does.
+        """
         self.folder = folder
+        name = given_name(folder)
+        if name is None:
+            raise FileNotFoundError(ENOENT, "nobody has begun a spool here yet", str(folder))
         #: Who the numbers belong to; a folder that is lost comes back as somebody else.
-        self.incarnation = name_of(folder)
+        self.incarnation = name
         #: What was there when it was read last.
         self._segments: list[Segment] = []
         self._cursor = _Cursor(0)
@@ -85,15 +90,26 @@ class Tail:
         return []
 
     def end(self) -> int:
-        """Return the number behind the last block; where one is broken, behind that before: `read` finds it."""
+        """Return the number behind the last block; where one cannot be read, behind that before: `read` finds it."""
+        return self._end()[0]
+
+    def refuse_shorter(self, number: int) -> None:
+        """Raise SpoolCorrupt when the blocks end before a number: those that follow were given before.
+
+        Blocks that the disk does not give back end nowhere: `read` finds them.
+        """
+        end, unreadable = self._end()
+        if end < number and unreadable is None:
+            raise SpoolCorrupt(f"{self.folder} ends before number {number}, up to which it was sent; move it away")
+
+    def _end(self) -> tuple[int, SpoolCorrupt | None]:
         segments = segments_in(self.folder)
         if not segments:
-            return 0
-        with suppress(SpoolCorrupt):
-            blocks = in_order(blocks_of(content_of(segments[-1].path))[0], segments[-1].first)
-            if blocks:
-                return blocks[-1].first + blocks[-1].count
-        return segments[-1].first
+            return 0, None
+        last = segments[-1]
+        content, unreadable = read_at(last.path, 0, last.size)
+        blocks = in_order(blocks_of(content)[0], last.first)
+        return blocks[-1].first + blocks[-1].count if blocks else last.first, unreadable
 
     async def wait(self) -> None:
         """Return when there may be something behind what was read last."""
@@ -104,12 +120,25 @@ class Tail:
                     return
 
     def release(self, below: int) -> None:
-        """Remove the segments that hold nothing but numbers below `below`; the last one stays."""
-        there = segments_in(self.folder) if self._is_there() else []
-        for segment, after in pairwise(there):
-            if after.first <= below:
-                segment.path.unlink()
-                sync_folder(self.folder)  # before the next: a power cut leaves no gap
+        """Remove the segments that hold nothing but numbers below `below`; the last one stays.
+
+        Where the folder was moved nothing is removed, whatever lies in its place. Raises OSError when the disk does not
+        let go of one.
+        """
+        try:
+            handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            there = segments_in(self.folder)
+            if self._is_there():  # and was all the time: nobody moves a folder back
+                for segment, after in pairwise(there):
+                    if after.first <= below:
+                        with suppress(FileNotFoundError):
+                            os.unlink(segment.path.name, dir_fd=handle)
+                        os.fsync(handle)  # before the next: a power cut leaves no gap
+        finally:
+            os.close(handle)
 
     def _enter(self, segment: Segment) -> None:
         """Have the cursor in a segment: at its begin, unless it is there. Raises SpoolCorrupt if blocks are missing."""
@@ -125,16 +154,20 @@ class Tail:
         left, last = segment.size - self._cursor.at, segment is self._segments[-1]
         if left < 0:
             raise broken(segment.path, "is shorter than what was read of it")
-        with reading(segment.path), segment.path.open("rb") as file:
-            file.seek(self._cursor.at)
-            head = file.read(min(left, HEAD_BYTES))
-            torn = left < size_of(head)
-            wanted = min(left, max(_READ_BYTES, size_of(head)))
-            content = b"" if torn else head + file.read(wanted - len(head))
-        if last and (len(head) < min(left, HEAD_BYTES) or not (torn or len(content) == wanted)):
+        content, unreadable = read_at(segment.path, self._cursor.at, min(left, _READ_BYTES))
+        wanted = size_of(content[:HEAD_BYTES])
+        torn = left < wanted
+        if len(content) < min(left, _READ_BYTES) and last and unreadable is None:
             return []  # who writes took back what the disk had no room for
+        if len(content) < wanted <= left and unreadable is None:
+            begun = content
+            content, unreadable = read_at(segment.path, self._cursor.at, wanted)
+            if last and not content.startswith(begun):
+                return []  # and wrote something else
         blocks = in_order(blocks_of(content)[0], self._cursor.follows)
-        if left and not blocks and not (torn and last and self._unfinished(segment, left)):
+        if left and not blocks and unreadable is not None:
+            raise unreadable
+        if left and not blocks and not (torn and last and self._unfinished(segment, left, content)):
             raise broken(segment.path, f"holds a broken frame at byte {self._cursor.at}")
         if blocks:
             follows = blocks[-1].first + blocks[-1].count
@@ -142,19 +175,21 @@ class Tail:
             self._cursor = _Cursor(max(follows, self._cursor.number), segment.first, at, follows)
         return blocks
 
-    def _unfinished(self, segment: Segment, left: int) -> bool:
+    def _unfinished(self, segment: Segment, left: int, begun: bytes) -> bool:
         """Tell whether the frame at the cursor is still being written, and not broken in its length alone.
 
         That is looked for only when there are more bytes than before, as who writes adds them. Not for any whole frame
-        behind it: what is written then is what callers said, and may look like one.
+        behind it: what is written then is what callers said, and may look like one. What begins otherwise than it did
+        was taken back meanwhile.
         """
         torn = self._cursor, left
         if torn == self._torn:
             return True
         self._torn = torn
-        with reading(segment.path), segment.path.open("rb") as file:
-            file.seek(self._cursor.at)
-            return not is_shorter(file.read(left))
+        content, unreadable = read_at(segment.path, self._cursor.at, left)
+        if unreadable is not None:
+            raise unreadable
+        return not (content.startswith(begun) and is_shorter(content))
 
     def _sync(self, file: Path) -> None:
         """Make durable what others wrote to a file, or have nobody write to it any more."""

@@ -236,13 +236,16 @@ class Crew:
 
         Return whether it may begin: not in a broken one.
         """
+        why = worker.broken
         try:
-            aside = await renew(Path(worker.spool), worker.broken)
+            aside = await renew(Path(worker.spool), why)
         except (OSError, SpoolBusy) as fault:  # the others go on
             about = {"action": "spool_kept", "spool": worker.spool}
             _log.critical(
                 "the broken spool %s could not be set aside: %s; that is tried again", worker.spool, fault, extra=about
             )
+            return False
+        if aside is None and worker.broken != why:  # it was called broken while it was looked at
             return False
         worker.broken = None
         if aside is not None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mainstem.bus import Publisher
-from mainstem.bus.spool_folder import SpoolCorrupt
+from mainstem.bus.spool_folder import SpoolCorrupt, given_name
 from mainstem.bus.spool_sender import send
 from mainstem.bus.spool_tail import Tail
 from mainstem.direct import collect_seldom
@@ -22,6 +22,9 @@ from mainstem.serving.store import PostgresStore
 from mainstem.storage import Checkpoint, load_checkpoint
 from mainstem.telemetry import logger, metrics
 
+#: A spool that nobody has begun is looked at so often, and one that the system refuses is tried again after that.
+_BEGUN_S, _AGAIN_S = 0.1, 5.0
+
 _log = logger(__name__)
 
 
@@ -34,33 +37,50 @@ async def send_forever(settings: Settings, folders: list[Path], on_broken: OnBro
     async with AsyncExitStack() as stack:
         opened = partial(open_resources, "serving", "mainstem.serving", settings)
         resources = await steadily(lambda: stack.enter_async_context(opened()))
-        checkpoint = await steadily(lambda: load_checkpoint(resources.database))
+        checkpoint = partial(steadily, lambda: load_checkpoint(resources.database))
         store, publisher = PostgresStore(resources.database), resources.bus.publisher
         collect_seldom()
         await each(folders, lambda folder: send_all(folder, store, publisher, checkpoint), on_broken)
 
 
-async def each(folders: Sequence[Path], send: Callable[[Path], Awaitable[None]], on_broken: OnBroken) -> None:
-    """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent."""
+async def each(
+    folders: Sequence[Path], send: Callable[[Path], Awaitable[None]], on_broken: OnBroken, again_s: float = _AGAIN_S
+) -> None:
+    """Send what comes into these spools; one that cannot be read is left as it is, and the others are sent.
+
+    What the system refuses for one is tried again, and keeps none of the others waiting.
+    """
 
     async def readable(folder: Path) -> None:
-        try:
-            await send(folder)
-        except SpoolCorrupt as fault:
-            about = {"action": "spool_corrupt", "spool": str(folder)}
-            _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
-            on_broken(folder, fault)
+        while True:
+            try:
+                return await send(folder)
+            except SpoolCorrupt as fault:
+                about = {"action": "spool_corrupt", "spool": str(folder)}
+                _log.critical("nothing more is sent of the spool %s: %s", folder, fault, extra=about)
+                return on_broken(folder, fault)
+            except OSError as fault:
+                about = {"action": "spool_refused", "spool": str(folder)}
+                _log.error("the spool %s: %s; that is tried again", folder, fault, extra=about)
+            await asyncio.sleep(again_s)
 
     async with asyncio.TaskGroup() as group:
         for folder in folders:
             group.create_task(readable(folder))
 
 
-async def send_all(folder: Path, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:
-    """Send for ever what comes into a spool, and note in the store how far that is."""
+async def send_all(
+    folder: Path, store: Store, publisher: Publisher, checkpoint: Callable[[], Awaitable[Checkpoint]]
+) -> None:
+    """Send for ever what comes into a spool, once somebody has begun it; note in the store how far that is.
+
+    Raises SpoolCorrupt, and OSError where it may be otherwise soon.
+    """
+    while given_name(folder) is None:  # noqa: ASYNC110  (nothing tells when a worker begins it)
+        await asyncio.sleep(_BEGUN_S)
     tail = Tail(folder)
     place, sent = (f"serving@{tail.incarnation}", 0), metrics.SENT.labels(spool_name(tail.incarnation))
-    start = checkpoint.positions.get(place, Position()).next_offset
+    start = (await checkpoint()).positions.get(place, Position()).next_offset
     sent.set(start)
 
     async def on_sent(messages: Sequence[Message], following: int) -> None:

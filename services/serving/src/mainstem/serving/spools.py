@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from mainstem.bus.spool import Spool, check
-from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt
+from mainstem.bus.spool_folder import SpoolBusy, SpoolCorrupt, sync_folder
 from mainstem.bus.spool_tail import Tail
 from mainstem.serving.domain import spool_name
 from mainstem.telemetry import logger, metrics
@@ -47,16 +47,19 @@ async def take_over(folder: Path, workers: int) -> list[Path]:
 async def renew(spool: Path, why: str | None) -> Path | None:
     """Set aside the spool of a worker that has ended if it is broken, as it is if somebody says why, and make another.
 
-    Return where it lies then; None when it is as it was. Raises OSError, or SpoolBusy; then it is as it was, too.
+    Return where it lies then; None when it is as it was, or somebody has moved it away. Raises OSError, or SpoolBusy;
+    then it is as it was, too.
     """
     try:
         if why is not None:
             raise SpoolCorrupt(why)
         await _recover(spool)
     except SpoolCorrupt as fault:
-        aside = _set_aside(spool, fault, apart=True)
-        metrics.SPOOLS_BROKEN.inc()
-        with suppress(OSError, SpoolCorrupt):  # the worker makes it, as soon as the disk takes it
+        aside = None
+        with suppress(FileNotFoundError):  # it was moved away
+            aside = _set_aside(spool, fault, apart=True)
+            metrics.SPOOLS_BROKEN.inc()
+        with suppress(OSError, SpoolCorrupt, SpoolBusy):  # the worker makes it, as soon as the disk takes it
             await _recover(spool)
         return aside
     return None
@@ -73,12 +76,14 @@ def _set_aside(spool: Path, fault: SpoolCorrupt, *, apart: bool) -> Path:
     if apart and _BROKEN not in spool.name:
         names = (spool.with_name(f"{spool.name}{_BROKEN}{number}") for number in count(1))
         aside = spool.rename(next(each for each in names if not each.exists()))
+        with suppress(OSError):
+            sync_folder(aside.parent)
     _log.critical(
         "the spool %s is broken, and lies in %s now: %s; what can be read of it is sent; see the runbook spool",
         *(spool, aside, str(fault).replace(str(spool), str(aside))),
         extra={"action": "spool_corrupt", "spool": str(aside)},
     )
-    with suppress(SpoolCorrupt):  # without its name nothing of it is sent
+    with suppress(SpoolCorrupt, OSError):  # without its name nothing of it is sent
         tail = Tail(aside)
         metrics.RECORDED.labels(spool_name(tail.incarnation)).set(tail.end())
     return aside
