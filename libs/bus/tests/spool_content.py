@@ -1,6 +1,6 @@
 """What a spool has, as tests look at it."""
 
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from mainstem.bus.spool_tail import Tail
@@ -31,12 +31,19 @@ def lose_sector(monkeypatch, file: Path, place: int) -> None:
     """Have the disk give back what stands in a file before a place, and nothing else of it."""
 
     class Disk(FileIO):
-        def read(self, size=-1):
-            if not size > 0 or self.tell() >= place:
+        def readinto(self, into):
+            if self.tell() >= place:
                 raise OSError(5, "Input/output error")
-            return super().read(min(size, place - self.tell()))
+            return super().readinto(memoryview(into)[: place - self.tell()])
+
+        def read(self, size=-1):
+            into = bytearray(size if size >= 0 else place + 1)
+            return bytes(into[: self.readinto(into)]) + (b"" if size >= 0 else self.read(1))
+
+    def open_path(path, mode="r", buffering=-1, **kwargs):
+        if path != file:
+            return opened(path, mode, buffering, **kwargs)
+        return BufferedReader(Disk(path)) if buffering else Disk(path)
 
     opened = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda path, *args, **kwargs: Disk(path) if path == file else opened(path, *args, **kwargs)
-    )
+    monkeypatch.setattr(Path, "open", open_path)

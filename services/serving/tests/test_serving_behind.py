@@ -41,7 +41,7 @@ async def test_a_spool_that_cannot_be_read_is_left_and_the_others_are_sent(caplo
             await asyncio.sleep(0)
 
     async with running(
-        each([Path("bad"), Path("good")], send, lambda folder, why: broken.append((folder.name, str(why))))
+        each([Path("bad"), Path("good")], send, lambda folder, why: broken.append((folder.name, str(why))), again_s=0)
     ):
         await until(lambda: len(sent) > 3)
     assert "nothing more is sent of the spool bad: frame 7" in caplog.text
