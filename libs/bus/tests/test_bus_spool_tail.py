@@ -276,6 +276,20 @@ def test_of_another_folder_in_the_place_of_one_that_was_moved_nothing_is_read_an
     assert len(segments(place)) == len(segments(aside)) == 3
 
 
+async def test_a_shorter_spool_in_the_place_of_one_that_was_moved_is_waited_for_no_longer(tmp_path):
+    place = tmp_path / "spool"
+    with closing(Spool(place, CAP)) as spool:
+        spool.append(b"a" * 100, 1)
+    tail = Tail(place)
+    tail.read(0)
+    place.rename(tmp_path / "aside")
+    with closing(Spool(place, CAP)) as another:
+        another.append(b"b", 1)
+    async with asyncio.timeout(5):
+        await tail.wait()
+    assert not tail.is_there()
+
+
 def test_a_gap_below_the_number_that_is_asked_for_is_none(tmp_path):
     with closing(Spool(tmp_path, 8 * 200)) as spool:
         for letter in b"ab":

@@ -133,7 +133,7 @@ async def killing(crew, most):
     """Kill workers that take so much memory."""
     while True:
         for pid in processes(crew):
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, ProcessLookupError):
                 if psutil.Process(pid).memory_info().rss > most:
                     os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0)

@@ -140,7 +140,7 @@ async def test_what_a_sender_says_of_a_spool_after_it_was_told_that_another_lies
     spool = str(settings.spool_folder / "0")
     crew = Crew(posts(settings, 9), sends=Sends([spool]))
     (one,), (sender,) = crew._workers, crew._senders
-    sender.sends(tmp_path / "aside")
+    sender.begin_anew(tmp_path / "aside")
     sender.take(Broken(spool, "begins with another number"))
     assert one.broken is None
 
@@ -174,3 +174,13 @@ async def test_a_worker_whose_spool_is_called_broken_while_it_is_looked_at_does_
     assert one.broken == "a byte is another"
     assert await several._renew(one)
     assert one.broken is None
+
+
+async def test_a_sender_that_gave_up_a_spool_begins_anew_though_somebody_moved_that_away(tmp_path):
+    settings = alone(tmp_path)
+    spool = str(settings.spool_folder / "0")
+    several = Crew(posts(settings, 9), sends=Sends([spool]))
+    (one,), (sender,) = several._workers, several._senders
+    one.broken = "a byte is another"
+    assert await several._renew(one)
+    assert (sender.dismissed, sender.hello) == (True, Sends([spool]))

@@ -180,6 +180,22 @@ async def test_a_spool_that_is_begun_later_is_sent_from_then_on(service, tmp_pat
     assert [decode(record).envelope.id for record in service.log.records][:2] == ids
 
 
+async def test_a_spool_that_lies_where_another_lay_is_sent_from_then_on(service, tmp_path):
+    await service.deploy()
+    ask(service)
+    place = filled(tmp_path / "0")
+
+    async def checkpoint():
+        return Checkpoint({(f"serving@{earlier}", 0): Position(5)})
+
+    earlier = (place / "incarnation").read_text()
+    async with running(send_all(place, service.store, service.log, checkpoint)):
+        await until(lambda: metrics.SENT.labels(spool_name(earlier))._value.get() == 5)
+        place.rename(tmp_path / "aside")
+        shutil.copytree(service.spool._folder, place)
+        await until(lambda: len(service.log.records) == 6)
+
+
 async def test_a_broken_spool_that_somebody_moved_away_is_not_waited_for(tmp_path):
     assert await renew(tmp_path / "0", "no name") is None
     Spool(tmp_path / "0", CAP).close()

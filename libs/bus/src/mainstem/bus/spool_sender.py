@@ -21,7 +21,7 @@ async def send(
     stream: str,
     sent: Callable[[Sequence[Message], int], Awaitable[None]],
 ) -> None:
-    """Publish for ever what the blocks stand for, from the number `start` on, in its order.
+    """Publish what the blocks stand for, from the number `start` on, in its order; until the folder is moved away.
 
     The origin of a message is `<stream>@<incarnation>/<number>`. When some are acknowledged, `sent` is called with
     them and the number that follows, and only then are they forgotten: it keeps that number in a transaction.
@@ -34,6 +34,8 @@ async def send(
     while True:
         blocks = await asyncio.to_thread(tail.read, start)
         if not blocks:
+            if not tail.is_there():
+                return
             tail.release(start)
             await tail.wait()
             continue

@@ -73,10 +73,10 @@ class Tail:
             if found and self._cursor.segment == self._segments[-1].first:
                 self._sync(self._segments[-1].path)
         except (SpoolCorrupt, FileNotFoundError):
-            if self._is_there():
+            if self.is_there():
                 raise
             return []
-        return found if self._is_there() else []
+        return found if self.is_there() else []
 
     def _read(self, number: int) -> Sequence[Block]:
         if number != self._cursor.number:
@@ -111,12 +111,21 @@ class Tail:
         blocks = in_order(blocks_of(content)[0], last.first)
         return blocks[-1].first + blocks[-1].count if blocks else last.first, unreadable
 
+    def is_there(self) -> bool:
+        """Tell whether the folder lies where it lay, and no other in its place; also when it has lost its name."""
+        try:
+            return given_name(self.folder) == self.incarnation
+        except FileNotFoundError:
+            return False
+        except SpoolCorrupt:
+            return True
+
     async def wait(self) -> None:
-        """Return when there may be something behind what was read last."""
+        """Return when there may be something behind what was read last, or another folder in the place of this one."""
         while True:
             await asyncio.sleep(_POLL_S)
             for segment in segments_in(self.folder):
-                if segment.size > (self._cursor.at if segment.first == self._cursor.segment else 0):
+                if segment.size != (self._cursor.at if segment.first == self._cursor.segment else 0):
                     return
 
     def release(self, below: int) -> None:
@@ -131,7 +140,7 @@ class Tail:
             return
         try:
             there = segments_in(self.folder)
-            if self._is_there():  # and was all the time: nobody moves a folder back
+            if self.is_there():  # and was all the time: nobody moves a folder back
                 for segment, after in pairwise(there):
                     if after.first <= below:
                         with suppress(FileNotFoundError):
@@ -199,12 +208,3 @@ class Tail:
                 raise lose(self.folder, fault) from fault
         finally:
             os.close(handle)
-
-    def _is_there(self) -> bool:
-        """Tell whether the folder lies where it lay, and no other in its place; also when it has lost its name."""
-        try:
-            return given_name(self.folder) == self.incarnation
-        except FileNotFoundError:
-            return False
-        except SpoolCorrupt:
-            return True

@@ -248,9 +248,9 @@ class Crew:
         if aside is None and worker.broken != why:  # it was called broken while it was looked at
             return False
         worker.broken = None
-        if aside is not None:
+        if why is not None or aside is not None:
             for sender in self._senders:
-                sender.sends(aside)
+                sender.begin_anew(aside)
         return True
 
     def _news(self) -> list[Message]:
@@ -300,9 +300,9 @@ class _Sender(Child):
             self._on_broken(said)
         super().take(said)
 
-    def sends(self, aside: Path) -> None:
-        """Begin anew, with a spool that was set aside besides: another lies in its place."""
-        self._folders.append(str(aside))
+    def begin_anew(self, aside: Path | None) -> None:
+        """Begin anew, since a spool that could not be sent is another now; with what was set aside of it."""
+        self._folders += [] if aside is None else [str(aside)]
         self.hello = Sends(self._folders)
         self.dismiss()
 

@@ -72,15 +72,20 @@ async def each(
 async def send_all(
     folder: Path, store: Store, publisher: Publisher, checkpoint: Callable[[], Awaitable[Checkpoint]]
 ) -> None:
-    """Send for ever what comes into a spool, once somebody has begun it; note in the store how far that is.
+    """Send for ever what comes into the spool that lies in a place, whichever that is; note in the store how far.
 
     Raises SpoolCorrupt, and OSError where it may be otherwise soon.
     """
-    while given_name(folder) is None:  # noqa: ASYNC110  (nothing tells when a worker begins it)
-        await asyncio.sleep(_BEGUN_S)
-    tail = Tail(folder)
+    while True:
+        while given_name(folder) is None:  # noqa: ASYNC110  (nothing tells when a worker begins it)
+            await asyncio.sleep(_BEGUN_S)
+        tail = Tail(folder)
+        await _send(tail, store, publisher, await checkpoint())
+
+
+async def _send(tail: Tail, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:
     place, sent = (f"serving@{tail.incarnation}", 0), metrics.SENT.labels(spool_name(tail.incarnation))
-    start = (await checkpoint()).positions.get(place, Position()).next_offset
+    start = checkpoint.positions.get(place, Position()).next_offset
     sent.set(start)
 
     async def on_sent(messages: Sequence[Message], following: int) -> None:
