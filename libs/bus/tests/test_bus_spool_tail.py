@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libs.bus.tests.spool_content import everything, flip, lose_sector, segments
 
-from mainstem.bus import spool_tail
-from mainstem.bus.frames import Block, frame_of
+from mainstem.bus import spool_folder, spool_tail
+from mainstem.bus.frames import HEAD_BYTES, Block, frame_of, size_of
 from mainstem.bus.spool import Spool, SpoolFull, keep_synced
 from mainstem.bus.spool_folder import SpoolCorrupt, lose
 from mainstem.bus.spool_tail import Tail
@@ -314,12 +314,50 @@ def test_what_stands_before_a_gap_in_the_last_segment_has_an_end_and_what_was_se
         tail.refuse_shorter(8)
 
 
-def test_what_the_disk_does_not_give_back_has_an_end_before_and_nothing_is_missed_for_it(tmp_path, monkeypatch):
+def test_what_was_sent_and_is_not_given_back_by_the_disk_is_missed_as_that(tmp_path, monkeypatch):
     nine(tmp_path)
     lose_sector(monkeypatch, segments(tmp_path)[-1], 100)
     tail = Tail(tmp_path)
     assert tail.end() == 7
-    tail.refuse_shorter(8)
+    tail.refuse_shorter(7)
+    with pytest.raises(SpoolCorrupt, match="cannot be read"):
+        tail.refuse_shorter(8)
+
+
+def test_of_what_was_sent_nothing_is_missed_in_a_folder_that_lies_where_it_lay(tmp_path):
+    place = tmp_path / "spool"
+    nine(place)
+    tail = Tail(place)
+    place.rename(tmp_path / "aside")
+    Spool(place, CAP).close()
+    tail.refuse_shorter(9)
+    assert not tail.is_there()
+
+
+def test_a_broken_length_is_not_hidden_by_a_bad_sector_far_behind_it(spool, tmp_path, monkeypatch):
+    spool.append(b"a", 1)
+    begin = spool.size
+    spool.append(b"b" * 300_000, 1)
+    (segment,) = segments(tmp_path)
+    flip(segment, begin + 2)  # 65 KiB more or less
+    content = segment.read_bytes()
+    assert size_of(content[begin : begin + HEAD_BYTES]) > len(content) - begin
+    lose_sector(monkeypatch, segment, 290_000)
+    with pytest.raises(SpoolCorrupt, match="cannot be read"):
+        everything(tmp_path)
+
+
+def test_a_folder_that_is_named_and_begun_while_it_is_looked_at_has_not_lost_its_name(tmp_path, monkeypatch):
+    look = spool_folder.segments_in
+
+    def begin(folder):
+        monkeypatch.undo()
+        with closing(Spool(tmp_path, CAP)) as spool:
+            spool.append(b"a", 1)
+        return look(folder)
+
+    monkeypatch.setattr(spool_folder, "segments_in", begin)
+    assert spool_folder.given_name(tmp_path) == (tmp_path / "incarnation").read_text()
 
 
 @pytest.mark.parametrize("segment", [0, 2])

@@ -196,9 +196,27 @@ async def test_a_spool_that_lies_where_another_lay_is_sent_from_then_on(service,
         await until(lambda: len(service.log.records) == 6)
 
 
+async def test_a_spool_that_comes_while_the_database_is_away_is_not_held_against_the_one_that_lay_there(
+    service, tmp_path
+):
+    await service.deploy()
+    ask(service)
+    place = filled(tmp_path / "0")
+    earlier = (place / "incarnation").read_text()
+
+    async def checkpoint():
+        if not (tmp_path / "aside").exists():
+            place.rename(tmp_path / "aside")
+            shutil.copytree(service.spool._folder, place)
+        return Checkpoint({(f"serving@{earlier}", 0): Position(50)})
+
+    async with running(send_all(place, service.store, service.log, checkpoint)):
+        await until(lambda: len(service.log.records) == 6)
+
+
 async def test_a_broken_spool_that_somebody_moved_away_is_not_waited_for(tmp_path):
     assert await renew(tmp_path / "0", "no name") is None
-    Spool(tmp_path / "0", CAP).close()
+    assert (tmp_path / "0" / "incarnation").exists()
 
 
 async def test_what_was_set_aside_is_told_whatever_comes_of_it_then(tmp_path, monkeypatch):

@@ -176,9 +176,11 @@ def given_name(folder: Path) -> str | None:
     """Return the name of a folder; None when it has none yet. Raises SpoolCorrupt when it has none any more."""
     place = folder / "incarnation"
     if not place.exists():
-        if any(segment.size for segment in segments_in(folder)):
+        begun = any(segment.size for segment in segments_in(folder))
+        if begun and not place.exists():  # who appends gives the name first
             raise SpoolCorrupt(f"{place} is gone, and blocks lie beside it: {_NAMELESS}")
-        return None
+        if not begun:
+            return None
     name = content_of(place).decode("ascii", "replace")
     if not _NAME.fullmatch(name):
         raise SpoolCorrupt(f"{place} holds {name[:40]!r} and not 32 hexadecimal digits: {_NAMELESS}")

@@ -94,13 +94,15 @@ class Tail:
         return self._end()[0]
 
     def refuse_shorter(self, number: int) -> None:
-        """Raise SpoolCorrupt when the blocks end before a number: those that follow were given before.
+        """Raise SpoolCorrupt when the blocks, or those that the disk gives back, end before a number.
 
-        Blocks that the disk does not give back end nowhere: `read` finds them.
+        Those that follow were given before, or cannot be told from such. Of a folder that was moved nothing is said.
         """
         end, unreadable = self._end()
-        if end < number and unreadable is None:
-            raise SpoolCorrupt(f"{self.folder} ends before number {number}, up to which it was sent; move it away")
+        if end < number and self.is_there():
+            raise unreadable or SpoolCorrupt(
+                f"{self.folder} ends before number {number}, up to which it was sent; move it away"
+            )
 
     def _end(self) -> tuple[int, SpoolCorrupt | None]:
         segments = segments_in(self.folder)
@@ -194,9 +196,13 @@ class Tail:
         torn = self._cursor, left
         if torn == self._torn:
             return True
+        content, unreadable = read_at(segment.path, self._cursor.at, left)
+        if not content.startswith(begun):
+            return True
+        if unreadable is not None:
+            raise unreadable
         self._torn = torn
-        content, _ = read_at(segment.path, self._cursor.at, left)
-        return not (content.startswith(begun) and is_shorter(content))
+        return not is_shorter(content)
 
     def _sync(self, file: Path) -> None:
         """Make durable what others wrote to a file, or have nobody write to it any more."""

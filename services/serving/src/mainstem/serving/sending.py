@@ -79,8 +79,8 @@ async def send_all(
     while True:
         while given_name(folder) is None:  # noqa: ASYNC110  (nothing tells when a worker begins it)
             await asyncio.sleep(_BEGUN_S)
-        tail = Tail(folder)
-        await _send(tail, store, publisher, await checkpoint())
+        at = await checkpoint()
+        await _send(Tail(folder), store, publisher, at)  # as it lies there now
 
 
 async def _send(tail: Tail, store: Store, publisher: Publisher, checkpoint: Checkpoint) -> None:
