@@ -43,15 +43,11 @@ class Takeover:
 
     async def begin(self, folder: Path) -> None:
         """Let version 1 answer; declare the second set beside the first, and make version 2."""
-        await self._apply(HARBOUR)
+        await self.spring.world.apply(HARBOUR)
         await self.spring.learn()
-        await self._apply(harbour(folder, second=True))
+        await self.spring.world.apply(harbour(folder, second=True))
         await self.spring.play(DAYS, CHANGES[0])
         await self.spring.trained(2, CHANGES[0])
-
-    async def _apply(self, project: Path) -> None:
-        applied = await self.spring.world.run("project", "apply", project, "--at", "2024-03-01T00:00:00Z")
-        assert applied.returncode == 0, applied.stderr
 
     async def change(self, day: int, until: int, *, late: bool) -> None:
         """Let the other version answer as of a day, and go on to the next change.

@@ -26,8 +26,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         await producer.start()
         async with httpx.AsyncClient(timeout=30) as http:
             world = World(platform, http, producer)
-            applied = await world.run("project", "apply", HARBOUR, "--at", "2024-03-01T00:00:00Z")
-            assert applied.returncode == 0, applied.stderr
+            await world.apply(HARBOUR)
             yield world
             await world.close()
 

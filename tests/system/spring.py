@@ -29,7 +29,7 @@ class Spring:
         await self.play(0, DAYS)
         await self.trained(1, DAYS)
         assert (await self.approve(1, by="approver")).status_code == 200
-        await self.world.event("evt.serving.deployment", "version 1 answers", version=1)
+        await self.answers(1)
 
     async def play(self, first: int, last: int) -> None:
         """Send the lifts of some days and the inspections six hours later, then announce that all are out."""
@@ -65,6 +65,15 @@ class Spring:
         path = f"/v2/models/{MODEL}/infer" if version is None else f"/v2/models/{MODEL}/versions/{version}/infer"
         tensor = {"name": "features", "datatype": "FP64", "shape": [1, 3], "data": [90, 20, 50]}
         return await self.world.post("serving", path, json={"inputs": [tensor], **said})
+
+    async def answers(self, version: int) -> None:
+        """Return when a version answers direct calls: that it was activated stands in the log a moment before."""
+
+        async def ready() -> bool:
+            told = await self.world.get("serving", f"/v2/models/{MODEL}/versions/{version}/ready")
+            return told.status_code == 200
+
+        await self.world.until(ready)
 
     async def answered_directly(self, count: int) -> list[str]:
         """Return the ids of all published answers to direct calls, when there are so many."""

@@ -98,8 +98,7 @@ class Story:
 @pytest.fixture(scope="module")
 async def story(world: World, spring: Spring, incumbent: int, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Declare the second set beside the first, let its version take over for two days, and roll back."""
-    applied = await world.run("project", "apply", harbour(tmp_path_factory.mktemp("second"), second=True))
-    assert applied.returncode == 0, applied.stderr
+    await world.apply(harbour(tmp_path_factory.mktemp("second"), second=True))
     await spring.play(DAYS, FORTH)
     versions = (await world.get("registry", f"/v1/models/{MODEL}")).json()["versions"]
     second = max(version["version"] for version in versions) + 1
@@ -192,7 +191,6 @@ async def test_each_version_is_watched_by_its_own_answers(world: World, story: S
 async def test_a_set_that_only_an_archived_version_reads_may_go_and_the_version_then_stays_archived(
     world: World, spring: Spring, story: Story
 ) -> None:
-    applied = await world.run("project", "apply", HARBOUR)
-    assert applied.returncode == 0, applied.stderr
+    await world.apply(HARBOUR)
     answer = await spring.decide("rollback", by="operator", day=END, to=story.second)
     assert (answer.status_code, answer.json()["type"]) == (409, "mainstem:feature_set_gone")

@@ -82,11 +82,7 @@ async def test_it_answers_as_the_file_does(
     number = version["version"]
     assert (await spring.approve(number, by="approver", day=DECIDED)).json()["promoted"] is True
     await world.event("evt.serving.deployment", "the import answers", version=number, onnx=version["onnx"])
-
-    async def answers() -> bool:
-        return (await spring.ask(number)).status_code == 200
-
-    await world.until(answers)
+    await spring.answers(number)
     answer = (await spring.ask(number)).json()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     expected = session.run(["probabilities"], {"X": np.array([[90, 20, 50]], np.float32)})[0]

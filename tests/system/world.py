@@ -120,6 +120,11 @@ class World:
 
         return await asyncio.to_thread(call)
 
+    async def apply(self, project: Path) -> None:
+        """Apply a project as of the first day that is replayed."""
+        applied = await self.run("project", "apply", project, "--at", "2024-03-01T00:00:00Z")
+        assert applied.returncode == 0, applied.stderr
+
     async def get(self, service: str, path: str) -> httpx.Response:
         """Ask a service."""
         return await self.http.get(self.env[f"MAINSTEM_{service.upper()}_URL"] + path)
