@@ -45,4 +45,5 @@ async def spring(world: World) -> Spring:
     """Return the spring of lifts, with version 1 of the model in production."""
     spring = Spring(world)
     await spring.learn()
+    await spring.answers(1)
     return spring

@@ -29,7 +29,7 @@ class Spring:
         await self.play(0, DAYS)
         await self.trained(1, DAYS)
         assert (await self.approve(1, by="approver")).status_code == 200
-        await self.answers(1)
+        await self.world.event("evt.serving.deployment", "version 1 answers", version=1)
 
     async def play(self, first: int, last: int) -> None:
         """Send the lifts of some days and the inspections six hours later, then announce that all are out."""
