@@ -67,7 +67,7 @@ class Spring:
         return await self.world.post("serving", path, json={"inputs": [tensor], **said})
 
     async def answers(self, version: int) -> None:
-        """Return when a version answers direct calls: that it was activated stands in the log a moment before."""
+        """Return when a version answers direct calls: that it was activated may stand in the log before."""
 
         async def ready() -> bool:
             told = await self.world.get("serving", f"/v2/models/{MODEL}/versions/{version}/ready")
